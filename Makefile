@@ -1,0 +1,48 @@
+# Two commands on a fresh machine with Python >= 3.11, git and make: `make demo` and `make test`.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+
+.PHONY: demo test check lint types layers format lock bench-throughput clean
+
+demo: $(STAMP)  ## the main job end to end: embedded Valkey, simulated gateway, a real worker
+	$(BIN)/responses-worker demo
+
+test: $(STAMP)  ## every test that needs nothing but this machine, in under 4 minutes on 2 cores
+	$(BIN)/pytest
+
+check: lint types layers test  ## what CI runs
+
+lint: $(STAMP)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(STAMP)
+	$(BIN)/basedpyright
+
+layers: $(STAMP)
+	$(BIN)/lint-imports
+
+format: $(STAMP)
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+lock: $(STAMP)  ## after a change of dependencies in pyproject.toml
+	$(BIN)/uv pip compile --universal --generate-hashes --no-emit-index-url --no-header --quiet \
+		--extra demo --group dev --output-file requirements.lock pyproject.toml
+	$(BIN)/uv pip compile --universal --generate-hashes --no-emit-index-url --no-header --quiet \
+		--extra worker --output-file requirements-worker.lock pyproject.toml
+
+bench-throughput: $(STAMP)
+	$(BIN)/python bench/throughput.py
+
+$(STAMP): pyproject.toml requirements.lock
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "responses-worker needs Python 3.11 or newer")'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	touch $@
+
+clean:
+	rm -rf $(VENV) .pytest_cache .ruff_cache .hypothesis

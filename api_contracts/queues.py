@@ -1,0 +1,47 @@
+"""Every name that producers, workers and consumers must agree on.
+
+Lanes are plain Celery queues named `responses.<lane>`; results are Redis Streams. All keys that are not
+Celery's own start with `responses:`.
+"""
+
+from typing import Final
+
+TASK_NAME: Final = "responses.create"
+"""The one Celery task. Its only argument is the envelope."""
+
+DEFAULT_LANES: Final = ("interactive", "batch")
+DEFAULT_TENANT: Final = "default"
+
+RESULT_STREAM: Final = "responses:results"
+DEAD_STREAM: Final = "responses:dead"
+"""Dead letters: messages that no answer could be given for, and poison."""
+
+
+def lane_queue(lane: str) -> str:
+    """The Celery queue (a Redis list) that carries a lane."""
+    return f"responses.{lane}"
+
+
+def result_stream(reply_to: str | None) -> str:
+    """The Redis Stream on which a request's result is published."""
+    return f"{RESULT_STREAM}:{reply_to}" if reply_to else RESULT_STREAM
+
+
+def request_key(tenant: str, request_id: str) -> str:
+    """The hash with the fields `state` and `result` of one request."""
+    return f"responses:request:{_scoped(tenant, request_id)}"
+
+
+def delta_stream(tenant: str, request_id: str) -> str:
+    """The stream of token deltas of one streamed request."""
+    return f"responses:deltas:{_scoped(tenant, request_id)}"
+
+
+def cancel_key(tenant: str, request_id: str) -> str:
+    """The key whose presence cancels one request."""
+    return f"responses:cancel:{_scoped(tenant, request_id)}"
+
+
+def _scoped(tenant: str, request_id: str) -> str:
+    """Both names may hold a colon, so the tenant's is escaped: `a:b` + `c` must not meet `a` + `b:c`."""
+    return f"{tenant.replace(':', '%3A')}:{request_id}"

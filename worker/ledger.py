@@ -1,0 +1,177 @@
+"""Who holds which message: typed access to the state machine in `ledger.lua`.
+
+One lease per delivery. A delivery token is fresh for every pop and is checked by every write, so whoever lost
+the lease cannot reschedule, fail or settle a request that now belongs to somebody else.
+"""
+
+import secrets
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final, Literal
+
+import redis
+
+from worker.claims import Claim, Delivery, History, Lease, Published, Reclaimed, Refusal, Standing, Verdict
+from worker.scripts import Script, ScriptRunner
+
+LEASE_MS: Final = 15_000
+"""How long a silent worker keeps what it took; three renewals fit in."""
+
+LEDGER: Final = Script.load(
+    "ledger.lua",
+    # Without these a full Redis could never drain: answers must land and leases must move.
+    even_when_full=frozenset(
+        {"complete", "answer", "bury", "park", "release", "renew", "promote", "reclaim", "cancel", "forget"}
+    ),
+)
+
+
+_NO_HISTORY: Final = ("", "")
+
+
+@dataclass(frozen=True, slots=True)
+class Ledger:
+    runner: ScriptRunner
+    upstream: str = "default"
+    lease_ms: int = LEASE_MS
+
+    async def _call(self, command: str, *arguments: Any) -> Any:
+        return await self.runner.call(LEDGER, command, *arguments)
+
+    async def pop(self, quotas: Mapping[str, int]) -> list[Delivery]:
+        """Takes and leases, in one step, as many messages as the quotas add up to; each lane's share comes first."""
+        flat = [part for lane, quota in quotas.items() for part in (lane, quota)]
+        reply = await self._call("pop", self.lease_ms, secrets.token_hex(8), sum(quotas.values()), *flat)
+        rows = iter(reply[1:])
+        return [Delivery(token.decode(), lane.decode(), raw) for token, lane, raw in zip(rows, rows, rows, strict=True)]
+
+    async def claim(self, delivery: Delivery, claim: Claim) -> Lease | Refusal:
+        """Decides, by server time, whether this delivery may run its request."""
+        reply = await self._call(
+            "claim",
+            delivery.lane,
+            delivery.token,
+            claim.tenant,
+            claim.request_id,
+            claim.task_id,
+            claim.fingerprint,
+            "" if claim.enqueued_at_ms is None else claim.enqueued_at_ms,
+            "" if claim.deadline_ms is None else claim.deadline_ms,
+            claim.default_deadline_ms,
+            claim.longest_deadline_ms,
+            claim.stream,
+        )
+        status = reply[0].decode()
+        if status in Refusal.__members__:
+            return Refusal(status)
+        source: Literal["caller", "worker"] = "caller" if reply[3] == b"caller" else "worker"
+        return Lease(
+            delivery=delivery,
+            claim=claim,
+            standing=Standing(status),
+            now_ms=int(reply[1]),
+            enqueued_at_ms=int(reply[2]),
+            enqueued_at_source=source,
+            deadline_ms=int(reply[4]),
+            claimed_at_ms=int(reply[5]),
+            failures=int(reply[6]),
+            crashes=int(reply[7]),
+            throttle_ms=int(reply[8]),
+            attempts=tuple(reply[9:]),
+        )
+
+    async def begin(self, lease: Lease, history: History, previous: History | None = None) -> Verdict:
+        """Records the attempt before its call, and how the one before it ended; only OK may be followed by the call."""
+        past = previous.arguments() if previous else _NO_HISTORY
+        return await self._write("begin", lease, lease.claim.key, *history.arguments(), *past)
+
+    async def complete(self, lease: Lease, answer: Published, *, kept_ms: int, dead: str = "") -> Verdict:
+        """Publishes the one result and lets go of everything the delivery held.
+
+        `dead` is the reason for a dead letter beside the result. A stale failure changes nothing; a stale answer
+        is paid for and counts while the request has no final state.
+        """
+        claim = lease.claim
+        return await self._write(
+            "complete",
+            lease,
+            claim.key,
+            claim.tenant,
+            claim.request_id,
+            answer.outcome,
+            int(answer.retryable),
+            answer.result,
+            claim.stream,
+            kept_ms,
+            self.upstream,
+            dead,
+        )
+
+    async def answer(self, delivery: Delivery, claim: Claim, result: bytes) -> Verdict:
+        """Publishes a failed result for a delivery that does not own its request id."""
+        reply = await self._call(
+            "answer", delivery.lane, delivery.token, claim.tenant, claim.request_id, result, claim.stream
+        )
+        return Verdict(reply.decode())
+
+    async def bury(self, delivery: Delivery, reason: str) -> Verdict:
+        """Dead-letters a message for which no id can be read."""
+        return Verdict((await self._call("bury", delivery.lane, delivery.token, reason)).decode())
+
+    async def park(
+        self, lease: Lease, *, delay_ms: int, failures: int, throttle_ms: int, history: History | None = None
+    ) -> Verdict:
+        """Puts the request aside until `delay_ms` from now; it returns by itself to the front of its lane."""
+        past = history.arguments() if history else _NO_HISTORY
+        return await self._write("park", lease, lease.claim.key, delay_ms, failures, throttle_ms, self.upstream, *past)
+
+    async def release(self, lease: Lease, *, throttle_ms: int, history: History | None = None) -> Verdict:
+        """Hands the request back to the front of its lane, at once, spending nothing."""
+        past = history.arguments() if history else _NO_HISTORY
+        return await self._write("release", lease, lease.claim.key, throttle_ms, self.upstream, *past)
+
+    async def give_back(self, delivery: Delivery) -> Verdict:
+        """Hands back a delivery that was never claimed."""
+        reply = await self._call("release", delivery.lane, delivery.token, "", 0, self.upstream, *_NO_HISTORY)
+        return Verdict(reply.decode())
+
+    async def promote(self, lanes: Sequence[str], limit: int = 500) -> int:
+        """Returns how many parked messages came due and went back to their lanes."""
+        return int(await self._call("promote", limit, *lanes))
+
+    async def reclaim(self, lanes: Sequence[str], limit: int = 500) -> list[Reclaimed]:
+        """Returns to their lanes the deliveries whose workers fell silent."""
+        rows = iter(await self._call("reclaim", self.lease_ms, limit, *lanes))
+        return [
+            Reclaimed(
+                lane=lane.decode(),
+                token=token.decode(),
+                request_key=key.decode(),
+                attempt=int(calling),
+                crashes=int(n),
+            )
+            for lane, token, key, calling, n in zip(rows, rows, rows, rows, rows, strict=True)
+        ]
+
+    async def cancel(self, tenant: str, request_id: str, *, ttl_ms: int) -> str:
+        """Marks a request as cancelled; returns the state it was in, or an empty string where unknown."""
+        return (await self._call("cancel", tenant, request_id, ttl_ms)).decode()
+
+    async def forget(self, limit: int = 500) -> int:
+        """Drops kept results whose time is over; returns how many."""
+        return int(await self._call("forget", limit))
+
+    async def _write(self, command: str, lease: Lease, *arguments: Any) -> Verdict:
+        reply = await self._call(command, lease.delivery.lane, lease.delivery.token, *arguments)
+        return Verdict(reply.decode())
+
+
+def renew(client: redis.Redis, held: Iterable[tuple[str, str]], *, upstream: str, lease_ms: int = LEASE_MS) -> set[str]:
+    """Extends the leases and permits of `held` (lane, token) pairs in one call; returns the tokens that were lost.
+
+    Blocking, because renewal runs on a thread of its own: a busy event loop must not cost leases.
+    """
+    flat = [part for pair in held for part in pair]
+    text = LEDGER.text_for("renew")
+    lost = client.eval(text, 0, "renew", lease_ms, upstream, *flat)
+    return {token.decode() for token in lost}  # pyright: ignore[reportGeneralTypeIssues]  # redis-py types both colours as one

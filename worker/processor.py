@@ -1,0 +1,211 @@
+"""The story of one request: parse, claim, admit, call, settle, complete.
+
+Every exit is a Disposition. Three kinds of "no" are never mixed: *deferred* waits for capacity or for a repaired
+credential and spends nothing, *retry* spends an attempt and comes back at a set time, *failed* is an answer.
+"""
+
+import asyncio
+import random
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Final
+
+from api_contracts import MappedError
+from worker.admission import Deferred, Reason, Reservation, estimate_tokens
+from worker.claims import Claim, History, Refusal, Verdict
+from worker.failures import Failure, Route
+from worker.messages import Message, Unreadable, decode
+from worker.policy import (
+    BUG,
+    CANCELLED,
+    CONFLICT,
+    GONE,
+    OVERSIZED,
+    SUSPECT_CRASHES,
+    THROTTLED,
+    Policy,
+)
+from worker.ports import AdmissionPort, LedgerPort, UpstreamPort
+from worker.retries import Retry, RetryPolicy
+from worker.runs import Interruption, Run
+from worker.upstream import Answer, Call
+
+THROTTLED_PAUSE_S: Final = 1.0
+"""The fleet's pause after a 429 that names none."""
+
+
+class Disposition(StrEnum):
+    """What became of one delivery: metric label and log field."""
+
+    COMPLETED = "completed"
+    INCOMPLETE = "incomplete"
+    FAILED = "failed"
+    DUPLICATE = "duplicate"
+    REPUBLISHED = "republished"
+    BUSY = "busy"
+    SUPERSEDED = "superseded"
+    DELAYED = "delayed"
+    RETRY_SCHEDULED = "retry_scheduled"
+    RELEASED = "released"
+    DEAD_LETTERED = "dead_lettered"
+
+
+@dataclass(slots=True)
+class Processor:
+    ledger: LedgerPort
+    admission: AdmissionPort
+    upstream: UpstreamPort
+    policy: Policy
+    on_bug: Callable[[Exception], None]
+    retries: RetryPolicy = field(default_factory=RetryPolicy)
+    rng: random.Random = field(default_factory=random.Random)
+    _suspects: asyncio.Lock = field(default_factory=asyncio.Lock)
+
+    async def process(self, run: Run) -> Disposition:
+        """Takes one delivery to exactly one of: an answer, a later try, somebody else's, a dead letter."""
+        message = decode(run.delivery.message, max_body=self.policy.max_body)
+        if isinstance(message, Unreadable):
+            await self.ledger.bury(run.delivery, message.reason)
+            return Disposition.DEAD_LETTERED
+        claim = self.policy.claim(run.delivery, message)
+        lease = await self.ledger.claim(run.delivery, claim)
+        run.message = message
+        if isinstance(lease, Refusal):
+            return await self._refused(run, claim, lease)
+        run.adopt(lease)
+        obstacle = self.policy.obstacle(lease, message)
+        if obstacle is not None:
+            return await self._fail(run, obstacle.error, dead=obstacle.dead)
+        delay_ms = self.policy.delay_ms(lease, message)
+        if delay_ms:
+            return await self._park(run, delay_ms, Disposition.DELAYED)
+        return await self._run(run, message)
+
+    async def _run(self, run: Run, message: Message) -> Disposition:
+        try:
+            if run.lease.crashes < SUSPECT_CRASHES:
+                return await self._generate(run, message)
+            async with self._suspects:
+                return await self._generate(run, message)
+        except Exception as bug:  # noqa: BLE001  # whoever waits gets an answer, and on_bug tells us
+            self.on_bug(bug)
+            return await self._fail(run, BUG)
+
+    async def _generate(self, run: Run, message: Message) -> Disposition:
+        """Admits and calls until there is something to say or a reason to wait elsewhere."""
+        while True:
+            grant = await self._admit(run, message)
+            if not isinstance(grant, Reservation):
+                return await self._not_admitted(run, grant)
+            call = await self._call(run, message, grant)
+            if isinstance(call, Disposition):
+                return call
+            if isinstance(call.outcome, Answer):
+                return await self._answer(run, call.outcome)
+            disposition = await self._failed_call(run, message, call.outcome)
+            if disposition is not None:
+                return disposition
+
+    async def _admit(self, run: Run, message: Message) -> Reservation | Deferred | Interruption:
+        limit = message.request.body.max_output_tokens if message.request else None
+        tokens = estimate_tokens(message.body, limit)
+        waiting = self.admission.admit(run.delivery.token, tokens, within_s=max(0.0, run.time_left_s))
+        grant = await run.unless_interrupted(waiting)
+        if not isinstance(grant, Interruption):
+            run.waited(grant.waited_ms)
+        return grant
+
+    async def _call(self, run: Run, message: Message, reservation: Reservation) -> Call | Disposition:
+        """One attempt: recorded, made, settled."""
+        begun = await self.ledger.begin(run.lease, run.start_attempt(self.upstream.name), run.previous)
+        if begun is not Verdict.OK:
+            await self.admission.settle(reservation, called=False, used_tokens=None)
+            return Disposition.SUPERSEDED
+        timeout_s = min(self.policy.timeout_s(message), max(0.001, run.time_left_s))
+        stream = bool(message.request and message.request.body.stream)
+        calling = self.upstream.create(message.body, stream=stream, timeout_s=timeout_s)
+        call = await run.unless_interrupted(calling)
+        if isinstance(call, Interruption):
+            await self.admission.settle(reservation, called=True, used_tokens=None)
+            return await self._interrupted(run, call, run.end_attempt(self.upstream.name, None))
+        await self.admission.settle(reservation, called=True, used_tokens=_used_tokens(call.outcome))
+        run.end_attempt(self.upstream.name, call)
+        return call
+
+    async def _answer(self, run: Run, answer: Answer) -> Disposition:
+        error = answer.failure.mapped() if answer.failure else None
+        published = run.publish(answer.status, answer.raw, error)
+        verdict = await self.ledger.complete(run.lease, published, kept_ms=self._kept_ms)
+        return Disposition(answer.status) if verdict is Verdict.OK else Disposition.SUPERSEDED
+
+    async def _failed_call(self, run: Run, message: Message, failure: Failure) -> Disposition | None:
+        """What a failure leads to; None asks for another admission right here."""
+        if failure.route is Route.THROTTLE:
+            await self.admission.pause(failure.retry_after_s or THROTTLED_PAUSE_S, failure.code)
+            return None
+        if failure.route is Route.CREDENTIAL:
+            await self.admission.pause(self.policy.probe_interval.total_seconds(), failure.code)
+            if not self.policy.out_of_patience(run.lease, run.now_ms):
+                return await self._release(run, run.previous)
+        if failure.route is not Route.RETRY:
+            return await self._fail(run, failure.mapped(), failure.response)
+        run.failures += 1
+        decision = self.retries.decide(
+            failure,
+            failures=run.failures,
+            max_attempts=self.policy.attempts(message),
+            time_left_s=run.time_left_s,
+            rng=self.rng,
+        )
+        if isinstance(decision, Retry):
+            return await self._park(run, round(decision.delay_s * 1000), Disposition.RETRY_SCHEDULED)
+        return await self._fail(run, decision.failure.mapped(), decision.failure.response)
+
+    async def _refused(self, run: Run, claim: Claim, refusal: Refusal) -> Disposition:
+        error = {Refusal.CONFLICT: CONFLICT, Refusal.GONE: GONE}.get(refusal)
+        if error is None:
+            return Disposition(refusal.lower())
+        await self.ledger.answer(run.delivery, claim, run.refuse(error))
+        return Disposition.FAILED
+
+    async def _not_admitted(self, run: Run, grant: Deferred | Interruption) -> Disposition:
+        if isinstance(grant, Interruption):
+            return await self._interrupted(run, grant, None)
+        return await self._fail(run, OVERSIZED if grant.reason is Reason.NEVER else THROTTLED)
+
+    async def _interrupted(self, run: Run, why: Interruption, history: History | None) -> Disposition:
+        if why is Interruption.CANCELLED:
+            return await self._fail(run, CANCELLED)
+        return await self._release(run, history)
+
+    async def _fail(
+        self, run: Run, error: MappedError, response: bytes | None = None, *, dead: str = ""
+    ) -> Disposition:
+        published = run.publish("failed", response, error)
+        verdict = await self.ledger.complete(run.lease, published, kept_ms=self._kept_ms, dead=dead)
+        return Disposition.FAILED if verdict is Verdict.OK else Disposition.SUPERSEDED
+
+    async def _park(self, run: Run, delay_ms: int, disposition: Disposition) -> Disposition:
+        verdict = await self.ledger.park(
+            run.lease,
+            delay_ms=delay_ms,
+            failures=run.failures,
+            throttle_ms=run.throttle_ms,
+            history=run.previous,
+        )
+        return disposition if verdict is Verdict.OK else Disposition.SUPERSEDED
+
+    async def _release(self, run: Run, history: History | None) -> Disposition:
+        verdict = await self.ledger.release(run.lease, throttle_ms=run.throttle_ms, history=history)
+        return Disposition.RELEASED if verdict is Verdict.OK else Disposition.SUPERSEDED
+
+    @property
+    def _kept_ms(self) -> int:
+        return round(self.policy.result_ttl.total_seconds() * 1000)
+
+
+def _used_tokens(outcome: Answer | Failure) -> int | None:
+    """Tokens the call is known to have used; None where nobody said."""
+    usage = outcome.usage if isinstance(outcome, Answer) else None
+    return usage.total_tokens if usage else None

@@ -1,0 +1,82 @@
+"""Celery's remote control, answered by our pool: `inspect active/reserved/scheduled`, and `revoke`.
+
+`ping`, `stats`, `registered`, `conf` and `report` are Celery's own and work as they are.
+"""
+
+import logging
+from concurrent.futures import Future
+from typing import Any, Final
+
+from celery.worker import control
+
+from worker.pool import Pool
+from worker.runs import Interruption, Run
+from worker.service import Service
+
+REVOKE_KEPT_MS: Final = 24 * 3600 * 1000
+"""How long a revoked id is remembered for a message that has not been taken yet."""
+
+_control: Any = control
+"""Celery has no types."""
+
+_log = logging.getLogger(__name__)
+
+
+@_control.inspect_command(name="active", alias="dump_active")
+def active(state: Any, **_: Any) -> list[dict[str, Any]]:
+    """Requests with a call in flight; arguments are prompts and are not shown."""
+    return [_describe(state, run) for run in _runs(state) if run.calling]
+
+
+@_control.inspect_command(name="reserved", alias="dump_reserved")
+def reserved(state: Any, **_: Any) -> list[dict[str, Any]]:
+    """Requests that were taken and wait for the budget."""
+    return [_describe(state, run) for run in _runs(state) if not run.calling]
+
+
+@_control.inspect_command(name="scheduled", alias="dump_schedule")
+def scheduled(_state: Any, **_: Any) -> list[dict[str, Any]]:
+    """Always empty: what waits for its time is parked in Redis, not in a worker's memory."""
+    return []
+
+
+@_control.control_command(name="revoke", variadic="task_id", signature="[id1 [id2 [... [idN]]]]")
+def revoke(state: Any, task_id: Any, **_: Any) -> dict[str, str]:
+    """Cancels requests by Celery task id, whether queued, parked or in flight; each gets its `cancelled` result."""
+    task_ids = [str(one) for one in (task_id if isinstance(task_id, list) else [task_id])]
+
+    async def cancel(service: Service) -> None:
+        for one in task_ids:
+            await service.ledger.cancel("", one, ttl_ms=REVOKE_KEPT_MS)
+            service.interrupt(one, Interruption.CANCELLED)
+
+    _pool(state).submit(cancel).add_done_callback(_note)
+    return {"ok": f"tasks {', '.join(task_ids)} flagged as revoked"}
+
+
+def _note(done: "Future[None]") -> None:
+    if not done.cancelled() and done.exception() is not None:
+        _log.error("revoke failed: %s", type(done.exception()).__name__)
+
+
+def _pool(state: Any) -> Pool:
+    return state.consumer.pool
+
+
+def _runs(state: Any) -> list[Run]:
+    return list(_pool(state).service.runs.values())
+
+
+def _describe(state: Any, run: Run) -> dict[str, Any]:
+    message = run.message
+    return {
+        "id": message.task_id if message else None,
+        "name": "responses.create",
+        "args": [],
+        "kwargs": {},
+        "hostname": state.hostname,
+        "request_id": message.request_id if message else None,
+        "tenant": message.tenant if message else None,
+        "lane": run.delivery.lane,
+        "attempt": run.number,
+    }

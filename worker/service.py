@@ -1,0 +1,152 @@
+"""The asyncio side of one worker process: intake, runs, housekeeping, and the way out.
+
+Leaving, in this order:
+
+1. `drain`: readiness drops and the intake stops taking.
+2. What is claimed but has no call in flight is handed back at once; it cost nothing.
+3. Calls in flight go on for `shutdown_grace`.
+4. What is left is interrupted and handed back: no attempt spent, marked `maybe_billed`.
+5. Renewal stops, clients close.
+
+Nothing here waits longer than the grace plus a few seconds: what Redis cannot take back now, the reclaimer of
+another worker finds when the lease has run out.
+"""
+
+import asyncio
+from collections.abc import Coroutine
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import Any, Final
+
+from worker.admission import Admission
+from worker.claims import Delivery
+from worker.housekeeping import Housekeeping
+from worker.intake import Intake, Shares
+from worker.keeper import LeaseKeeper
+from worker.ledger import Ledger
+from worker.processor import Disposition, Processor
+from worker.runs import Interruption, Run
+from worker.scripts import ScriptError, ScriptRunner
+from worker.telemetry import log, log_exception
+from worker.upstream import Upstream
+
+HEARTBEAT_S: Final = 1.0
+HANDBACK_S: Final = 2.0
+"""How long handing back may take once the grace is over."""
+
+
+@dataclass(slots=True, kw_only=True)
+class Service:
+    """Everything one process needs to run requests; `assembly.build` wires it."""
+
+    runner: ScriptRunner
+    ledger: Ledger
+    admission: Admission
+    upstream: Upstream
+    processor: Processor
+    keeper: LeaseKeeper
+    housekeeping: Housekeeping
+    weights: dict[str, int]
+    concurrency: int
+    shutdown_grace: timedelta
+    runs: dict[str, Run]
+    """Deliveries this process holds, by token; shared with the lease keeper's thread."""
+    taken: int = 0
+    _intake: Intake = field(init=False)
+    _tasks: "set[asyncio.Task[None]]" = field(default_factory=set["asyncio.Task[None]"])
+    _draining: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def __post_init__(self) -> None:
+        self._intake = Intake(self.ledger, Shares(self.weights), self._places, self._start)
+
+    async def run(self) -> None:
+        """Serves until drained. Raises what broke, if something did."""
+        self.keeper.start()
+        jobs: dict[str, Coroutine[Any, Any, None]] = {
+            "pump": self.admission.pump(),
+            "intake": self._intake.run(),
+            "housekeeping": self.housekeeping.run(),
+            "heartbeat": self._beat(),
+        }
+        background = {name: asyncio.create_task(job, name=name) for name, job in jobs.items()}
+        drained = asyncio.create_task(self._draining.wait())
+        log("worker.started", lanes=list(self.weights), concurrency=self.concurrency)
+        await asyncio.wait([*background.values(), drained], return_when=asyncio.FIRST_COMPLETED)
+        broken = [job for job in background.values() if job.done()]
+        await self._leave(background)
+        for job in broken:
+            job.result()
+
+    def drain(self) -> None:
+        """Begins to leave; call it on the loop."""
+        self._draining.set()
+
+    @property
+    def ready(self) -> bool:
+        return not self._draining.is_set()
+
+    def interrupt(self, task_id: str, why: Interruption) -> int:
+        """Stops this process' runs of one Celery task; returns how many there were."""
+        found = [run for run in self.runs.values() if run.message and run.message.task_id == task_id]
+        for run in found:
+            run.interrupt(why)
+        return len(found)
+
+    async def _leave(self, background: "dict[str, asyncio.Task[None]]") -> None:
+        log("worker.draining", in_flight=len(self.runs))
+        self._draining.set()
+        background["intake"].cancel()
+        for run in list(self.runs.values()):
+            if not run.calling:
+                run.interrupt(Interruption.DRAINING)
+        await self._wait_for_runs(self.shutdown_grace.total_seconds())
+        for run in list(self.runs.values()):
+            run.interrupt(Interruption.DRAINING)
+        await self._wait_for_runs(HANDBACK_S)
+        left = [*self._tasks, *background.values()]
+        for task in left:
+            task.cancel()
+        await asyncio.gather(*left, return_exceptions=True)
+        self.keeper.stop()
+        await self.upstream.aclose()
+        await self.runner.aclose()
+        log("worker.stopped", stranded=len(self.runs))
+
+    async def _wait_for_runs(self, seconds: float) -> None:
+        if self._tasks:
+            await asyncio.wait(self._tasks, timeout=seconds)
+
+    def _places(self) -> int:
+        """How many more deliveries this process can start soon."""
+        if self._draining.is_set() or self.housekeeping.backlog is not None:
+            return 0
+        return min(self.concurrency - len(self.runs), self.admission.vacancies)
+
+    def _start(self, delivery: Delivery) -> None:
+        run = Run(delivery)
+        self.runs[delivery.token] = run
+        self.taken += 1
+        if self._draining.is_set():
+            run.interrupt(Interruption.DRAINING)
+        task = asyncio.create_task(self._process(run))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _process(self, run: Run) -> None:
+        disposition: Disposition | None = None
+        try:
+            disposition = await self.processor.process(run)
+        except ScriptError as error:
+            log("ledger.refused", "error", lane=run.delivery.lane, error=str(error))
+        except Exception as bug:  # noqa: BLE001  # one request must not take its neighbours down
+            log_exception("request.crashed", bug, lane=run.delivery.lane)
+        finally:
+            self.runs.pop(run.delivery.token, None)
+            self._intake.room.set()
+            if disposition is not None:
+                log("request.finished", outcome=disposition.value, **run.facts())
+
+    async def _beat(self) -> None:
+        while True:
+            self.keeper.beat()
+            await asyncio.sleep(HEARTBEAT_S)

@@ -1,0 +1,278 @@
+"""One call of `POST /v1/responses` as a value: what became of it is an `Answer` or a `Failure`, no exception.
+
+The only module that knows httpx. Beneath it works aiohttp, through `httpx-aiohttp`: httpx's own pool looks at
+every connection for every request, ten times the CPU at a thousand calls in flight (encode/httpx #3215).
+
+**What a broken call means follows from how far it got**, which `sessions.py` notes. The exceptions cannot
+tell: `httpx-aiohttp` 0.2 reports a reset after the request was sent, and a refused connection, both as a
+timeout to connect, and aiohttp says "server disconnected" whether or not the body had left.
+
+| phase      | ends with                          | the connection was lost | time was up                 |
+|------------|------------------------------------|-------------------------|-----------------------------|
+| CONNECTING | a connection, new or kept          | UNREACHABLE             | CONNECT_TIMEOUT             |
+| SENDING    | the request wholly with the kernel | UNREACHABLE             | WRITE_TIMEOUT               |
+| WAITING    | status and headers of the answer   | RESET                   | TOTAL_TIMEOUT               |
+| READING    | the end of the answer              | CUT_SHORT               | READ_TIMEOUT, TOTAL_TIMEOUT |
+
+A server runs no request whose last bytes it does not have, so the first two phases cost nothing. The last two
+may be billed. That includes the race of a kept connection that the peer closes while we write to it: from
+here a server that died over our request looks the same. Silence while WAITING is a model thinking, which only
+the call's own timeout ends. There is no pool limit, so nothing to wait for.
+"""
+
+import asyncio
+import contextlib
+import functools
+import ssl
+import time
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Final
+
+import aiohttp
+import httpx
+from httpx_aiohttp import AiohttpTransport
+
+from api_contracts.errors import ErrorCode
+from worker import __version__
+from worker.answers import Answer, is_event_stream, read_document, read_event
+from worker.evidence import request_id
+from worker.failures import Failure, TransportKind, from_http, from_transport, invalid_response
+from worker.sessions import NoCookies, Phase, Progress, open_session, progress
+from worker.sse import Decoder, Event, EventTooLargeError
+
+__all__ = ["Answer", "Call", "Upstream"]
+
+MAX_ANSWER_BYTES: Final = 64 * 1024 * 1024  # of a body, or one event; the longest answers have a few MiB
+MAX_ERROR_BYTES: Final = 64 * 1024  # an error that takes more to explain is told by its status
+STEP_BYTES: Final = 256 * 1024  # larger bodies are written in steps, between which other calls run
+GRACE_S: Final = 0.5  # for bytes that are only nice to have: an error's text, what follows a terminal event
+
+_LOST_OR_TIME_UP: Final = {
+    Phase.CONNECTING: (TransportKind.UNREACHABLE, TransportKind.CONNECT_TIMEOUT),
+    Phase.SENDING: (TransportKind.UNREACHABLE, TransportKind.WRITE_TIMEOUT),
+    Phase.WAITING: (TransportKind.RESET, TransportKind.TOTAL_TIMEOUT),
+    Phase.READING: (TransportKind.CUT_SHORT, TransportKind.READ_TIMEOUT),
+}
+_NO_KEY: Final = replace(
+    Failure.of(ErrorCode.AUTHENTICATION_FAILED), message="The API key is missing or cannot be read."
+)
+_KEPT_HEADERS: Final = ("x-ratelimit-", "retry-after", "x-should-retry")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Call:
+    """One finished call. `http_status` is None if no answer began.
+
+    `headers` are lower-cased, and only `x-ratelimit-*`, `retry-after*` and `x-should-retry`.
+    """
+
+    outcome: Answer | Failure
+    http_status: int | None
+    upstream_request_id: str | None
+    duration_ms: int
+    headers: Mapping[str, str]
+
+
+@dataclass(slots=True, kw_only=True)
+class _Exchange:
+    """One call under way: how far it got, until when it may go on, and the reading of its answer."""
+
+    progress: Progress
+    limit: asyncio.Timeout
+    deadline: float
+    read_s: float
+    on_event: Callable[[bytes], None]
+    status: int = 0
+    headers: Mapping[str, str] = field(default_factory=dict[str, str])
+
+    def broken(self, *, time_up: bool) -> Failure:
+        kind = _LOST_OR_TIME_UP[self.progress.phase][time_up]
+        in_all = kind is TransportKind.READ_TIMEOUT and _now() >= self.deadline
+        return from_transport(TransportKind.TOTAL_TIMEOUT if in_all else kind)
+
+    async def read(self, response: httpx.Response) -> Answer | Failure:
+        self.progress.phase = Phase.READING
+        self.status, self.headers = response.status_code, dict(response.headers.items())
+        chunks = response.aiter_bytes()
+        if not response.is_success:
+            return from_http(self.status, self.headers, await self._rest(chunks))
+        head = await self._next(chunks)
+        if is_event_stream(self.headers.get("content-type", ""), head):
+            return await self._read_events(head, chunks)
+        return await self._read_body(head, chunks)
+
+    async def _next(self, chunks: AsyncIterator[bytes]) -> bytes:
+        """The next piece of the answer, b"" after the last; it may take `read_s`."""
+        self.limit.reschedule(min(self.deadline, _now() + self.read_s))
+        return await anext(chunks, b"")
+
+    async def _rest(self, chunks: AsyncIterator[bytes]) -> bytes:
+        """What comes of the rest within a moment; what does not is no loss."""
+        self.limit.reschedule(None)
+        rest = bytearray()
+        with contextlib.suppress(TimeoutError, httpx.RequestError, aiohttp.ClientError):
+            async with asyncio.timeout(GRACE_S):
+                while len(rest) < MAX_ERROR_BYTES and (chunk := await anext(chunks, b"")):
+                    rest += chunk
+        return bytes(rest[:MAX_ERROR_BYTES])
+
+    async def _read_body(self, head: bytes, chunks: AsyncIterator[bytes]) -> Answer | Failure:
+        body = bytearray(head)
+        while chunk := await self._next(chunks):
+            body += chunk
+            if len(body) > MAX_ANSWER_BYTES:
+                return invalid_response("it is too large", self.status)
+        return read_document(bytes(body), self.headers, self.status)
+
+    async def _read_events(self, head: bytes, chunks: AsyncIterator[bytes]) -> Answer | Failure:
+        async with contextlib.aclosing(self._events(head, chunks)) as events:
+            async for event in events:
+                self.on_event(event.data)
+                if (outcome := read_event(event, self.headers, self.status)) is not None:
+                    await self._rest(chunks)  # read to its end, so that the connection can be used again
+                    return outcome
+        return from_transport(TransportKind.CUT_SHORT)
+
+    async def _events(self, head: bytes, chunks: AsyncIterator[bytes]) -> AsyncGenerator[Event]:
+        decoder, chunk = Decoder(MAX_ANSWER_BYTES), head
+        while chunk:
+            for event in decoder.feed(chunk):
+                yield event
+            chunk = await self._next(chunks)
+        if (last := decoder.end()) is not None:
+            yield last
+
+
+class Upstream:
+    """An OpenAI-compatible gateway under one credential; calls in flight are not limited here.
+
+    `base_url` may end in `/v1` or not. `api_key` is asked for every call, so that a mounted secret may
+    change, and its value is kept nowhere. `connect_s` covers name lookup, TCP and TLS; `write_s` the whole
+    request; `read_s` the silence between two pieces of an answer that has begun.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        base_url: str,
+        api_key: Callable[[], str],
+        *,
+        connect_s: float = 10.0,
+        write_s: float = 30.0,
+        read_s: float = 120.0,
+        ssl_context: ssl.SSLContext | None = None,
+    ) -> None:
+        self.name = name
+        self._url = _endpoint(base_url)
+        self._api_key = api_key
+        self._write_s = write_s
+        self._read_s = read_s
+        ssl_context = ssl_context or _shared_ssl_context()
+        self._client = httpx.AsyncClient(
+            transport=AiohttpTransport(ssl_context, client=functools.partial(open_session, ssl_context)),
+            # We time the reading. `pool` is what the adapter makes aiohttp's limit on connecting as a whole.
+            timeout=httpx.Timeout(None, connect=connect_s, pool=connect_s),
+            headers={"user-agent": f"responses-worker/{__version__}", "accept-encoding": "gzip, deflate"},
+            cookies=NoCookies(),
+            trust_env=False,
+        )
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}(name={self.name!r}, url={str(self._url)!r})"
+
+    async def create(
+        self, body: bytes, *, stream: bool, timeout_s: float, on_event: Callable[[bytes], None] | None = None
+    ) -> Call:
+        """Send `body` as it is and read the answer to its end, within `timeout_s` in all.
+
+        `stream` says whether `body` asks for events; an answer in the other form is understood. `on_event`
+        gets the data of every event, the terminal one included, and must not raise. Raises nothing but
+        `asyncio.CancelledError`, and then the connection is closed at once.
+        """
+        started = time.monotonic()
+        exchange = _Exchange(
+            progress=Progress(self._write_s),
+            limit=asyncio.timeout(timeout_s),
+            deadline=_now() + timeout_s,
+            read_s=self._read_s,
+            on_event=on_event or _ignore,
+        )
+        outcome = await self._perform(exchange, body, stream=stream)
+        return Call(
+            outcome=outcome,
+            http_status=exchange.status or None,
+            upstream_request_id=request_id(exchange.headers),
+            duration_ms=round((time.monotonic() - started) * 1000),
+            headers={k: v for k, v in exchange.headers.items() if k.startswith(_KEPT_HEADERS)},
+        )
+
+    async def aclose(self) -> None:
+        """Close every connection; calls still in flight end as lost, later ones as never sent."""
+        await self._client.aclose()
+
+    async def _perform(self, exchange: _Exchange, body: bytes, *, stream: bool) -> Answer | Failure:
+        authorization = _authorization(self._api_key)
+        if authorization is None:
+            return _NO_KEY
+        if self._client.is_closed:
+            return exchange.broken(time_up=False)
+        request = self._request(body, authorization, stream=stream)
+        mark = progress.set(exchange.progress)
+        try:
+            async with exchange.limit:
+                response = await self._client.send(request, stream=True)
+                async with contextlib.aclosing(response):
+                    return await exchange.read(response)
+        except (EventTooLargeError, httpx.DecodingError):
+            return invalid_response("it cannot be decoded", exchange.status)
+        except (TimeoutError, httpx.TransportError, aiohttp.ClientError) as error:
+            time_up = isinstance(error, TimeoutError) or isinstance(error.__cause__, TimeoutError)
+            return exchange.broken(time_up=time_up)
+        finally:
+            progress.reset(mark)
+
+    def _request(self, body: bytes, authorization: str, *, stream: bool) -> httpx.Request:
+        headers = {
+            "authorization": authorization,
+            "content-type": "application/json",
+            "content-length": str(len(body)),
+            "accept": "text/event-stream" if stream else "application/json",
+        }
+        content = body if len(body) <= STEP_BYTES else _in_steps(body)
+        return self._client.build_request("POST", self._url, content=content, headers=headers)
+
+
+def _endpoint(base_url: str) -> httpx.URL:
+    url = httpx.URL(base_url)
+    if url.scheme not in {"http", "https"} or not url.host or url.userinfo:
+        raise ValueError("an upstream URL is http(s)://host[:port][/path], without credentials")
+    return url.copy_with(path=url.path.rstrip("/").removesuffix("/v1") + "/v1/responses")
+
+
+def _authorization(api_key: Callable[[], str]) -> str | None:
+    """The header's value; None if there is no key, or one that no header can carry."""
+    try:
+        key = api_key().strip()
+    except OSError:
+        return None
+    return f"Bearer {key}" if key and key.isascii() and key.isprintable() else None
+
+
+async def _in_steps(body: bytes) -> AsyncIterator[bytes]:
+    for start in range(0, len(body), STEP_BYTES):
+        yield body[start : start + STEP_BYTES]
+
+
+def _now() -> float:
+    return asyncio.get_running_loop().time()
+
+
+def _ignore(_: bytes) -> None:
+    pass
+
+
+@functools.cache
+def _shared_ssl_context() -> ssl.SSLContext:
+    """Loading the certificates takes 20 ms and a megabyte; SSL_CERT_FILE and SSL_CERT_DIR are honoured."""
+    return httpx.create_ssl_context()
