@@ -146,7 +146,8 @@ class Controller:
         target = HEADROOM * s.hint if s.cut_at_ms == NEVER else 0.0
         if s.scale < target:
             s.scale = min(target, s.scale * HINT_GROWTH**seconds)
-            s.ceiling, s.hold_ms, s.busy_ms, s.passed_ms = s.hint, HOLD_HINT_MS, 0.0, 0.0
+            if s.scale == target:
+                s.ceiling, s.hold_ms, s.busy_ms, s.passed_ms = s.hint, HOLD_HINT_MS, 0.0, 0.0
         elif not s.ceiling or s.busy_ms > s.hold_ms:
             if s.scale > RISEN * s.ceiling:
                 s.ceiling = 0.0

@@ -12,9 +12,14 @@ import ssl
 import struct
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from dataclasses import dataclass, field
+from typing import Any
 
 import orjson
 
+from worker.upstream import Upstream
+
+KEY = "sk-canary-7f3a"
+BODY = b'{"model": "gpt-5.4-mini",  "input": [{"role": "user", "content": "\xc3\xa9"}]}'
 RESPONSE = (
     b'{ "id": "resp_1",\n"object": "response", "created_at": 1773132155, "model": "gpt-5.4-mini", '
     b'"status": "completed", "output": [{"type": "message", "role": "assistant", "content": '
@@ -131,6 +136,17 @@ async def serve(script: Script, tls: ssl.SSLContext | None = None) -> AsyncGener
     for error in ended:
         if isinstance(error, Exception):
             raise error
+
+
+@contextlib.asynccontextmanager
+async def calling(script: Script, **options: Any) -> AsyncGenerator[tuple[Upstream, RawGateway]]:
+    """An upstream whose gateway runs `script`; options are those of `Upstream`."""
+    async with serve(script) as gateway:
+        upstream = Upstream("default", gateway.url, options.pop("api_key", lambda: KEY), **options)
+        try:
+            yield upstream, gateway
+        finally:
+            await upstream.aclose()
 
 
 def replies(*answers: bytes) -> Script:

@@ -2,20 +2,18 @@
 
 import asyncio
 import logging
-import time
 import urllib.request
-from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
 from raw_gateway import (
+    BODY,
     DELTA,
     INCOMPLETE,
+    KEY,
     RESPONSE,
     Conversation,
-    RawGateway,
-    Script,
+    calling,
     chunked,
     error_body,
     event,
@@ -30,22 +28,10 @@ from raw_gateway import (
 import worker.upstream
 from api_contracts.errors import ErrorCode
 from worker import __version__
-from worker.failures import Failure, Route, TransportKind, from_transport
+from worker.failures import Failure, Route
 from worker.upstream import Answer, Call, Upstream
 
-BODY = b'{"model": "gpt-5.4-mini",  "input": [{"role": "user", "content": "\xc3\xa9"}]}'
-KEY = "sk-canary-7f3a"
 STREAM = event(DELTA, "response.output_text.delta") * 2 + event(terminal(), "response.completed") + event(b"[DONE]")
-
-
-@asynccontextmanager
-async def calling(script: Script, **options: Any) -> AsyncGenerator[tuple[Upstream, RawGateway]]:
-    async with serve(script) as gateway:
-        upstream = Upstream("default", gateway.url, options.pop("api_key", lambda: KEY), **options)
-        try:
-            yield upstream, gateway
-        finally:
-            await upstream.aclose()
 
 
 async def call(reply: bytes, *, stream: bool = False) -> Call:
@@ -197,24 +183,6 @@ async def test_an_answer_without_end_is_refused(reply: bytes, monkeypatch: pytes
     assert failure((await call(reply)).outcome).code is ErrorCode.INVALID_RESPONSE
 
 
-async def test_three_hundred_calls_are_under_way_at_once() -> None:
-    """Nothing below us queues: the gateway answers none before it has them all."""
-    everyone = asyncio.Event()
-
-    async def script(peer: Conversation) -> None:
-        await peer.request()
-        if len(peer.gateway.requests) == 300:
-            everyone.set()
-        await everyone.wait()
-        await peer.send(plain(RESPONSE))
-
-    async with calling(script) as (upstream, gateway):
-        calls = await asyncio.gather(*(upstream.create(BODY, stream=False, timeout_s=5) for _ in range(300)))
-
-    assert all(isinstance(call.outcome, Answer) for call in calls)
-    assert gateway.connections == 300
-
-
 async def test_a_large_body_arrives_whole_and_with_its_length() -> None:
     """Written in steps, without the warning that aiohttp has for large bytes."""
     body = bytes(range(256)) * 16 * 1024
@@ -223,42 +191,6 @@ async def test_a_large_body_arrives_whole_and_with_its_length() -> None:
 
     answer(result.outcome)
     assert gateway.requests[0].body == body
-
-
-async def _waiting(peer: Conversation) -> None:
-    await peer.request()
-    peer.gateway.reached.set()
-    await peer.hang()
-
-
-async def _reading(peer: Conversation) -> None:
-    await peer.request()
-    await peer.send(chunked(event(DELTA)).removesuffix(b"0\r\n\r\n"))
-    peer.gateway.reached.set()
-    await peer.hang()
-
-
-async def _not_taking(peer: Conversation) -> None:
-    await peer.reader.readexactly(1000)
-    peer.gateway.reached.set()
-    await peer.gateway.resume.wait()
-    await peer.hang()
-
-
-@pytest.mark.parametrize("script", [_waiting, _reading, _not_taking])
-async def test_cancelling_a_call_closes_its_connection_at_once(script: Script) -> None:
-    """A gateway that sees us go stops generating, and stops billing."""
-    async with calling(script) as (upstream, gateway):
-        calling_task = asyncio.create_task(upstream.create(BODY * 50_000, stream=True, timeout_s=60))
-        await asyncio.wait_for(gateway.reached.wait(), 5)
-        cancelled_at = time.monotonic()
-        calling_task.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await calling_task
-        gateway.resume.set()
-        await asyncio.wait_for(gateway.peer_left.wait(), 1)
-
-    assert time.monotonic() - cancelled_at < 1
 
 
 async def test_a_key_is_read_for_every_call() -> None:
@@ -331,15 +263,3 @@ def test_a_url_that_cannot_work_is_refused_at_once(url: str) -> None:
         Upstream("default", url, lambda: KEY)
 
     assert "pw" not in str(refusal.value)
-
-
-async def test_closing_ends_calls_under_way_and_refuses_new_ones() -> None:
-    """The first may be billed, the second was never sent."""
-    async with calling(_waiting) as (upstream, gateway):
-        under_way = asyncio.create_task(upstream.create(BODY, stream=False, timeout_s=60))
-        await asyncio.wait_for(gateway.reached.wait(), 5)
-        await upstream.aclose()
-        late = await upstream.create(BODY, stream=False, timeout_s=60)
-
-        assert (await under_way).outcome == from_transport(TransportKind.RESET)
-        assert late.outcome == from_transport(TransportKind.UNREACHABLE)

@@ -44,6 +44,8 @@ class Message:
     """What goes upstream: the caller's body as it was written, `extra_body` merged in."""
     violations: tuple[Violation, ...] = ()
     too_large: bool = False
+    dead: str = ""
+    """Why the message is also a dead letter: an answer alone would hide what could not be read."""
     eta: datetime | None = None
     expires: datetime | None = None
     traceparent: str | None = None
@@ -185,6 +187,7 @@ def _scavenge(raw: bytes) -> Message | Unreadable:
         reply_to=None,
         fingerprint=hashlib.sha256(raw).hexdigest(),
         violations=(Violation(field="message", message=_STRICT_JSON, type="message"),),
+        dead="not a JSON object",
         trace_id=_trace_id(None),
     )
 

@@ -99,7 +99,8 @@ class Policy:
             return Obstacle(CANCELLED)
         if violations:
             code = ErrorCode.REQUEST_TOO_LARGE if message.too_large else ErrorCode.INVALID_REQUEST
-            return Obstacle(_error(code, f"{violations[0].field}: {violations[0].message}", violations=violations))
+            error = _error(code, f"{violations[0].field}: {violations[0].message}", violations=violations)
+            return Obstacle(error, dead=message.dead)
         return Obstacle(EXPIRED) if lease.standing is Standing.EXPIRED else None
 
     def delay_ms(self, lease: Lease, message: Message) -> int:

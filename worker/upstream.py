@@ -86,10 +86,13 @@ class _Exchange:
     status: int = 0
     headers: Mapping[str, str] = field(default_factory=dict[str, str])
 
+    def failed(self, kind: TransportKind) -> Failure:
+        return replace(from_transport(kind), http_status=self.status or None)
+
     def broken(self, *, time_up: bool) -> Failure:
         kind = _LOST_OR_TIME_UP[self.progress.phase][time_up]
         in_all = kind is TransportKind.READ_TIMEOUT and _now() >= self.deadline
-        return from_transport(TransportKind.TOTAL_TIMEOUT if in_all else kind)
+        return self.failed(TransportKind.TOTAL_TIMEOUT if in_all else kind)
 
     async def read(self, response: httpx.Response) -> Answer | Failure:
         self.progress.phase = Phase.READING
@@ -118,11 +121,12 @@ class _Exchange:
         return bytes(rest[:MAX_ERROR_BYTES])
 
     async def _read_body(self, head: bytes, chunks: AsyncIterator[bytes]) -> Answer | Failure:
-        body = bytearray(head)
-        while chunk := await self._next(chunks):
+        body, chunk = bytearray(), head
+        while chunk:
             body += chunk
             if len(body) > MAX_ANSWER_BYTES:
                 return invalid_response("it is too large", self.status)
+            chunk = await self._next(chunks)
         return read_document(bytes(body), self.headers, self.status)
 
     async def _read_events(self, head: bytes, chunks: AsyncIterator[bytes]) -> Answer | Failure:
@@ -132,7 +136,7 @@ class _Exchange:
                 if (outcome := read_event(event, self.headers, self.status)) is not None:
                     await self._rest(chunks)  # read to its end, so that the connection can be used again
                     return outcome
-        return from_transport(TransportKind.CUT_SHORT)
+        return self.failed(TransportKind.CUT_SHORT)
 
     async def _events(self, head: bytes, chunks: AsyncIterator[bytes]) -> AsyncGenerator[Event]:
         decoder, chunk = Decoder(MAX_ANSWER_BYTES), head
@@ -220,10 +224,8 @@ class Upstream:
         request = self._request(body, authorization, stream=stream)
         mark = progress.set(exchange.progress)
         try:
-            async with exchange.limit:
-                response = await self._client.send(request, stream=True)
-                async with contextlib.aclosing(response):
-                    return await exchange.read(response)
+            async with exchange.limit, contextlib.aclosing(await self._client.send(request, stream=True)) as response:
+                return await exchange.read(response)
         except (EventTooLargeError, httpx.DecodingError):
             return invalid_response("it cannot be decoded", exchange.status)
         except (TimeoutError, httpx.TransportError, aiohttp.ClientError) as error:
