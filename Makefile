@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test check lint types layers format lock bench-throughput clean
+.PHONY: demo test check lint types layers docs format lock bench-throughput clean
 
 demo: $(STAMP)  ## the main job end to end: embedded Valkey, simulated gateway, a real worker
 	$(BIN)/responses-worker demo
@@ -23,6 +23,9 @@ types: $(STAMP)
 
 layers: $(STAMP)
 	$(BIN)/lint-imports
+
+docs: $(STAMP)  ## rewrites the README's tables from the code
+	$(BIN)/python tests/tables.py
 
 format: $(STAMP)
 	$(BIN)/ruff check --fix .

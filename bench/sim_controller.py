@@ -9,14 +9,14 @@ without one the nominal rate is one request a second and scale has no cap.
 
 from dataclasses import dataclass, field
 
-HEADROOM = 0.96  # of a ceiling just met: counts at window edges and clocks jitter by a call or two
+HEADROOM = 0.97  # of a ceiling just met: counts at window edges and clocks jitter by a call or two
 GROWTH = 0.03  # per second above the hold; slow, for each hit costs (excess rate x time to refuse) calls
 COLD_START = 1.5  # requests/s; the first growth is linear by this much per second, up to 1 / GROWTH seconds
 COLD_CUT = 0.7  # first cut from an unknown ceiling: the upstream's burst hides its rate until it is empty
 BLIND_CUT = 0.5  # refused again before anything could be measured
 PASSED_OVER_LIMIT = 1.1  # what passed may also have been too little: do not ratchet down
 RISEN = 1.25  # past this multiple the remembered ceiling is history
-HINT_GROWTH = 4.0  # per second, towards a limit named by headers
+HINT_GROWTH = 8.0  # per second, towards a limit named by headers
 HOLD_MS, HOLD_HINT_MS, HOLD_MAX_MS = 15_000, 30_000, 120_000
 CONFIRMED = 0.15  # a ceiling met again within this doubles the hold
 SHUT_WEIGHT = 3  # an upstream that stays shut for t counts by windows longer than t: hold longer

@@ -3,6 +3,7 @@
 import os
 import signal
 import socket
+import threading
 from pathlib import Path
 
 import httpx
@@ -41,8 +42,11 @@ def test_append_only_data_survives_kill_nine_on_the_same_port() -> None:
         assert client.get("key") == b"value"
 
 
-def test_data_without_append_only_dies_with_the_server() -> None:
-    with embedded_valkey() as valkey, connected(valkey) as client:
+def test_kill_nine_leaves_no_time_to_save_as_a_stop_does() -> None:
+    with embedded_valkey(config={"save": "3600 1"}) as valkey, connected(valkey) as client:
+        client.set("saved", "1")
+        valkey.stop()
+        valkey.start()
         client.set("key", "value")
 
         valkey.kill()
@@ -50,7 +54,7 @@ def test_data_without_append_only_dies_with_the_server() -> None:
             socket.create_connection(("127.0.0.1", valkey.port))
         valkey.start()
 
-        assert client.get("key") is None
+        assert (client.get("saved"), client.get("key")) == (b"1", None)
 
 
 def test_a_data_directory_of_the_callers_outlives_the_server(tmp_path: Path) -> None:
@@ -75,10 +79,11 @@ def test_valkey_takes_directives_and_refuses_wrong_ones() -> None:
 
 
 def test_ctrl_c_does_not_take_valkey_from_a_worker_that_drains() -> None:
-    with embedded_valkey() as valkey, connected(valkey) as client:
+    with embedded_valkey() as valkey:
         os.kill(valkey.pid, signal.SIGINT)
 
-        assert client.set("key", "still here")
+        with pytest.raises(psutil.TimeoutExpired):
+            psutil.Process(valkey.pid).wait(0.3)
 
 
 def test_a_missing_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -89,12 +94,14 @@ def test_a_missing_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_gateway_in_a_thread_frees_its_port_when_done_even_with_calls_in_flight() -> None:
+    before = set(threading.enumerate())
     with simulated_gateway(SimulatorConfig(requests_per_minute=60)) as gateway:
         port = int(gateway.url.rpartition(":")[2])
         with pytest.raises(httpx.ReadTimeout):
             _post(gateway.url, "[[sim:hang]]", timeout=0.05)
         assert _post(gateway.url, "x").headers["x-ratelimit-limit-requests"] == "60"
 
+    assert set(threading.enumerate()) <= before
     with simulated_gateway(port=port) as again:
         assert again.url.endswith(f":{port}")
 
@@ -107,8 +114,9 @@ def test_a_taken_port_is_an_error() -> None:
 
 
 def test_a_gateway_in_a_process_is_configured_and_ends() -> None:
+    before = set(psutil.Process().children())
     with simulator_process({"requests_per_minute": 60, "keys": ["k"]}) as gateway:
-        [process] = psutil.Process().children()
+        [process] = set(psutil.Process().children()) - before
         assert _post(gateway.url, "x").headers["x-ratelimit-limit-requests"] == "60"
         assert gateway.stats().by_status == {"200": 1}
 

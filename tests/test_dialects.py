@@ -100,7 +100,7 @@ WORDED = {
     "model, of 400": (400, "model `x` not found", Code.MODEL_UNAVAILABLE),
     "busy, of 500": (500, "系统繁忙", Code.UPSTREAM_OVERLOADED),
     "slow, of 502": (502, "timeout awaiting response headers", Code.UPSTREAM_TIMEOUT),
-    "limit not passed": (429, "limit 3, used 3, requested 1", Code.RATE_LIMITED),
+    "limit just met": (429, "limit 3, used 3, requested 3", Code.RATE_LIMITED),
 }
 
 
@@ -113,9 +113,18 @@ def test_words_do_not_correct_what_a_name_decided_save_where_names_are_known_to_
     wallet = "you exceeded your current quota"
 
     assert verdict(429, "rate_limit_exceeded", text=wallet) is Code.RATE_LIMITED
-    assert verdict(400, "unknown_parameter", text="content policy") is Code.INVALID_REQUEST
+    assert verdict(403, "access_denied", text="quota, content policy") is Code.PERMISSION_DENIED
+    assert verdict(413, "request_too_large", text="context length") is Code.REQUEST_TOO_LARGE
+    assert verdict(400, "unknown_parameter", text="content policy, context length") is Code.INVALID_REQUEST
+    assert verdict(400, "unsupported_value", text="model `x` does not exist") is Code.INVALID_REQUEST
     assert verdict(429, "rate_limit_exceeded", text="request too large") is Code.REQUEST_TOO_LARGE
     assert verdict(401, "invalid_api_key", text=wallet) is Code.QUOTA_EXHAUSTED
+
+
+def test_only_a_bare_status_counts_as_decided_by_it() -> None:
+    assert judge(Evidence(status=400, names=("new_in_2027",), text="no")).by_status
+    assert not judge(Evidence(status=400, names=("bio_policy",), text="")).by_status
+    assert not judge(Evidence(status=400, names=(), text="maximum context length")).by_status
 
 
 def test_the_first_name_wins_whatever_the_order_of_the_table() -> None:

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from worker import failures
-from worker.evidence import EXAMINED_BYTES, MAX_RETRY_AFTER_S
+from worker.evidence import EXAMINED_BYTES, MAX_RETRY_AFTER_S, read_body
 from worker.failures import Failure, Route
 
 NOW = datetime(2026, 11, 22, 12, 0, tzinfo=UTC)
@@ -57,6 +57,7 @@ WORDS: dict[str, float | None] = {
     "Please try again in 84ms.": 0.084,
     "Please try again in 6m0s.": 360,
     "Please try again in 1h2m3s.": 3723,
+    "Please try again in 2m.": 120,
     "Please retry after 86400 seconds.": 86400,
     "Please try again in a while.": None,
     "Please try again later.": None,
@@ -92,6 +93,30 @@ def test_html_is_reduced_to_its_words() -> None:
 
     assert upstream is not None
     assert upstream.message == "Bad Gateway nginx"
+
+
+QUOTED = {
+    "a number": ({"code": 504}, 504, ()),
+    "a number in text": ({"code": "504"}, 504, ()),
+    "no status": ({"code": 20504}, 500, ()),
+    "words": ({"code": "bad_response", "message": "status_code=503, no"}, 503, ("bad_response",)),
+    "code before type": ({"message": '{"type": "b_error", "code": "a_code"}'}, 500, ("a_code", "b_error")),
+    "under a name of its own": ({"code": "own", "message": '{"code": "a_code"}'}, 500, ("own",)),
+}
+
+
+@pytest.mark.parametrize(("error", "status", "names"), QUOTED.values(), ids=QUOTED)
+def test_what_a_wrapper_quotes_is_found(error: object, status: int, names: tuple[str, ...]) -> None:
+    evidence = read_body(500, json.dumps({"error": error}).encode())
+
+    assert (evidence.status, evidence.names) == (status, names)
+
+
+def test_what_people_wrote_stays_out_of_a_repr() -> None:
+    evidence = read_body(500, b'{"error": {"message": "a prompt"}}')
+
+    assert evidence.message == evidence.text == "a prompt"
+    assert "a prompt" not in repr(evidence)
 
 
 KEYS = st.sampled_from(

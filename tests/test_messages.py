@@ -124,7 +124,9 @@ def test_what_nobody_can_be_answered_for_is_unreadable(message: bytes) -> None:
 
 def test_a_good_message_is_a_request() -> None:
     """By position or by keyword, base64 or plain."""
-    plain = celery_message() | {"body": json.dumps([[], {"envelope": {"body": body(), "request_id": "r"}}, {}])}
+    plain: dict[str, Any] = celery_message() | {
+        "body": json.dumps([[], {"envelope": {"body": body(), "request_id": "r"}}, {}])
+    }
     del plain["properties"]["body_encoding"]
 
     positional, keyword = decode(raw(celery_message()), max_body=MAX_BODY), decode(raw(plain), max_body=MAX_BODY)

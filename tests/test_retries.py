@@ -69,6 +69,7 @@ def test_the_window_doubles_with_every_failure_up_to_the_cap(failures: int, clos
         pytest.param(30.0, 1, (30.0, 33.0), id="longer than backoff: spread upward"),
         pytest.param(3.0, 4, (3.0, 16.0), id="shorter than backoff: only the floor"),
         pytest.param(600.0, 9, (600.0, 660.0), id="longer than the cap: obeyed"),
+        pytest.param(0.5, 1, (0.5, 2.0), id="below a second: obeyed"),
         pytest.param(0.0, 1, (0.0, 2.0), id="zero: no floor"),
         pytest.param(-5.0, 1, (0.0, 2.0), id="negative: ignored"),
         pytest.param(float("nan"), 1, (0.0, 2.0), id="not a number: ignored"),

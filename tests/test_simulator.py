@@ -1,13 +1,13 @@
 """The simulated gateway over a real socket: its answers, and every way in which it fails to give one."""
 
 import json
-import time
 from collections.abc import Generator
 from typing import Any
 
 import httpx
 import openai
 import pytest
+from harness import wait_until
 from simulated import KEY, Caller, calling
 
 from api_contracts.responses import ResponseObject
@@ -24,9 +24,7 @@ def caller() -> Generator[Caller]:
 
 def finished(gateway: Simulator) -> Call:
     """The one call, once the gateway has noticed that it is over."""
-    deadline = time.monotonic() + 5
-    while gateway.stats().in_flight and time.monotonic() < deadline:
-        pass
+    wait_until(lambda: not gateway.stats().in_flight, what="the call to be over")
     [call] = gateway.calls()
     return call
 
@@ -204,6 +202,7 @@ def test_an_answer_takes_its_time(caller: Caller, *, stream: bool) -> None:
         ({"input": [{"role": "robot", "content": "x"}]}, "input"),
         ({"max_output_tokens": 0}, "max_output_tokens"),
         ({"max_output_tokens": 1.5}, "max_output_tokens"),
+        ({"max_output_tokens": "9"}, "max_output_tokens"),
         ({"top_p": 2}, "top_p"),
         ({"stream": "yes"}, "stream"),
     ],

@@ -7,6 +7,7 @@ from collections.abc import Generator
 
 import httpx
 import pytest
+from harness import wait_until
 from simulated import KEY, Caller, body, calling
 
 from worker.simulator import CLIENT_LEFT, key_alias, prompt_hash
@@ -19,9 +20,7 @@ def caller() -> Generator[Caller]:
 
 
 async def in_flight(caller: Caller, count: int) -> None:
-    async with asyncio.timeout(10):
-        while (await asyncio.to_thread(caller.gateway.stats)).in_flight != count:
-            pass
+    await asyncio.to_thread(wait_until, lambda: caller.gateway.stats().in_flight == count)
 
 
 def test_keys_can_be_revoked_and_wallets_emptied_and_refilled(caller: Caller) -> None:

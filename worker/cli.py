@@ -1,37 +1,25 @@
 """`responses-worker`: thin commands over the worker, its ledger and its stand-ins."""
 
-import sys
-from typing import Annotated
-
 import typer
 
-from worker.settings import Settings, WrongSettingsError, load
+from worker.commands.demo import demo
+from worker.commands.results import results
+from worker.commands.run import run
+from worker.commands.simulator import simulator
+from worker.commands.status import status
+from worker.commands.submit import submit
 
-cli = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
+cli = typer.Typer(
+    help="A Celery worker that turns queued generation requests into published results.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+for command in (run, submit, results, status, simulator, demo):
+    cli.command()(command)
 
 
 def main() -> None:
     """The console script's entry point."""
     cli()
-
-
-def settings() -> Settings:
-    """The settings of the environment, or exit 2 with one line per mistake."""
-    try:
-        return load()
-    except WrongSettingsError as error:
-        sys.stderr.write(f"{error}\n")
-        raise typer.Exit(2) from None
-
-
-@cli.command()
-def run() -> None:
-    """Serve the lanes until SIGTERM."""
-    from worker import app
-
-    raise typer.Exit(app.run(settings()))
-
-
-@cli.command()
-def x(y: Annotated[int, typer.Option()] = 0) -> None:
-    """."""

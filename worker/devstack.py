@@ -187,7 +187,9 @@ async def _serve_until(stopped: "Future[None]", url: "Future[str]", config: Simu
         async with serve(config, port=port) as base_url:
             url.set_result(base_url)
             await asyncio.wrap_future(stopped)
-    except OSError as error:
+    except Exception as error:
+        if url.done():
+            raise
         url.set_exception(error)
 
 

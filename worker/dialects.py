@@ -24,7 +24,7 @@ NAMED: Final = {
         insufficient_balance insufficient_credits
     """,
     ErrorCode.RATE_LIMITED: """
-        slow_down *rate_limit* rate_limited too_many_requests resource_exhausted requests tokens
+        slow_down *rate_limit* too_many_requests resource_exhausted requests tokens
         *concurrency_limit*
     """,
     ErrorCode.REQUEST_TOO_LARGE: "request_too_large payload_too_large request_entity_too_large",

@@ -16,6 +16,28 @@ from worker.service import Service
 REVOKE_KEPT_MS: Final = 24 * 3600 * 1000
 """How long a revoked id is remembered for a message that has not been taken yet."""
 
+CELERY_SURFACE: Final = (
+    ("`send_task`, `apply_async`, `delay`", "yes", "message protocol 2, JSON serializer, one argument: the envelope"),
+    ("`priority`", "yes", "0 first, then 3, 6, 9, as with Celery's own Redis transport"),
+    ("`expires`", "yes", "an earlier deadline; an expired request is answered `deadline_exceeded`, not dropped"),
+    ("`eta`, `countdown`", "yes", "parked in Redis until then, not in a worker's memory"),
+    ("`revoke`", "yes", "by task id, queued, parked or in flight: one `cancelled` result"),
+    ("`inspect ping`, `stats`, `registered`, `conf`, `report`", "yes", "`stats` shows the pool's lanes and load"),
+    (
+        "`inspect active`, `reserved`",
+        "yes",
+        "calls in flight, requests that wait for the budget; never their arguments",
+    ),
+    ("`inspect scheduled`, `active_queues`", "empty", "what waits is in Redis: `responses-worker status`"),
+    ("`sentry-trace`, `traceparent` headers", "yes", "the request joins the caller's trace"),
+    ("`AsyncResult`, result backends", "no", "results are stream entries"),
+    ("`link`, chains, groups, chords", "no", "refused with `invalid_request`, so that nothing is skipped silently"),
+    ("`retry`, `rate_limit`, `time_limit`", "no", "`max_attempts`, the shared budget and `timeout` instead"),
+    ("`add_consumer`, `cancel_consumer`, autoscaling", "no", "`WORKER_LANES`, and processes"),
+    ("compression, protocol 1, pickle", "no", "refused with `invalid_request`"),
+)
+"""What of Celery works here: README shows it, tests hold it."""
+
 _control: Any = control
 """Celery has no types."""
 

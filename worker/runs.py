@@ -161,17 +161,22 @@ class Run:
             if message
             else {}
         )
-        return ids | {
-            "lane": self.delivery.lane,
-            "input_bytes": len(self.delivery.message),
-            "attempts": self.number,
-            "failures": self.failures,
-            "error_code": self.error_code,
-            "http_status": self.http_status,
-            "queue_ms": max(0, self._lease.claimed_at_ms - self._lease.enqueued_at_ms) if self._lease else None,
-            "throttle_ms": self.throttle_ms,
-            "upstream_ms": self.upstream_ms,
-        }
+        unknown = message.request.unknown_keys if message and message.request else ()
+        return (
+            ids
+            | ({"unknown_keys": unknown} if unknown else {})
+            | {
+                "lane": self.delivery.lane,
+                "input_bytes": len(self.delivery.message),
+                "attempts": self.number,
+                "failures": self.failures,
+                "error_code": self.error_code,
+                "http_status": self.http_status,
+                "queue_ms": max(0, self._lease.claimed_at_ms - self._lease.enqueued_at_ms) if self._lease else None,
+                "throttle_ms": self.throttle_ms,
+                "upstream_ms": self.upstream_ms,
+            }
+        )
 
     def refuse(self, error: MappedError) -> bytes:
         """A failed result for a delivery that never got to claim its request id."""

@@ -19,7 +19,6 @@ Event = Literal[
     "worker.failed",  # the pool died of a bug; the process leaves
     "request.finished",  # the canonical line: one per delivery
     "request.crashed",  # a bug of ours; the caller got internal_error
-    "request.unknown_keys",  # envelope keys newer than this worker
     "redis.lost",  # Redis does not serve; calls wait
     "redis.recovered",
     "ledger.refused",  # a script said no for a reason that stays

@@ -16,8 +16,8 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--config", type=json.loads, default={}, help="settings of SimulatorConfig, as JSON")
     options = parser.parse_args(arguments)
     try:
-        config = SimulatorConfig().changed(options.config)
-    except ValueError as error:
+        config = SimulatorConfig().changed(dict(options.config))
+    except (ValueError, TypeError) as error:
         parser.error(str(error))
     asyncio.run(serve_until_signalled(config, port=options.port, ready=_announce))
 

@@ -56,10 +56,11 @@ def answer_to(
     default). `patch` replaces fields; `now` is Unix time.
     """
     text = echo(asked.last)
-    if output_tokens is not None:
-        text = (text + " ") * (output_tokens // estimated_tokens(text) + 1)
     ceiling = asked.max_output_tokens or default_output_tokens
-    text = cut_to_tokens(text, min(ceiling, output_tokens or ceiling))
+    if output_tokens is not None:
+        ceiling = min(ceiling, output_tokens)
+        text = f"{text} " * (ceiling // estimated_tokens(text) + 1)
+    text = cut_to_tokens(text, ceiling)
     if _text_option(asked, "format", {}).get("type") == "json_object":
         text = json.dumps({"echo": text}, ensure_ascii=False)
     fields = {**_fields(asked, response_id, now, text), **patch}
@@ -71,12 +72,12 @@ def events(answer: Answer, deltas: int) -> Iterator[str]:
 
     An answer whose status is not final has no terminal event.
     """
-    events = [*_opening(answer), *_output(answer, deltas)]
-    for number, (kind, fields) in enumerate(events):
+    before = [*_opening(answer), *_output(answer, deltas)]
+    for number, (kind, fields) in enumerate(before):
         yield frame(kind, _encoded({"type": kind, "sequence_number": number, **fields}))
     status = answer.fields["status"]
     if kind := _TERMINAL_EVENTS.get(status):
-        head = _encoded({"type": kind, "sequence_number": len(events)})
+        head = _encoded({"type": kind, "sequence_number": len(before)})
         yield frame(kind, f'{head[:-1]}, "response": {answer.raw}}}')
 
 

@@ -3,7 +3,7 @@
 import asyncio
 import socket
 import struct
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from hashlib import sha256
@@ -131,8 +131,7 @@ def _frames(exchange: Exchange) -> list[str]:
     return [] if error is None else list(error_events(exchange.answer(), error))
 
 
-async def _write_paced(response: web.StreamResponse, frames: Iterable[str], latency_s: float) -> None:
-    frames = list(frames)
+async def _write_paced(response: web.StreamResponse, frames: list[str], latency_s: float) -> None:
     if not latency_s:
         frames = ["".join(frames)]
     for text in frames:

@@ -90,7 +90,7 @@ _CHECKS: Final[Mapping[str, tuple[Callable[[object], bool], str]]] = {
     "stream": (lambda value: isinstance(value, bool), "a boolean"),
     "max_output_tokens": (
         # JSON Schema's integer: 16.0 is one.
-        lambda value: _is_number(value) and value >= 1 and value == int(value),
+        lambda value: _is_number(value) and value >= 1 and value % 1 == 0,
         "an integer of at least 1",
     ),
     "top_p": (lambda value: _is_number(value) and 0 <= value <= 1, "a number from 0 to 1"),

@@ -4,14 +4,15 @@ import asyncio
 import signal
 from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
+from typing import Final
 
 from aiohttp import web
 
 from worker.simulator.config import SimulatorConfig
 from worker.simulator.gateway import Gateway
 
-HOST = "127.0.0.1"
-_BACKLOG = 2048
+HOST: Final = "127.0.0.1"
+_BACKLOG: Final = 2048
 """A fleet of workers connects a thousand times at once; the kernel's usual 128 would refuse some."""
 
 

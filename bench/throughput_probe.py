@@ -1,0 +1,84 @@
+"""What a worker costs, seen from outside: CPU and memory of its processes, commands its Redis ran."""
+
+import threading
+from collections import Counter
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any, Self
+
+import psutil
+
+_EVERY_S = 0.05
+_OWN = frozenset({"lpush", "xread", "llen", "hlen", "info"})
+"""What the bench itself sends during a measurement; neither Celery's consumer nor our scripts use any of it."""
+_SCRIPTS = frozenset({"evalsha", "eval"})
+_BESIDE_SCRIPTS = frozenset({"ping", "publish", "subscribe", "psubscribe", "brpop", "hello", "auth", "select", "script"})
+"""What a process that works by scripts also sends itself; whatever else is counted ran inside one."""
+
+
+class Processes:
+    """A worker and its children. CPU is user and system time of all threads; memory is resident, peak of the sum."""
+
+    def __init__(self, pid: int) -> None:
+        self._root = psutil.Process(pid)
+        self._peak = 0
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._watch, daemon=True)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        self._thread.join()
+
+    @property
+    def cpu_s(self) -> float:
+        times = [process.cpu_times() for process in self._all()]
+        return sum(time.user + time.system for time in times)
+
+    @property
+    def peak_mb(self) -> float:
+        return self._peak / 1e6
+
+    def _all(self) -> list[psutil.Process]:
+        return [self._root, *self._root.children(recursive=True)]
+
+    def _watch(self) -> None:
+        while not self._stop.wait(_EVERY_S):
+            with suppress(psutil.NoSuchProcess):
+                self._peak = max(self._peak, sum(process.memory_info().rss for process in self._all()))
+
+
+@dataclass(frozen=True, slots=True)
+class Commands:
+    """Commands that reached Redis from the worker, script calls among them, and those that ran inside scripts."""
+
+    sent: float
+    scripts: float
+    inside: float
+
+    def per(self, count: float) -> "Commands":
+        return Commands(self.sent / count, self.scripts / count, self.inside / count)
+
+
+class CommandCounter:
+    """Counts a server's commands by INFO commandstats, the bench's own left out."""
+
+    def __init__(self, client: Any) -> None:
+        self._client = client
+        self._before = self._read()
+
+    def since_start(self) -> Commands:
+        calls = self._read() - self._before
+        scripts = sum(calls[name] for name in _SCRIPTS)
+        sent = sum(n for name, n in calls.items() if not scripts or name in _SCRIPTS | _BESIDE_SCRIPTS)
+        return Commands(sent, scripts, calls.total() - sent)
+
+    def _read(self) -> "Counter[str]":
+        stats: dict[str, dict[str, int]] = self._client.info("commandstats")
+        calls: Counter[str] = Counter()
+        for name, numbers in stats.items():
+            calls[name.removeprefix("cmdstat_").partition("|")[0]] += numbers["calls"]
+        return Counter({name: n for name, n in calls.items() if name not in _OWN})

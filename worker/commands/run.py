@@ -1,0 +1,14 @@
+# ruff: noqa: PLC0415  # imports wait until a command runs: --help stays quick
+"""`responses-worker run`."""
+
+import typer
+
+from worker.commands.terminal import settings
+
+
+def run() -> None:
+    """Serve the lanes until SIGTERM. Settings: WORKER_* in the environment."""
+    checked = settings()
+    from worker import app
+
+    raise typer.Exit(app.run(checked))

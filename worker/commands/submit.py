@@ -1,0 +1,118 @@
+# ruff: noqa: PLC0415  # imports wait until the command runs: --help stays quick
+"""`responses-worker submit`."""
+
+import json
+import re
+import sys
+from collections.abc import Generator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, cast
+
+import typer
+
+from worker.commands.terminal import NO_ANSWER_YET, WRONG, connected, settings, stop
+
+if TYPE_CHECKING:
+    from worker.settings import Settings
+    from worker.submit import Submitter, Ticket
+
+
+def submit(
+    text: Annotated[str | None, typer.Argument(help="What to ask. Or give --file.", show_default=False)] = None,
+    file: Annotated[
+        Path | None,
+        typer.Option(
+            "--file", "-f", allow_dash=True, exists=True, dir_okay=False,
+            help="JSON: an envelope, or only its body. `-` is standard input.",
+        ),
+    ] = None,
+    lane: Annotated[str, typer.Option(help="The lane to enqueue on.")] = "interactive",
+    request_id: Annotated[str | None, typer.Option(help="Your idempotency key, unique per tenant.")] = None,
+    tenant: Annotated[str | None, typer.Option(help="On whose behalf.")] = None,
+    stream: Annotated[bool, typer.Option("--stream", help="Have the gateway stream the answer.")] = False,  # noqa: FBT002  # an option, never positional
+    max_output_tokens: Annotated[int | None, typer.Option(help="The most tokens to generate.")] = None,
+    wait: Annotated[bool, typer.Option("--wait", "-w", help="Wait for the answer and print its text.")] = False,  # noqa: FBT002  # an option, never positional
+    timeout: Annotated[float, typer.Option(help="Seconds to wait; the request goes on after that.")] = 600,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON: the ids, or the whole result.")] = False,  # noqa: FBT002  # an option, never positional
+) -> None:
+    """Enqueue one request: prints its id, or with --wait its answer.
+
+    Needs nothing but WORKER_REDIS_URL and a worker somewhere. A request that breaks the contract is refused here.
+    Exit code: 0 done, 1 the answer is an error, 2 refused, 3 no answer within --timeout.
+    """
+    from worker.commands import answers
+
+    if not re.fullmatch(r"[A-Za-z0-9_\-]{1,64}", lane):
+        stop("--lane: must be a name of letters, digits, - and _", WRONG)
+    options = {"stream": stream or None, "max_output_tokens": max_output_tokens}
+    envelope = _envelope(text, file, body=options, request_id=request_id, tenant=tenant)
+    with _submitter(settings()) as submitter:
+        ticket = _enqueued(submitter, envelope, lane)
+        if wait:
+            result = _awaited(submitter, ticket, timeout)
+            raise typer.Exit(answers.print_answer(result, as_json=as_json))
+    ids = {"request_id": ticket.request_id, "tenant": ticket.tenant, "lane": lane}
+    typer.echo(json.dumps(ids) if as_json else ticket.request_id)
+
+
+def _envelope(text: str | None, file: Path | None, *, body: Mapping[str, Any], **fields: Any) -> dict[str, Any]:
+    """The envelope that arguments, file and options make; options win over the file."""
+    from api_contracts import MODELS
+
+    if (text is None) == (file is None):
+        stop("give either TEXT or --file", WRONG)
+    envelope = _read(file) if file else {"body": {"model": MODELS[0], "input": [{"role": "user", "content": text}]}}
+    if isinstance(envelope.get("body"), dict):
+        envelope["body"] |= {name: value for name, value in body.items() if value is not None}
+    return envelope | {name: value for name, value in fields.items() if value is not None}
+
+
+def _read(file: Path) -> dict[str, Any]:
+    from pydantic_core import from_json
+
+    raw = sys.stdin.buffer.read() if str(file) == "-" else file.read_bytes()
+    try:
+        content = from_json(raw, allow_inf_nan=False)
+    except ValueError as error:
+        stop(f"{file}: {error}", WRONG)
+    if not isinstance(content, dict):
+        stop(f"{file}: must hold a JSON object", WRONG)
+    envelope = cast("dict[str, Any]", content)
+    return envelope if "body" in envelope else {"body": envelope}
+
+
+@contextmanager
+def _submitter(settings: "Settings") -> "Generator[Submitter]":
+    from celery import Celery
+
+    from worker.submit import Submitter
+
+    with connected(settings) as redis, Celery("submit", broker=settings.redis.broker_url) as app:
+        app.conf.update(broker_transport_options=settings.redis.broker_options(), task_ignore_result=True)
+        yield Submitter(app, redis)
+
+
+def _enqueued(submitter: "Submitter", envelope: Mapping[str, Any], lane: str) -> "Ticket":
+    from api_contracts import ContractViolation
+
+    try:
+        return submitter.enqueue(envelope, lane=lane)
+    except ContractViolation as refused:
+        violations = refused.violations
+    stop("\n".join(violation.message for violation in violations), WRONG)
+
+
+def _awaited(submitter: "Submitter", ticket: "Ticket", timeout_s: float) -> bytes:
+    from rich.console import Console
+
+    from worker.submit import NoAnswerError, NotAnsweredError
+
+    with Console(stderr=True).status("queued") as status:
+        try:
+            return submitter.wait(ticket, timeout_s=timeout_s, on_state=lambda state: status.update(state or "queued"))
+        except NotAnsweredError as error:
+            code, message = NO_ANSWER_YET, f"{ticket.request_id}: no answer yet, {error}; the same command waits on"
+        except NoAnswerError as error:
+            code, message = 1, f"{ticket.request_id}: {error}"
+    stop(message, code)

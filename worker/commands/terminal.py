@@ -1,0 +1,52 @@
+# ruff: noqa: PLC0415  # imports wait until a command runs: --help stays quick
+"""What every command shares: its settings, its connection, and how it stops with one clear line."""
+
+import sys
+from collections.abc import Generator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, Final, NoReturn
+
+import typer
+
+if TYPE_CHECKING:
+    from worker.settings import Settings
+
+FAILED: Final = 1
+WRONG: Final = 2
+NO_ANSWER_YET: Final = 3
+
+
+def stop(message: str, code: int = FAILED) -> NoReturn:
+    """Ends the command; `message` goes to stderr."""
+    sys.stderr.write(f"{message}\n")
+    raise typer.Exit(code)
+
+
+def settings() -> "Settings":
+    """The settings of the environment, or exit 2 with one line per mistake."""
+    from worker.settings import WrongSettingsError, load
+
+    try:
+        return load()
+    except WrongSettingsError as error:
+        message = str(error)
+    stop(message, WRONG)
+
+
+@contextmanager
+def connected(settings: "Settings") -> Generator[Any]:
+    """A Redis client that answers; a failure of Redis, then or later, exits 1 and never shows the password."""
+    import redis
+    from kombu.exceptions import OperationalError
+
+    target = settings.redis
+    try:
+        with target.client() as client:
+            client.ping()
+            yield client
+    except (redis.RedisError, OperationalError) as error:
+        where = target.path or ", ".join(f"{host}:{port}" for host, port in target.hosts)
+        message = f"Redis at {where} (WORKER_REDIS_URL): {error}"
+    else:
+        return
+    stop(message)
