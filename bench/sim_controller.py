@@ -13,8 +13,8 @@ HEADROOM = 0.97  # of a ceiling just met: counts at window edges and clocks jitt
 GROWTH = 0.03  # per second above the hold; slow, for each hit costs (excess rate x time to refuse) calls
 COLD_START = 1.5  # requests/s; the first growth is linear by this much per second, up to 1 / GROWTH seconds
 COLD_CUT = 0.7  # first cut from an unknown ceiling: the upstream's burst hides its rate until it is empty
-BLIND_CUT = 0.5  # refused again before anything could be measured
-PASSED_OVER_LIMIT = 1.1  # what passed may also have been too little: do not ratchet down
+DEEPEST_CUT = 0.25  # a measure over few calls is rough
+BURSTY = 1.1  # spent faster than earned: the burst was too much, not the rate
 RISEN = 1.25  # past this multiple the remembered ceiling is history
 HINT_GROWTH = 8.0  # per second, towards a limit named by headers
 HOLD_MS, HOLD_HINT_MS, HOLD_MAX_MS = 15_000, 30_000, 120_000
@@ -191,14 +191,19 @@ class Controller:
 
     def _cut(self, age_ms: float, charge: float) -> float:
         s = self.state
-        granted = s.passed_ms - charge
-        passed = granted - age_ms * s.scale
-        if granted < EVIDENCE * charge:  # still shut
+        s.passed_ms -= charge
+        if s.passed_ms < EVIDENCE * charge:  # still shut
             s.passed_ms = 0.0
             s.backoff_ms = min(s.backoff_ms * 2, BACKOFF_MAX_MS)
             return s.backoff_ms
-        measured = passed / max(1.0, s.busy_ms - age_ms)
-        ceiling = self._ceiling(measured) if passed >= EVIDENCE * charge else s.scale * BLIND_CUT
+        measured = (s.passed_ms - age_ms * s.scale) / max(1.0, s.busy_ms - age_ms)
+        if not s.ceiling:
+            ceiling = s.scale * COLD_CUT
+        elif measured > BURSTY * s.scale and s.burst_ms > MIN_BURST_MS:
+            s.burst_ms = max(MIN_BURST_MS, s.burst_ms / 2)
+            ceiling = s.scale
+        else:
+            ceiling = min(s.scale, max(measured, s.scale * DEEPEST_CUT))
         confirmed = abs(ceiling - s.ceiling) <= CONFIRMED * s.ceiling
         s.hold_ms = s.hold_ms * 2 if confirmed else HOLD_MS
         s.ceiling = ceiling
@@ -206,12 +211,3 @@ class Controller:
         s.busy_ms = s.passed_ms = 0.0
         s.backoff_ms = BACKOFF_MS
         return s.backoff_ms
-
-    def _ceiling(self, measured: float) -> float:
-        s = self.state
-        if not s.ceiling:
-            return s.scale * COLD_CUT
-        if measured > PASSED_OVER_LIMIT * s.scale and s.burst_ms > MIN_BURST_MS:
-            s.burst_ms = max(MIN_BURST_MS, s.burst_ms / 2)
-            return s.scale / HEADROOM
-        return min(s.scale, PASSED_OVER_LIMIT * measured)

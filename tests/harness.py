@@ -139,6 +139,7 @@ class Fleet:
             "WORKER_REDIS_URL": redis_url,
             "WORKER_UPSTREAM_URL": upstream_url,
             "WORKER_UPSTREAM_API_KEY": "sk-test-key",
+            "WORKER_REQUESTS_PER_MINUTE": "60000",  # a known limit; tests of learning take it away
             "WORKER_HTTP_PORT": "0",
             "WORKER_LOG_FORMAT": "json",
             "PYTHONUNBUFFERED": "1",

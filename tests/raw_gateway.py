@@ -20,6 +20,9 @@ from worker.upstream import Upstream
 
 KEY = "sk-canary-7f3a"
 BODY = b'{"model": "gpt-5.4-mini",  "input": [{"role": "user", "content": "\xc3\xa9"}]}'
+LARGE = b"x" * 9_000_000
+"""More than the socket buffers of both sides take."""
+
 RESPONSE = (
     b'{ "id": "resp_1",\n"object": "response", "created_at": 1773132155, "model": "gpt-5.4-mini", '
     b'"status": "completed", "output": [{"type": "message", "role": "assistant", "content": '

@@ -189,7 +189,7 @@ def test_other_events_tell_nothing(data: bytes) -> None:
     ("content_type", "head", "expected"),
     [
         ("text/event-stream; charset=utf-8", b"event: x", True),
-        ("text/event-stream", b": ping", True),
+        ("Text/Event-Stream", b": ping", True),
         ("text/event-stream", b"", True),
         ("text/event-stream", b' {"error": ', False),
         ("application/json", b"data: {", True),

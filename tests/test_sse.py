@@ -37,14 +37,16 @@ def decode(stream: bytes, *cuts: int) -> list[Event]:
         (b"\xef\xbb\xbfdata: a\n\ndata: \xef\xbb\xbfb\n\n", [Event("", b"a"), Event("", b"\xef\xbb\xbfb")]),
         (b"data: a\r\n\r\ndata: b\r\rdata: c\n\n", [Event("", b"a"), Event("", b"b"), Event("", b"c")]),
         (b'data: {"a":": b"}\nid: 7\nretry: 9\ndatum: x\n\n', [Event("", b'{"a":": b"}')]),
+        (b"data: a\r\n\ndata: b\r\r\n", [Event("", b"a"), Event("", b"b")]),
+        (b"data: a\n\n\xef\xbb\xbfdata: b\n\n", [Event("", b"a")]),
         (b"", []),
         (b"\n\n\r\n", []),
     ],
     ids=lambda value: repr(value)[:40] if isinstance(value, bytes) else "",
 )
 def test_reads_what_the_standard_says(stream: bytes, events: list[Event]) -> None:
-    """The standard's own examples, and the corners gateways use."""
-    assert decode(stream) == events
+    """The standard's own examples, and the corners gateways use; at once, and byte by byte."""
+    assert decode(stream) == decode(stream, *range(len(stream))) == events
 
 
 @given(st.lists(LINES), st.sampled_from(["\n", "\r\n", "\r"]), st.data())

@@ -110,7 +110,13 @@ async def test_an_incomplete_answer_carries_its_failure() -> None:
 async def test_events_are_handed_on_and_the_connection_is_kept() -> None:
     """`on_event` sees the data of every event; what follows the last one is read, so the next call needs no TLS."""
     events: list[bytes] = []
-    async with calling(replies(chunked(STREAM), chunked(STREAM))) as (upstream, gateway):
+    stream, end = chunked(STREAM)[:-5], chunked(STREAM)[-5:]
+
+    async def script(peer: Conversation) -> None:
+        while await peer.request():
+            await peer.send(stream, end, every_s=0.05)
+
+    async with calling(script) as (upstream, gateway):
         await upstream.create(BODY, stream=True, timeout_s=5, on_event=events.append)
         await upstream.create(BODY, stream=True, timeout_s=5)
 
@@ -151,7 +157,7 @@ async def test_an_error_whose_text_never_comes_is_told_by_its_status() -> None:
         await peer.send(head("content-length: 900", "retry-after: 7", status="429 Too Many Requests") + b'{"err')
         await peer.hang()
 
-    async with calling(script) as (upstream, _):
+    async with calling(script, read_s=0.2) as (upstream, _):
         result = await upstream.create(BODY, stream=False, timeout_s=5)
 
     assert failure(result.outcome).route is Route.THROTTLE
@@ -256,7 +262,9 @@ async def test_the_version_in_the_base_url_is_optional(path: str) -> None:
     assert gateway.requests[0].line == "POST /gpt/v1/responses HTTP/1.1"
 
 
-@pytest.mark.parametrize("url", ["", "gateway.example", "ftp://gateway.example", "https://user:pw@gateway.example"])
+@pytest.mark.parametrize(
+    "url", ["", "gateway", "ftp://gateway", "https://user:pw@gateway", "http://a..b", "http://gateway:x"]
+)
 def test_a_url_that_cannot_work_is_refused_at_once(url: str) -> None:
     """Without quoting the password that may be in it."""
     with pytest.raises(ValueError, match="an upstream URL is") as refusal:

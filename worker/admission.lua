@@ -1,90 +1,204 @@
--- Admission: one decision over requests a minute, tokens a minute and calls in flight, for the whole fleet.
+-- Admission: who may call the upstream now, decided for the whole fleet, learned from what the upstream refuses.
 --
 -- Keys (server time in ms):
---   responses:quota:<upstream>    hash  requests, tokens (what may start now), at (when that was true),
---                                       paused_until, reason
+--   responses:quota:<upstream>    hash  the state below
 --   responses:permits:<upstream>  zset  delivery token -> expiry; its size is the number of calls in flight
 --
--- Budgets refill continuously, never for negative time, and hold at most `burst_ms` worth. A permit lives as long
--- as its delivery's lease, so what a killed worker held comes back by itself.
+-- What decides, in this order; the first that says no is the answer:
+--   1. paused       an operator's pause; only an operator ends it
+--   2. gate         authentication_failed, quota_exhausted, breaker_open: one probe at a time until one succeeds
+--   3. pause_until  the pause the upstream asked for, or a short one after a refusal; extends only, capped
+--   4. concurrency  calls in flight
+--   5. share        the lane's turn among lanes that wait
+--   6. budget       requests and tokens, at the learned rate under the configured one
 
-local time = redis.call('TIME')
-local now = time[1] * 1000 + math.floor(time[2] / 1000)
+local LANE_LEAD_MS, LANE_GRACE_MS = 100, 250 -- how far a lane may run ahead; how long one that waits keeps its claim
+local BREAKER_CALLS, BREAKER_SHARE, BREAKER_SPAN_MS = 20, 0.5, 30000
+local CONFIRM_MS = 5000       -- a refused key is asked once more before it counts as dead: transient 401s happen
+local FIRST_PROBE_MS, LAST_PROBE_MS = 2000, 15000 -- of an open breaker, doubling
 
-local function quota(upstream) return 'responses:quota:' .. upstream end
-local function permits(upstream) return 'responses:permits:' .. upstream end
+-- Lanes: virtual time spent, and until when a lane that was told to wait keeps its claim.
+function State:lane(name) return { spent = 'spent:' .. name, wanting = 'wanting:' .. name } end
 
-local function capacity(per_minute, burst_ms) return math.max(1, per_minute * burst_ms / 60000) end
-
-local function refilled(level, per_minute, burst_ms, since)
-  local full = capacity(per_minute, burst_ms)
-  if not level then return full end
-  return math.min(full, tonumber(level) + math.max(0, now - since) * per_minute / 60000)
+function State:behind(lane)
+  local least = math.huge
+  for field, value in pairs(self) do
+    local other = type(field) == 'string' and string.match(field, '^wanting:(.*)$')
+    if other and field ~= lane.wanting and value > now then least = math.min(least, self['spent:' .. other] or 0) end
+  end
+  if least < math.huge and (self[lane.wanting] or 0) <= now then
+    self[lane.spent] = math.max(self[lane.spent] or 0, least)
+  end
+  return least
 end
 
-local function wait_for(missing, per_minute) return math.ceil(missing * 60000 / per_minute) end
+-- How long this call must wait, and for what; 0 lets it start.
+function State:obstacle(lane, behind, tokens)
+  if now < self.pause_until then return self.pause_until - now, 'throttled' end
+  if (self[lane.spent] or 0) > behind + LANE_LEAD_MS * self.scale then return 25, 'share' end
+  local full = self.burst_ms * self.scale
+  local requests = math.min(self.request_ms, full) - self.requests_ms
+  local missing = math.min(tokens * self.token_ms, full) - self.tokens_ms
+  return math.max(0, requests, missing) / self.scale, requests >= missing and 'requests' or 'tokens'
+end
+
+function State:spend(lane, weight, tokens)
+  self.requests_ms = self.requests_ms - self.request_ms
+  self.tokens_ms = self.tokens_ms - tokens * self.token_ms
+  self.passed_ms = self.passed_ms + self:charge(tokens)
+  self[lane.spent] = (self[lane.spent] or 0) + self:charge(tokens) / weight
+  if self.probing == 1 then -- one call alone shows whether the upstream is open again
+    self.probing = 0
+    self.pause_until = now + math.min(1.25 * self.refusal_ms, PROBE_MAX_MS)
+  end
+end
+
+function State:shut(gate, code, probe_ms)
+  redis.call('HSET', self.key, 'gate', gate, 'gate_code', code, 'gate_since', now, 'probe_at', now + probe_ms,
+    'probe_ms', probe_ms, 'confirmed', 0)
+end
+
+function State:open()
+  redis.call('HDEL', self.key, 'gate', 'gate_code', 'gate_since', 'probe_at', 'probe_ms', 'confirmed', 'calls',
+    'failed', 'calls_before', 'failed_before', 'counted_from')
+end
+
+-- Two spans of counters stand for the last half to one minute.
+function State:count(failed)
+  if now - (self.counted_from or 0) >= BREAKER_SPAN_MS then
+    local fresh = now - (self.counted_from or 0) < 2 * BREAKER_SPAN_MS
+    self.calls_before, self.failed_before = fresh and self.calls or 0, fresh and self.failed or 0
+    self.calls, self.failed, self.counted_from = 0, 0, now
+  end
+  self.calls, self.failed = self.calls + 1, self.failed + (failed and 1 or 0)
+  local calls, failures = self.calls + self.calls_before, self.failed + self.failed_before
+  redis.call('HSET', self.key, 'calls', self.calls, 'failed', self.failed, 'calls_before', self.calls_before,
+    'failed_before', self.failed_before, 'counted_from', self.counted_from)
+  return calls >= BREAKER_CALLS and failures > BREAKER_SHARE * calls
+end
 
 local commands = {}
 
--- Grants as many of the (token, cost) pairs as may start now, in the order given: granted, wait_ms, reason.
-function commands.admit(upstream, lease_ms, rpm, tpm, max_in_flight, burst_ms, ...)
-  rpm, tpm, max_in_flight, burst_ms = tonumber(rpm), tonumber(tpm), tonumber(max_in_flight), tonumber(burst_ms)
-  local asked = { ... }
-  local held = redis.call('HMGET', quota(upstream), 'requests', 'tokens', 'at', 'paused_until', 'reason')
-  local paused_until = tonumber(held[4] or 0)
-  if paused_until > now then return { 0, paused_until - now, held[5] } end
-  redis.call('ZREMRANGEBYSCORE', permits(upstream), '-inf', now)
-  local in_flight = redis.call('ZCARD', permits(upstream))
-  local since = tonumber(held[3] or now)
-  local requests = rpm > 0 and refilled(held[1], rpm, burst_ms, since)
-  local tokens = tpm > 0 and refilled(held[2], tpm, burst_ms, since)
+-- Grants as many of the (token, cost) pairs as may start now, in the order given, to one lane.
+-- Returns granted, wait_ms, reason, gate_code, whether the grant is a probe, now, requests a second.
+function commands.admit(s, lease_ms, max_in_flight, probe_ms, name, weight, ...)
+  local asked, lane = { ... }, s:lane(name)
+  local rate = tostring(s.scale * 1000 / math.max(s.request_ms, 0.001))
+  local in_flight_allowed = s.limit_in_flight or tonumber(max_in_flight)
+  if s.paused then return { 0, 1000, 'paused', '', 0, now, rate } end
+  if s.gate then
+    if redis.call('ZSCORE', s.permits, asked[1]) then return { 1, 0, '', s.gate_code, 1, now, rate } end
+    if now < s.probe_at then return { 0, s.probe_at - now, s.gate, s.gate_code, 0, now, rate } end
+    redis.call('ZADD', s.permits, now + lease_ms, asked[1])
+    redis.call('HSET', s.key, 'probe_at', now + math.max(probe_ms, s.probe_ms))
+    return { 1, s.probe_ms, s.gate, s.gate_code, 1, now, rate }
+  end
+  s:refill()
+  redis.call('ZREMRANGEBYSCORE', s.permits, '-inf', now)
+  local in_flight, behind = redis.call('ZCARD', s.permits), s:behind(lane)
   local granted, wait_ms, reason = 0, 0, ''
   for i = 1, #asked, 2 do
-    local token, cost = asked[i], tonumber(asked[i + 1])
-    if not redis.call('ZSCORE', permits(upstream), token) then
-      -- A cost above the burst may start from a full bucket and leaves a debt.
-      local enough = tokens and math.min(cost, capacity(tpm, burst_ms))
-      if max_in_flight > 0 and in_flight >= max_in_flight then
-        wait_ms, reason = 50, 'concurrency'
-      elseif requests and requests < 1 then
-        wait_ms, reason = wait_for(1 - requests, rpm), 'requests'
-      elseif tokens and tokens < enough then
-        wait_ms, reason = wait_for(enough - tokens, tpm), 'tokens'
+    local token, tokens = asked[i], tonumber(asked[i + 1])
+    if not redis.call('ZSCORE', s.permits, token) then
+      wait_ms, reason = s:obstacle(lane, behind, tokens)
+      if in_flight_allowed > 0 and in_flight >= in_flight_allowed then wait_ms, reason = 50, 'concurrency' end
+      if wait_ms > 0 then
+        s[lane.wanting] = now + math.min(wait_ms, 1000) + LANE_GRACE_MS
+        break
       end
-      if reason ~= '' then break end
-      redis.call('ZADD', permits(upstream), now + lease_ms, token)
-      in_flight = in_flight + 1
-      requests = requests and requests - 1
-      tokens = tokens and tokens - cost
+      redis.call('ZADD', s.permits, now + lease_ms, token)
+      s:spend(lane, tonumber(weight), tokens)
+      in_flight, reason = in_flight + 1, ''
     end
     granted = granted + 1
   end
-  redis.call('HSET', quota(upstream), 'requests', requests or 0, 'tokens', tokens or 0, 'at', now)
-  return { granted, wait_ms, reason }
+  s[lane.spent], s[lane.wanting] = s[lane.spent] or 0, s[lane.wanting] or 0
+  s:save(lane.spent, lane.wanting)
+  return { granted, math.ceil(wait_ms), reason, '', 0, now, rate }
 end
 
 -- Ends a permit and corrects the budget by what was reserved and not used; a second settle does nothing.
-function commands.settle(upstream, token, unused_requests, unused_tokens)
-  if redis.call('ZREM', permits(upstream), token) == 0 then return 0 end
-  redis.call('HINCRBYFLOAT', quota(upstream), 'requests', unused_requests)
-  redis.call('HINCRBYFLOAT', quota(upstream), 'tokens', unused_tokens)
+-- `verdict` is ok, failed or neither: it drives the breaker, and an ok newer than a shut gate opens it.
+function commands.settle(s, token, granted_at, reserved, used, called, verdict)
+  if redis.call('ZREM', s.permits, token) == 0 then return s.gate or '' end
+  s:refill()
+  local full, unused = s.burst_ms * s.scale, tonumber(reserved) - tonumber(used)
+  s.tokens_ms = math.min(full, s.tokens_ms + unused * s.token_ms)
+  s.passed_ms = s.passed_ms - s:charge(tonumber(reserved)) + s:charge(tonumber(used))
+  if called == '0' then
+    s.requests_ms = math.min(full, s.requests_ms + s.request_ms)
+    s.passed_ms = s.passed_ms - s:charge(0)
+  end
+  s:save()
+  if verdict == 'ok' and s.gate and tonumber(granted_at) > s.gate_since then
+    s:open()
+    return ''
+  end
+  if not s.gate and (verdict == 'ok' or verdict == 'failed') and s:count(verdict == 'failed') then
+    s:shut('breaker_open', 'upstream_error', FIRST_PROBE_MS)
+    return 'breaker_open'
+  end
+  return s.gate or ''
+end
+
+-- A call was throttled: pauses the fleet, and slows it if the call was granted after the last cut.
+function commands.throttled(s, granted_at, tokens, retry_after_ms, longest_ms)
+  s:refill()
+  granted_at = tonumber(granted_at)
+  local age_ms = now - granted_at
+  local pause_ms = math.min(tonumber(retry_after_ms), tonumber(longest_ms))
+  s.refusal_ms = math.max(age_ms, 0.8 * s.refusal_ms + 0.2 * age_ms)
+  if granted_at > s.cut_at_ms then -- calls in flight at the cut tell nothing new
+    pause_ms = math.max(pause_ms, s:cut(age_ms, s:charge(tonumber(tokens))))
+    s.hold_ms = math.min(s.hold_ms + SHUT_WEIGHT * pause_ms, HOLD_MAX_MS)
+    s.requests_ms, s.tokens_ms, s.cut_at_ms = math.min(s.requests_ms, 0), math.min(s.tokens_ms, 0), now
+  end
+  if pause_ms > 0 then
+    s.pause_until, s.probing = math.max(math.min(s.pause_until, now + longest_ms), now + pause_ms), 1
+  end
+  s:save()
+  return math.max(0, math.ceil(s.pause_until - now))
+end
+
+-- A call met a dead key, an empty wallet, or, as a probe, a broken gateway. The first refusal of a key only asks for
+-- one more call; returns 1 when this is the refusal that confirms it.
+function commands.refused(s, gate, code, granted_at, probe_ms)
+  if not s.gate or (s.gate == 'breaker_open' and gate ~= 'breaker_open') then
+    s:shut(gate, code, CONFIRM_MS)
+    return 0
+  end
+  if tonumber(granted_at) <= s.gate_since then return 0 end
+  local next_ms = gate == 'breaker_open' and math.min(s.probe_ms * 2, LAST_PROBE_MS) or tonumber(probe_ms)
+  redis.call('HSET', s.key, 'gate', gate, 'gate_code', code, 'probe_ms', next_ms, 'probe_at', now + next_ms,
+    'confirmed', 1)
+  return s.confirmed == 1 and 0 or 1
+end
+
+-- Takes the limit a header names as somewhere to climb to quickly, while nothing was refused yet.
+function commands.learn(s, limit_rpm)
+  if s.known then return 0 end
+  redis.call('HSET', s.key, 'hint', limit_rpm * s.request_ms / 60000)
   return 1
 end
 
--- Nobody starts a call before the pause is over. A later, shorter pause never shortens it.
-function commands.pause(upstream, pause_ms, longest_ms, reason)
-  local held = tonumber(redis.call('HGET', quota(upstream), 'paused_until') or 0)
-  local wanted = now + math.min(tonumber(pause_ms), tonumber(longest_ms))
-  held = math.min(held, now + longest_ms) -- a pause from before the clock jumped back
-  if wanted <= held then return held - now end
-  redis.call('HSET', quota(upstream), 'paused_until', wanted, 'reason', reason)
-  return wanted - now
+-- An operator's pause, and its end, which opens every gate as well.
+function commands.pause(s) return redis.call('HSET', s.key, 'paused', now) end
+
+function commands.resume(s)
+  s:open()
+  return redis.call('HDEL', s.key, 'paused', 'pause_until')
 end
 
-function commands.resume(upstream)
-  return redis.call('HDEL', quota(upstream), 'paused_until', 'reason')
+-- Limits for the whole fleet that override every worker's settings; '' keeps, 'default' takes the override away.
+function commands.limits(s, ...)
+  for i, field in ipairs({ 'limit_rpm', 'limit_tpm', 'limit_in_flight' }) do
+    local wanted = ({ ... })[i]
+    if wanted == 'default' then redis.call('HDEL', s.key, field)
+    elseif wanted ~= '' then redis.call('HSET', s.key, field, wanted) end
+  end
+  return redis.call('HDEL', s.key, 'at_ms')
 end
 
 local command = commands[ARGV[1]]
 if not command then return redis.error_reply('ERR unknown admission command ' .. tostring(ARGV[1])) end
-return command(unpack(ARGV, 2))
+return command(State.load(ARGV[2], ARGV[3], ARGV[4], ARGV[5]), unpack(ARGV, 6))

@@ -1,31 +1,34 @@
-"""May this call start now? One budget for the whole fleet, one waiting room per process.
+"""May this call start now? One budget for the whole fleet, kept by `admission.lua`; one waiting room a lane here.
 
-`admit` waits locally, first come first served; one pump asks Redis for grants in bulk, so a full waiting room
-costs no polling storm. Being deferred spends no attempt and no place in line.
+What decides, in this order, is written at the top of `admission.lua`. Here requests wait for it: first come first
+served within a lane, one pump a lane asking for grants in bulk, so that a full room costs no polling storm. Being
+deferred spends no attempt and no place in line.
 """
 
-import asyncio
 import math
-import random
-from collections import deque
-from collections.abc import Iterable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from enum import StrEnum
-from typing import Final
+from typing import Any, Final, Literal
 
 from worker.scripts import Script, ScriptRunner
 
-ADMISSION: Final = Script.load("admission.lua", even_when_full=frozenset({"settle", "pause", "resume"}))
-
-BULK: Final = 64
-"""Grants asked for at once."""
-
-LONGEST_SLEEP_S: Final = 1.0
-"""The pump looks again after this, so that an operator's resume or another process' refund is seen."""
+ADMISSION: Final = Script.load(
+    "pace.lua",
+    "admission.lua",
+    even_when_full=frozenset({"settle", "throttled", "refused", "learn", "pause", "resume", "limits"}),
+)
 
 CHARACTERS_PER_TOKEN: Final = 4
 USUAL_OUTPUT_TOKENS: Final = 512
 """Reserved for a request that names no max_output_tokens."""
+
+Gate = Literal["", "authentication_failed", "quota_exhausted", "breaker_open"]
+"""A state of the upstream in which only probes are called."""
+
+
+UpstreamVerdict = Literal["ok", "failed", ""]
+"""What a call says of the upstream's health; nothing where it only says something of the request."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,41 +40,49 @@ class Limits:
     max_in_flight: int = 0
     burst_s: float = 2.0
 
-    @property
-    def quick_start(self) -> int:
-        """How many requests this budget can start within one burst, or a fair guess."""
-        return math.ceil(self.requests_per_minute * self.burst_s / 60) if self.requests_per_minute else 4 * BULK
-
 
 @dataclass(frozen=True, slots=True)
 class Reservation:
-    """The right to make one call now; `tokens` were set aside for it."""
+    """The right to make one call now; `tokens` were set aside for it. Times in ms of server time."""
 
     token: str
     tokens: int
     waited_ms: int
+    granted_at_ms: int
+    gate: Gate = ""
+    """Set on a probe: the gate that this call tries."""
 
 
 class Reason(StrEnum):
     """Why a request was not admitted."""
 
     TIME = "time"
-    """It could wait no longer."""
+    """Its deadline came while it waited for the budget."""
     NEVER = "never"
     """Its tokens exceed a whole minute's budget."""
+    GATE = "gate"
+    """The upstream is out of order, for longer than the request may wait for that."""
 
 
 @dataclass(frozen=True, slots=True)
 class Deferred:
     reason: Reason
     waited_ms: int
+    code: str = ""
+    """With Reason.GATE: the error code of the upstream's state."""
 
 
-@dataclass(eq=False, slots=True)
-class _Waiter:
-    token: str
-    tokens: int
-    granted: "asyncio.Future[None]"
+@dataclass(frozen=True, slots=True)
+class Grant:
+    """One answer of the script: how many may start, and why not more."""
+
+    granted: int
+    wait_ms: int
+    reason: str
+    code: str
+    probe: bool
+    now_ms: int
+    per_second: float
 
 
 def estimate_tokens(body: bytes, max_output_tokens: int | None) -> int:
@@ -79,109 +90,100 @@ def estimate_tokens(body: bytes, max_output_tokens: int | None) -> int:
     return len(body) // CHARACTERS_PER_TOKEN + (max_output_tokens or USUAL_OUTPUT_TOKENS)
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, kw_only=True)
 class Admission:
+    """The script's commands, typed. `on_gate` hears of every change of the gate this process learns of."""
+
     runner: ScriptRunner
     limits: Limits
     lease_ms: int
     longest_pause_ms: int
+    probe_ms: int
     upstream: str = "default"
-    _room: deque[_Waiter] = field(default_factory=deque[_Waiter])
-    _news: asyncio.Event = field(default_factory=asyncio.Event)
-    _closed_until: float = 0.0
+    on_gate: Callable[[Gate, str], None] = lambda _gate, _code: None
+    gate: Gate = ""
+    paused: bool = False
+    """By an operator."""
+    _hint: float = 0.0
 
-    @property
-    def vacancies(self) -> int:
-        """How many more requests are worth taking from the lanes now."""
-        if self._closed_until > asyncio.get_running_loop().time():
-            return 0
-        return max(0, self.limits.quick_start - len(self._room))
-
-    async def admit(self, token: str, tokens: int, *, within_s: float) -> Reservation | Deferred:
-        """Waits for a place in the budget, at most `within_s`."""
-        if 0 < self.limits.tokens_per_minute < tokens:
-            return Deferred(Reason.NEVER, 0)
-        loop = asyncio.get_running_loop()
-        arrived = loop.time()
-        waiter = _Waiter(token, tokens, loop.create_future())
-        self._room.append(waiter)
-        self._news.set()
-        try:
-            async with asyncio.timeout(within_s):
-                await waiter.granted
-        except TimeoutError:
-            return Deferred(Reason.TIME, round((loop.time() - arrived) * 1000))
-        finally:
-            if waiter in self._room:
-                self._room.remove(waiter)
-        return Reservation(token, tokens, round((loop.time() - arrived) * 1000))
-
-    async def settle(self, reservation: Reservation, *, called: bool, used_tokens: int | None) -> None:
-        """Gives back what the call did not use; everything when it was never made."""
-        unused = reservation.tokens if not called else reservation.tokens - (used_tokens or reservation.tokens)
-        await self.runner.call(ADMISSION, "settle", self.upstream, reservation.token, int(not called), unused)
-        self._news.set()
-
-    async def pause(self, seconds: float, reason: str) -> None:
-        """Stops the whole fleet's calls for this long; a shorter pause never shortens a longer one."""
-        left_ms = await self.runner.call(
-            ADMISSION, "pause", self.upstream, round(seconds * 1000), self.longest_pause_ms, reason
+    async def grant(self, lane: str, weight: int, asked: list[tuple[str, int]]) -> Grant:
+        """Asks for calls in the order given; idempotent by token."""
+        pairs = [part for pair in asked for part in pair]
+        reply = await self._call("admit", self.lease_ms, self.limits.max_in_flight, self.probe_ms, lane, weight, *pairs)
+        granted, wait_ms, reason, code, probe, now_ms, per_second = reply
+        grant = Grant(
+            int(granted), int(wait_ms), reason.decode(), code.decode(), bool(probe), int(now_ms), float(per_second)
         )
-        self._close(int(left_ms))
+        self.paused = grant.reason == "paused"
+        if not self.paused:
+            self._note(grant.reason if grant.code else "", grant.code)
+        return grant
+
+    async def settle(
+        self, reservation: Reservation, *, used_tokens: int, called: bool = True, verdict: UpstreamVerdict = ""
+    ) -> None:
+        """Gives back what the call did not use; a second settle does nothing.
+
+        `verdict` tells the breaker how the upstream did: neither `ok` nor `failed` where the call says nothing of it.
+        """
+        gate = await self._call(
+            "settle",
+            reservation.token,
+            reservation.granted_at_ms,
+            reservation.tokens,
+            used_tokens,
+            int(called),
+            verdict,
+        )
+        self._note(gate.decode(), "upstream_error")
+
+    async def throttled(self, reservation: Reservation, retry_after_s: float | None) -> None:
+        """Pauses and slows the whole fleet; a shorter pause never shortens a longer one."""
+        wait_ms = round((retry_after_s or 0) * 1000)
+        await self._call("throttled", reservation.granted_at_ms, reservation.tokens, wait_ms, self.longest_pause_ms)
+
+    async def refused(self, reservation: Reservation, gate: Gate, code: str) -> None:
+        """Shuts the gate, or keeps it shut: from now on one probe at a time."""
+        await self._call("refused", gate, code, reservation.granted_at_ms, self.probe_ms)
+
+    async def learn(self, headers: Mapping[str, str]) -> None:
+        """Takes a request limit that the gateway names as a hint, where none is configured."""
+        hint = _positive(headers.get("x-ratelimit-limit-requests"))
+        if hint and hint != self._hint and not self.limits.requests_per_minute:
+            self._hint = hint
+            await self._call("learn", hint)
+
+    async def pause(self) -> None:
+        """Stops the whole fleet's calls until `resume`."""
+        await self._call("pause")
 
     async def resume(self) -> None:
-        """Ends a pause at once."""
-        await self.runner.call(ADMISSION, "resume", self.upstream)
-        self._closed_until = 0.0
-        self._news.set()
+        """Ends every pause and opens every gate, at once."""
+        await self._call("resume")
 
-    async def pump(self) -> None:
-        """Moves waiters from the room to their calls, for as long as the process lives."""
-        while True:
-            await self._news.wait()
-            self._news.clear()
-            while self._room:
-                wait_s = await self._ask(list(self._room)[:BULK])
-                if wait_s:
-                    await self._sleep(wait_s)
+    async def override(self, *, rpm: str = "", tpm: str = "", in_flight: str = "") -> None:
+        """Changes the whole fleet's limits; an empty string keeps one, `default` returns to the settings."""
+        await self._call("limits", rpm, tpm, in_flight)
 
-    async def _ask(self, waiters: list[_Waiter]) -> float:
-        """Asks for grants in order of arrival; returns how long to wait before asking again."""
+    def fits(self, tokens: int) -> bool:
+        """Whether a request of this size can ever be admitted."""
+        return not 0 < self.limits.tokens_per_minute < tokens
+
+    async def _call(self, command: str, *arguments: str | float) -> Any:
         limits = self.limits
-        pairs = [part for waiter in waiters for part in (waiter.token, waiter.tokens)]
-        granted, wait_ms, reason = await self.runner.call(
-            ADMISSION,
-            "admit",
-            self.upstream,
-            self.lease_ms,
-            limits.requests_per_minute,
-            limits.tokens_per_minute,
-            limits.max_in_flight,
-            round(limits.burst_s * 1000),
-            *pairs,
-        )
-        await self._seat(waiters[: int(granted)])
-        if reason and not granted and reason not in (b"requests", b"tokens", b"concurrency"):
-            self._close(int(wait_ms))
-            return int(wait_ms) / 1000 * random.uniform(1.0, 1.1)  # so that the fleet does not wake as one
-        return int(wait_ms) / 1000
+        configured = (limits.requests_per_minute, limits.tokens_per_minute, round(limits.burst_s * 1000))
+        return await self.runner.call(ADMISSION, command, self.upstream, *configured, *arguments)
 
-    async def _seat(self, granted: Iterable[_Waiter]) -> None:
-        for waiter in granted:
-            if waiter in self._room:
-                self._room.remove(waiter)
-            if waiter.granted.done():  # it left while the grant was on its way
-                await self.settle(Reservation(waiter.token, waiter.tokens, 0), called=False, used_tokens=None)
-            else:
-                waiter.granted.set_result(None)
-
-    async def _sleep(self, seconds: float) -> None:
-        self._news.clear()
-        try:
-            async with asyncio.timeout(min(seconds, LONGEST_SLEEP_S)):
-                await self._news.wait()
-        except TimeoutError:
+    def _note(self, gate: str, code: str) -> None:
+        if gate == self.gate:
             return
+        self.gate = gate  # pyright: ignore[reportAttributeAccessIssue]  # the script knows no other gates
+        self.on_gate(self.gate, code)
 
-    def _close(self, wait_ms: int) -> None:
-        self._closed_until = asyncio.get_running_loop().time() + wait_ms / 1000
+
+def _positive(text: str | None) -> float:
+    try:
+        value = float(text or 0)
+    except ValueError:
+        return 0.0
+    return value if math.isfinite(value) and value > 0 else 0.0

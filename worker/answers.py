@@ -43,7 +43,7 @@ def is_event_stream(content_type: str, head: bytes) -> bool:
     An object is an object under any label: gateways announce a stream and then report an error as plain JSON.
     """
     start = head.lstrip()[:6]
-    labelled = content_type.startswith("text/event-stream")
+    labelled = content_type.lower().startswith("text/event-stream")
     return not start.startswith(b"{") and (labelled or start.startswith((b"event:", b"data:", b":")))
 
 
@@ -66,9 +66,9 @@ def read_event(event: Event, headers: Mapping[str, str], http_status: int) -> An
         return None
     said = cast("dict[str, object]", document)
     kind = said.setdefault("type", event.name)
-    if kind in TERMINAL_EVENTS and isinstance(said.get("response"), dict):
-        raw = member_bytes(event.data, "response") or b""
-        return _read_response(said["response"], raw, headers, http_status)
+    response = said.get("response")
+    if kind in TERMINAL_EVENTS and isinstance(response, dict) and (raw := member_bytes(event.data, "response")):
+        return _read_response(cast("object", response), raw, headers, http_status)
     if kind in TERMINAL_EVENTS or stated_error(said) is not None:
         return _read_response(said, event.data, headers, http_status)
     return None

@@ -15,6 +15,7 @@ from worker.service import Service
 from worker.settings import Settings
 from worker.telemetry import log, log_exception
 from worker.upstream import Upstream
+from worker.waiting import WaitingRooms
 
 
 def build(settings: Settings) -> Service:
@@ -23,18 +24,21 @@ def build(settings: Settings) -> Service:
     runner = ScriptRunner(settings.redis.async_client(), on_trouble=_redis_trouble)
     ledger = Ledger(runner)
     admission = Admission(
-        runner,
-        limits(settings),
+        runner=runner,
+        limits=limits(settings),
         lease_ms=LEASE_MS,
         longest_pause_ms=round(settings.max_pause.total_seconds() * 1000),
+        probe_ms=round(settings.probe_interval.total_seconds() * 1000),
     )
+    rooms = WaitingRooms.of(admission, settings.lanes)
     upstream = Upstream("default", settings.upstream_url, settings.api_key)
     return Service(
         runner=runner,
         ledger=ledger,
         admission=admission,
+        rooms=rooms,
         upstream=upstream,
-        processor=Processor(ledger, admission, upstream, policy(settings), _bug),
+        processor=Processor(ledger, rooms, admission, upstream, policy(settings), _bug),
         keeper=LeaseKeeper(
             settings.redis.client(),
             held=lambda: [(run.delivery.lane, token) for token, run in list(runs.items())],

@@ -76,6 +76,8 @@ class Refusal(StrEnum):
     """The id belongs to another body; this delivery still needs its answer."""
     GONE = "GONE"
     """Already answered elsewhere, and the result is no longer kept; still needs its answer."""
+    DEAD_LETTERED = "DEAD_LETTERED"
+    """Its request's or its results' key is no hash or no stream; the delivery is gone, the message is kept."""
 
 
 class Verdict(StrEnum):

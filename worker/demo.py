@@ -15,8 +15,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
+import redis
 from celery import Celery
-from redis import Redis
 
 from api_contracts import GenerationResult, rfc3339
 from api_contracts.queues import DEFAULT_LANES, RESULT_STREAM, TASK_NAME, lane_queue
@@ -38,6 +38,9 @@ _TICK_S: Final = 0.1
 _START_S: Final = 20.0
 _ANSWERS_S: Final = 60.0
 _LEAVE_S: Final = 10.0
+
+
+ANSWERING: Final = "answering"
 
 
 class DemoError(RuntimeError):
@@ -73,17 +76,21 @@ def play(requests: Sequence[Request], *, simulated: bool, log: Path, listen: Lis
 
     `log` receives what the worker writes. Raises DemoError, or DevstackError where a stand-in does not start.
     """
-    with _stage(simulated=simulated, log=log, listen=listen) as stage, Redis.from_url(stage.redis_url) as redis:
+    with _stage(simulated=simulated, log=log, listen=listen) as stage, _connected(stage.redis_url) as client:
         started_s = time.monotonic()
         _enqueue(stage.redis_url, requests)
-        left = _await_answers(redis, len(requests), stage, listen)
+        left = _await_answers(client, len(requests), stage, listen)
         return Report(
             requests=requests,
-            results=[GenerationResult.from_entry(fields) for _, fields in redis.xrange(RESULT_STREAM)],
+            results=[GenerationResult.from_entry(fields) for _, fields in client.xrange(RESULT_STREAM)],
             left=left,
             took_s=time.monotonic() - started_s,
             calls=stage.gateway.stats().by_status if stage.gateway else None,
         )
+
+
+def _connected(redis_url: str) -> Any:
+    return redis.Redis.from_url(redis_url)  # pyright: ignore[reportUnknownMemberType]  # untyped kwargs
 
 
 @contextmanager
@@ -122,7 +129,7 @@ def _worker(environment: Mapping[str, str], log: Path) -> Generator["subprocess.
     """A worker in a session of its own, which Ctrl-C does not reach: it leaves when it is told to, here."""
     with (
         log.open("wb") as written,
-        subprocess.Popen(  # noqa: S603  # this interpreter, our own module
+        subprocess.Popen(
             [sys.executable, "-m", "worker", "run"],
             env=dict(environment),
             stdin=subprocess.DEVNULL,
@@ -151,18 +158,19 @@ def _wait_started(worker: "subprocess.Popen[bytes]", log: Path, listen: Listener
 
 
 def _enqueue(redis_url: str, requests: Sequence[Request]) -> None:
-    with Celery("demo", broker=redis_url, set_as_current=False) as app:
+    celery: Any = Celery("demo", broker=redis_url, set_as_current=False)  # Any: Celery has no types
+    with celery as app:
         for request in requests:
             for _ in range(request.scene.sends):
                 envelope = {**request.envelope, "enqueued_at": rfc3339(datetime.now(UTC))}
                 app.send_task(TASK_NAME, args=[envelope], queue=lane_queue(request.scene.lane), ignore_result=True)
 
 
-def _await_answers(redis: Any, wanted: int, stage: Stage, listen: Listener) -> int:
+def _await_answers(client: Any, wanted: int, stage: Stage, listen: Listener) -> int:
     """Until there is a result for each request and nothing is left that could make one more; returns what is left."""
     give_up_at = time.monotonic() + _ANSWERS_S
     while True:
-        overview = read(redis, DEFAULT_LANES)
+        overview = read(client, DEFAULT_LANES)
         answered = overview.streams[RESULT_STREAM].entries
         lanes = overview.lanes.values()
         left = sum(lane.left for lane in lanes)
@@ -172,7 +180,7 @@ def _await_answers(redis: Any, wanted: int, stage: Stage, listen: Listener) -> i
             raise DemoError("the worker died")
         listen(
             Progress(
-                doing="answering",
+                doing=ANSWERING,
                 answered=answered,
                 waiting=sum(sum(lane.ready.values()) for lane in lanes),
                 in_flight=overview.upstreams["default"].in_flight,

@@ -19,6 +19,9 @@ PROMOTE_S: Final = 0.5
 RECLAIM_S: Final = 2.0
 RETAIN_S: Final = 10.0
 
+FORGOTTEN_AT_ONCE: Final = 500
+"""Kept results dropped by one call; a busy fleet needs many in one round."""
+
 
 @dataclass(frozen=True, slots=True)
 class Backlog:
@@ -59,17 +62,27 @@ class Housekeeping:
 
     async def retain(self) -> None:
         """Drops what nobody needs any more and looks at how much is unread."""
-        await self.ledger.forget()
-        rows = iter(await self.runner.call(RETENTION, "trim", round(self.retention.total_seconds() * 1000)))
-        backlogs = [
-            Backlog(stream.decode(), int(unread), laggard.decode())
-            for stream, unread, laggard in zip(rows, rows, rows, strict=True)
-        ]
-        worst = max(backlogs, key=lambda backlog: backlog.unread, default=None)
+        while await self.ledger.forget(FORGOTTEN_AT_ONCE) >= FORGOTTEN_AT_ONCE:
+            pass
+        worst = max(await self._backlogs(), key=lambda backlog: backlog.unread, default=None)
         over = worst if worst and worst.unread >= self.high_water else None
         if over != self.backlog and (over is None or self.backlog is None):
             self.on_backlog(over)
         self.backlog = over
+
+    async def _backlogs(self) -> list[Backlog]:
+        """Trims every result stream, some at a time, because other calls wait meanwhile."""
+        retention_ms = round(self.retention.total_seconds() * 1000)
+        backlogs: list[Backlog] = []
+        cursor = b""
+        while cursor != b"0":
+            cursor, *report = await self.runner.call(RETENTION, "trim", retention_ms, cursor or b"0")
+            rows = iter(report)
+            backlogs += [
+                Backlog(stream.decode(), int(unread), laggard.decode())
+                for stream, unread, laggard in zip(rows, rows, rows, strict=True)
+            ]
+        return backlogs
 
 
 async def _every(

@@ -8,22 +8,27 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Final
 
 import redis
 from redis.exceptions import RedisError
 
 from worker.ledger import renew
 
+_ROUNDS_TO_BE_LOST: Final = 2
+
 
 @dataclass(slots=True)
 class LeaseKeeper:
-    """Renews what `held` lists every third of a lease, in one call."""
+    """Renews what `held` lists every third of a lease; `on_lost` hears once of each that somebody else took over."""
 
     client: redis.Redis
     held: Callable[[], list[tuple[str, str]]]
     lease_ms: int
     upstream: str = "default"
     on_lost: Callable[[set[str]], None] = lambda _: None
+    _missing: dict[str, int] = field(default_factory=dict[str, int])
+    """Rounds in which a delivery was held but not in flight."""
     _heartbeat: float = field(default_factory=time.monotonic)
     _stop: threading.Event = field(default_factory=threading.Event)
     _thread: threading.Thread | None = None
@@ -48,13 +53,25 @@ class LeaseKeeper:
         self.client.close()
 
     def _run(self) -> None:
-        while not self._stop.wait(self.lease_ms / 3000):
-            held = self.held() if self.silence_s * 1000 < self.lease_ms else []
-            if not held:
-                continue
-            try:
-                lost = renew(self.client, held, upstream=self.upstream, lease_ms=self.lease_ms)
-            except (RedisError, OSError):
-                continue  # the ledger's own calls report that Redis is away; the next round may reach it
-            if lost:
-                self.on_lost(lost)
+        round_s = self.lease_ms / 3000
+        pause_s = round_s
+        while not self._stop.wait(pause_s):
+            pause_s = round_s if self._renew() else round_s / 10
+
+    def _renew(self) -> bool:
+        """False where Redis could not be reached; the lease leaves no time to wait for the next round then."""
+        held = self.held() if self.silence_s * 1000 < self.lease_ms else []
+        if not held:
+            return True
+        try:
+            missing = renew(self.client, held, upstream=self.upstream, lease_ms=self.lease_ms)
+        except (RedisError, OSError):
+            # The ledger's own calls report it. After a failover the address may mean another server.
+            self.client.connection_pool.disconnect()
+            return False
+        # What was answered a moment ago is missing as well; what is still held a round later is lost.
+        self._missing = {token: self._missing.get(token, 0) + 1 for token in missing}
+        lost = {token for token, rounds in self._missing.items() if rounds == _ROUNDS_TO_BE_LOST}
+        if lost:
+            self.on_lost(lost)
+        return True

@@ -21,14 +21,17 @@
 --   responses:dead              stream dead letters
 -- A record is a JSON header {v, list, request}, a newline, and the message as the producer wrote it.
 --
--- Rules for every command: the same token gets the same answer again, because replies get lost; a write that
--- can fail (wrong type, memory) comes before the one that would lose something, because Lua does not roll back.
+-- Rules for every command: replies get lost, so the same call again changes nothing and gets the same answer, or
+-- SUPERSEDED once its delivery is gone; a write that can fail (wrong type, memory) comes before the one that would
+-- lose something, because Lua does not roll back.
 
 local FINAL = { completed = true, incomplete = true, failed = true }
 local PRIORITIES = { '', '\6\0223', '\6\0226', '\6\0229' }
 local DEAD, KEPT, STREAMS, RECLAIMER = 'responses:dead', 'responses:kept', 'responses:streams', 'responses:reclaimer'
-local DEAD_KEPT_MS, DEAD_KEPT_COUNT = 30 * 24 * 3600 * 1000, 100000
+local DEAD_KEPT_COUNT = 100000 -- and by age: retention.lua
 local ATTEMPTS_KEPT = 50
+local POP_BYTES = 16 * 1024 * 1024 -- a pop ends with the message that passes this; one may have some MiB
+local MARKER_MS = 3600 * 1000 -- how long a request is remembered after its deadline, to know duplicates
 
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
@@ -63,14 +66,19 @@ local function drop(lane, token)
 end
 
 local function publish(stream, request_id, tenant, outcome, result)
-  redis.call('XADD', stream, '*', 'request_id', request_id, 'tenant', tenant, 'outcome', outcome, 'result', result)
   redis.call('SADD', STREAMS, stream)
+  redis.call('XADD', stream, '*', 'request_id', request_id, 'tenant', tenant, 'outcome', outcome, 'result', result)
 end
 
 local function dead_letter(lane, reason, request_id, tenant, message)
   redis.call('XADD', DEAD, 'MAXLEN', '~', DEAD_KEPT_COUNT, '*', 'lane', lane, 'reason', reason,
     'request_id', request_id, 'tenant', tenant, 'message', message)
-  redis.call('XTRIM', DEAD, 'MINID', '~', string.format('%.0f', now - DEAD_KEPT_MS))
+end
+
+-- The name of a type that is in the way of `wanted`, or nil.
+local function other_type(key, wanted)
+  local kind = redis.call('TYPE', key).ok
+  return kind ~= 'none' and kind ~= wanted and kind or nil
 end
 
 -- Back to the front of the list it came from; consumers take from the right.
@@ -80,51 +88,64 @@ local function back_to_lane(lane, token, record)
   if header.request and redis.call('HGET', header.request, 'token') == token then
     redis.call('HSET', header.request, 'state', 'queued', 'token', '', 'calling', 0)
   end
-  return header
+end
+
+local function hand_back(lane, token)
+  local record = redis.call('HGET', inflight(lane), token)
+  if record then back_to_lane(lane, token, record) end
+  drop(lane, token)
+end
+
+-- A delivery whose request was answered meanwhile (see `complete`: a stale answer counts) does not hold it; it goes
+-- back to its lane, where `claim` tells whether its own stream has the answer.
+local function holds(lane, token, key)
+  if redis.call('HEXISTS', inflight(lane), token) == 0 then return false end
+  local known = redis.call('HMGET', key, 'state', 'token')
+  if FINAL[known[1]] then hand_back(lane, token) end
+  return not FINAL[known[1]] and known[2] == token
 end
 
 local commands = {}
 
 -- Takes up to `total` messages, each under a lease: first each lane's quota, then whatever any lane has, oldest of
--- the highest priority first. Tokens are <pop id>.<lane>.<n>, so a pop whose reply was lost finds what it took.
+-- the highest priority first. Tokens are <pop id>.<lane>.<n>, so a pop whose reply was lost finds what it took; as
+-- long as any of it is in flight it takes nothing else, and so never gives one token to two messages.
 function commands.pop(lease_ms, pop_id, total, ...)
   local taken, wanted, count = { now }, { ... }, {}
-  local left = tonumber(total)
+  local left, bytes = tonumber(total), 0
   local function deliver(token, lane, message)
     for _, part in ipairs({ token, lane, message }) do taken[#taken + 1] = part end
   end
-  local function next_token(lane)
-    count[lane] = (count[lane] or 0) + 1
-    return pop_id .. '.' .. lane .. '.' .. count[lane]
+  local function again(lane)
+    local tokens = {}
+    for n = 1, left do tokens[n] = pop_id .. '.' .. lane .. '.' .. n end
+    for n, record in ipairs(redis.call('HMGET', inflight(lane), unpack(tokens))) do
+      if record then deliver(tokens[n], lane, select(2, unpack_record(record))) end
+    end
   end
   local function take(lane, quota)
     for _, suffix in ipairs(PRIORITIES) do
       local list = 'responses.' .. lane .. suffix
-      local messages = quota > 0 and redis.call('LRANGE', list, -quota, -1) or {}
-      for m = #messages, 1, -1 do
-        local token = next_token(lane)
+      -- Whatever else a team makes of its own list must not stop the lanes of others.
+      local message = quota > 0 and redis.call('TYPE', list).ok == 'list' and redis.call('LINDEX', list, -1)
+      while message do
+        count[lane] = (count[lane] or 0) + 1
+        local token = pop_id .. '.' .. lane .. '.' .. count[lane]
         redis.call('ZADD', leases(lane), now + lease_ms, token)
-        redis.call('HSET', inflight(lane), token, pack({ v = 1, list = list }, messages[m]))
+        redis.call('HSET', inflight(lane), token, pack({ v = 1, list = list }, message))
         redis.call('RPOP', list)
-        deliver(token, lane, messages[m])
+        deliver(token, lane, message)
+        quota, left, bytes = quota - 1, left - 1, bytes + #message
+        if bytes > POP_BYTES then left = 0 end
+        message = quota > 0 and left > 0 and redis.call('LINDEX', list, -1)
       end
-      quota, left = quota - #messages, left - #messages
     end
   end
-  for i = 1, #wanted, 2 do
-    local token = next_token(wanted[i])
-    local record = redis.call('HGET', inflight(wanted[i]), token)
-    while record do
-      local _, message = unpack_record(record)
-      deliver(token, wanted[i], message)
-      token = next_token(wanted[i])
-      record = redis.call('HGET', inflight(wanted[i]), token)
-    end
-    count[wanted[i]] = 0
-  end
+  if left < 1 then return taken end
+  for i = 1, #wanted, 3 do again(wanted[i]) end
   if #taken > 1 then return taken end
-  for i = 1, #wanted, 2 do take(wanted[i], math.min(left, tonumber(wanted[i + 1]))) end
-  for i = 1, #wanted, 2 do take(wanted[i], left) end
+  for i = 1, #wanted, 3 do take(wanted[i], math.min(left, wanted[i + 1])) end
+  for i = 1, #wanted, 3 do take(wanted[i], math.min(left, wanted[i + 2] - (count[wanted[i]] or 0))) end
   return taken
 end
 
@@ -136,10 +157,18 @@ function commands.claim(lane, token, tenant, id, task_id, fingerprint, enqueued_
   longest_deadline_ms, stream)
   local record = redis.call('HGET', inflight(lane), token)
   if not record then return { 'SUPERSEDED', now } end
+  local header, message = unpack_record(record)
   local key = 'responses:request:' .. scoped(tenant, id)
+  -- Found later, after a call was paid for, it would fail every time and come back for ever.
+  local in_the_way = other_type(key, 'hash') or other_type(stream, 'stream')
+  if in_the_way then
+    dead_letter(lane, 'the key of its request or of its results is a ' .. in_the_way, id, tenant, message)
+    drop(lane, token)
+    return { 'DEAD_LETTERED', now }
+  end
   local known = read_hash(key)
   if known.state and known.token ~= token then
-    if known.fingerprint ~= fingerprint then return { 'CONFLICT', now } end
+    if known.fingerprint and known.fingerprint ~= fingerprint then return { 'CONFLICT', now } end
     if FINAL[known.state] and known.retryable == '1' then
       redis.call('DEL', key)
       known = {}
@@ -172,8 +201,7 @@ function commands.claim(lane, token, tenant, id, task_id, fingerprint, enqueued_
       'throttle_ms', 0)
   end
   redis.call('HSET', key, 'state', 'running', 'token', token, 'lane', lane, 'calling', 0)
-  redis.call('PEXPIREAT', key, math.max(known.deadline, now) + 3600 * 1000)
-  local header, message = unpack_record(record)
+  redis.call('PEXPIREAT', key, math.max(known.deadline, now) + MARKER_MS)
   header.request = key
   redis.call('HSET', inflight(lane), token, pack(header, message))
   local status = 'LEASE'
@@ -184,17 +212,16 @@ function commands.claim(lane, token, tenant, id, task_id, fingerprint, enqueued_
   end
   local reply = { status, now, known.enqueued_at, known.enqueued_at_source, known.deadline, known.claimed_at,
     known.failures, known.crashes, known.throttle_ms }
-  for field, value in pairs(known) do
-    if string.sub(field, 1, 8) == 'attempt:' then reply[#reply + 1] = value end
-  end
+  local numbers = {}
+  for field in pairs(known) do numbers[#numbers + 1] = tonumber(string.match(field, '^attempt:(%d+)$')) end
+  table.sort(numbers)
+  for _, number in ipairs(numbers) do reply[#reply + 1] = known['attempt:' .. number] end
   return reply
 end
 
 -- Records an attempt before its call, so that a killed one is in the history.
 function commands.begin(lane, token, key, number, attempt, previous_number, previous)
-  if redis.call('HEXISTS', inflight(lane), token) == 0 then return 'SUPERSEDED' end
-  local held = redis.call('HMGET', key, 'state', 'token')
-  if FINAL[held[1]] or held[2] ~= token then return 'SUPERSEDED' end
+  if not holds(lane, token, key) then return 'SUPERSEDED' end
   redis.call('HSET', key, 'attempt:' .. number, attempt, 'calling', number)
   if previous_number ~= '' then redis.call('HSET', key, 'attempt:' .. previous_number, previous) end
   redis.call('HDEL', key, 'attempt:' .. (number - ATTEMPTS_KEPT))
@@ -203,14 +230,18 @@ end
 
 -- Publishes the one result, keeps it, and lets go of delivery and permit; the acknowledgement is part of it.
 -- A stale failure changes nothing. A stale answer is paid for: it counts while the request has no final state.
-function commands.complete(lane, token, key, tenant, id, outcome, retryable, result, stream, kept_ms, upstream, dead_reason)
+-- Of a request that was forgotten meanwhile (its hash expired or was evicted), the delivery is still ours to answer.
+function commands.complete(lane, token, key, tenant, id, outcome, retryable, result, stream, kept_ms, upstream,
+  dead_reason)
   local known = redis.call('HMGET', key, 'state', 'token', 'deadline')
   local record = redis.call('HGET', inflight(lane), token)
   if FINAL[known[1]] then
-    drop(lane, token)
-    return known[2] == token and 'OK' or 'DUPLICATE'
+    if known[2] == token then return 'OK' end
+    hand_back(lane, token)
+    return 'DUPLICATE'
   end
-  if not known[1] or (outcome == 'failed' and not (record and known[2] == token)) then return 'SUPERSEDED' end
+  local ours = record and (known[2] == token or not known[1])
+  if not ours and (outcome == 'failed' or not known[1]) then return 'SUPERSEDED' end
   if dead_reason ~= '' then
     local _, message = unpack_record(record)
     dead_letter(lane, dead_reason, id, tenant, message)
@@ -221,7 +252,7 @@ function commands.complete(lane, token, key, tenant, id, outcome, retryable, res
   for _, field in ipairs(redis.call('HKEYS', key)) do
     if string.sub(field, 1, 8) == 'attempt:' then redis.call('HDEL', key, field) end
   end
-  redis.call('PEXPIREAT', key, math.max(tonumber(known[3]) + 3600 * 1000, now + kept_ms))
+  redis.call('PEXPIREAT', key, math.max(tonumber(known[3] or now) + MARKER_MS, now + kept_ms))
   redis.call('ZADD', KEPT, now + kept_ms, key)
   drop(lane, token)
   redis.call('ZREM', 'responses:permits:' .. upstream, token)
@@ -249,12 +280,13 @@ end
 -- Comes back by itself at a set time: a retry after backoff, or a Celery eta.
 function commands.park(lane, token, key, delay_ms, failures, throttle_ms, upstream, number, attempt)
   if redis.call('HEXISTS', parked(lane), token) == 1 then return 'OK' end
+  if not holds(lane, token, key) then return 'SUPERSEDED' end
   local record = redis.call('HGET', inflight(lane), token)
-  if not record or redis.call('HGET', key, 'token') ~= token then return 'SUPERSEDED' end
   redis.call('ZADD', delayed(lane), now + delay_ms, token)
   redis.call('HSET', parked(lane), token, record)
   redis.call('HSET', key, 'state', 'parked', 'calling', 0, 'failures', failures, 'throttle_ms', throttle_ms)
   if number ~= '' then redis.call('HSET', key, 'attempt:' .. number, attempt) end
+  redis.call('PEXPIREAT', key, now + delay_ms + MARKER_MS, 'GT')
   drop(lane, token)
   redis.call('ZREM', 'responses:permits:' .. upstream, token)
   return 'OK'
@@ -262,14 +294,12 @@ end
 
 -- Hands a delivery back to the front of its lane, at once and without spending anything.
 function commands.release(lane, token, key, throttle_ms, upstream, number, attempt)
-  local record = redis.call('HGET', inflight(lane), token)
-  if not record then return 'SUPERSEDED' end
+  if redis.call('HEXISTS', inflight(lane), token) == 0 then return 'SUPERSEDED' end
   if key ~= '' and redis.call('HGET', key, 'token') == token then
     redis.call('HSET', key, 'throttle_ms', throttle_ms)
     if number ~= '' then redis.call('HSET', key, 'attempt:' .. number, attempt) end
   end
-  back_to_lane(lane, token, record)
-  drop(lane, token)
+  hand_back(lane, token)
   redis.call('ZREM', 'responses:permits:' .. upstream, token)
   return 'OK'
 end
@@ -329,7 +359,7 @@ function commands.reclaim(lease_ms, limit, ...)
         local key = unpack_record(record).request
         local held = key and redis.call('HMGET', key, 'token', 'calling') or {}
         local calling, crashes = 0, 0
-        if held[1] == token and tonumber(held[2]) > 0 then
+        if held[1] == token and tonumber(held[2] or 0) > 0 then
           calling, crashes = tonumber(held[2]), redis.call('HINCRBY', key, 'crashes', 1)
         end
         back_to_lane(lane, token, record)

@@ -17,6 +17,9 @@ from worker.scripts import Script, ScriptRunner
 LEASE_MS: Final = 15_000
 """How long a silent worker keeps what it took; three renewals fit in."""
 
+RENEWED_AT_ONCE: Final = 1000
+"""Lua passes at most 8000 arguments to a function, and Redis serves nobody else meanwhile."""
+
 LEDGER: Final = Script.load(
     "ledger.lua",
     # Without these a full Redis could never drain: answers must land and leases must move.
@@ -38,10 +41,15 @@ class Ledger:
     async def _call(self, command: str, *arguments: Any) -> Any:
         return await self.runner.call(LEDGER, command, *arguments)
 
-    async def pop(self, quotas: Mapping[str, int]) -> list[Delivery]:
-        """Takes and leases, in one step, as many messages as the quotas add up to; each lane's share comes first."""
-        flat = [part for lane, quota in quotas.items() for part in (lane, quota)]
-        reply = await self._call("pop", self.lease_ms, secrets.token_hex(8), sum(quotas.values()), *flat)
+    async def pop(self, quotas: Mapping[str, int], limits: Mapping[str, int] | None = None) -> list[Delivery]:
+        """Takes and leases, in one step, as many messages as the quotas add up to; each lane's share comes first.
+
+        What some lanes leave of their quota goes to the others in order, up to each lane's limit.
+        """
+        total = sum(quotas.values())
+        limits = limits or dict.fromkeys(quotas, total)
+        flat = [part for lane, quota in quotas.items() for part in (lane, quota, limits[lane])]
+        reply = await self._call("pop", self.lease_ms, secrets.token_hex(8), total, *flat)
         rows = iter(reply[1:])
         return [Delivery(token.decode(), lane.decode(), raw) for token, lane, raw in zip(rows, rows, rows, strict=True)]
 
@@ -167,11 +175,14 @@ class Ledger:
 
 
 def renew(client: redis.Redis, held: Iterable[tuple[str, str]], *, upstream: str, lease_ms: int = LEASE_MS) -> set[str]:
-    """Extends the leases and permits of `held` (lane, token) pairs in one call; returns the tokens that were lost.
+    """Extends the leases and permits of `held` (lane, token) pairs; returns the tokens no longer in flight.
 
     Blocking, because renewal runs on a thread of its own: a busy event loop must not cost leases.
     """
-    flat = [part for pair in held for part in pair]
-    text = LEDGER.text_for("renew")
-    lost = client.eval(text, 0, "renew", lease_ms, upstream, *flat)
-    return {token.decode() for token in lost}  # pyright: ignore[reportGeneralTypeIssues]  # redis-py types both colours as one
+    pairs = list(held)
+    missing: set[str] = set()
+    for start in range(0, len(pairs), RENEWED_AT_ONCE):
+        flat = [part for pair in pairs[start : start + RENEWED_AT_ONCE] for part in pair]
+        gone = client.eval(LEDGER.text_for("renew"), 0, "renew", lease_ms, upstream, *flat)
+        missing |= {token.decode() for token in gone}  # pyright: ignore[reportGeneralTypeIssues]  # redis-py types both colours as one
+    return missing

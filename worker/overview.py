@@ -96,7 +96,7 @@ def _lane(redis: Any, lane: str, now_ms: int) -> Lane:
 
 def _stream(redis: Any, name: str) -> Stream:
     entries = redis.xlen(name)
-    groups = redis.xinfo_groups(name) if redis.exists(name) else []
+    groups: list[dict[str, Any]] = redis.xinfo_groups(name) if redis.exists(name) else []
     return Stream(
         entries=entries,
         groups={group["name"].decode(): Group(unread=group["lag"], pending=group["pending"]) for group in groups},

@@ -1,5 +1,6 @@
 """What this worker grants where the caller does not say, and what is answered without a call. Pure."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -115,10 +116,10 @@ class Policy:
         own = message.request.max_attempts if message.request else None
         return own or self.max_attempts
 
-    def out_of_patience(self, lease: Lease, now_ms: int) -> bool:
-        """Whether a request has waited as long on a dead upstream as its lane allows."""
+    def patience_s(self, lease: Lease, now_ms: int) -> float:
+        """How much longer a request may wait on an upstream that is out of order; its deadline is another matter."""
         patience = self.patience.get(lease.delivery.lane)
-        return patience is not None and now_ms - lease.enqueued_at_ms > patience.total_seconds() * 1000
+        return math.inf if patience is None else patience.total_seconds() - (now_ms - lease.enqueued_at_ms) / 1000
 
 
 def _too_far(lease: Lease, message: Message) -> tuple[Violation, ...]:

@@ -1,8 +1,9 @@
 """What the processor needs of the world. The ledger, admission and upstream fit; so do stand-ins in tests."""
 
+from collections.abc import Mapping
 from typing import Protocol
 
-from worker.admission import Deferred, Reservation
+from worker.admission import Deferred, Gate, Reservation, UpstreamVerdict
 from worker.claims import Claim, Delivery, History, Lease, Published, Refusal, Verdict
 from worker.upstream import Call
 
@@ -20,10 +21,19 @@ class LedgerPort(Protocol):
     async def release(self, lease: Lease, *, throttle_ms: int, history: History | None = None) -> Verdict: ...
 
 
+class RoomsPort(Protocol):
+    async def admit(
+        self, lane: str, token: str, tokens: int, *, within_s: float, patience_s: float
+    ) -> Reservation | Deferred: ...
+
+
 class AdmissionPort(Protocol):
-    async def admit(self, token: str, tokens: int, *, within_s: float) -> Reservation | Deferred: ...
-    async def settle(self, reservation: Reservation, *, called: bool, used_tokens: int | None) -> None: ...
-    async def pause(self, seconds: float, reason: str) -> None: ...
+    async def settle(
+        self, reservation: Reservation, *, used_tokens: int, called: bool = True, verdict: UpstreamVerdict = ""
+    ) -> None: ...
+    async def throttled(self, reservation: Reservation, retry_after_s: float | None) -> None: ...
+    async def refused(self, reservation: Reservation, gate: Gate, code: str) -> None: ...
+    async def learn(self, headers: Mapping[str, str]) -> None: ...
 
 
 class UpstreamPort(Protocol):

@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Final
 
-from api_contracts import MappedError
-from worker.admission import Deferred, Reason, Reservation, estimate_tokens
+from api_contracts import ErrorCode, MappedError
+from worker.admission import Deferred, Gate, Reason, Reservation, UpstreamVerdict, estimate_tokens
 from worker.claims import Claim, History, Refusal, Verdict
 from worker.failures import Failure, Route
 from worker.messages import Message, Unreadable, decode
@@ -26,13 +26,20 @@ from worker.policy import (
     THROTTLED,
     Policy,
 )
-from worker.ports import AdmissionPort, LedgerPort, UpstreamPort
+from worker.ports import AdmissionPort, LedgerPort, RoomsPort, UpstreamPort
 from worker.retries import Retry, RetryPolicy
 from worker.runs import Interruption, Run
 from worker.upstream import Answer, Call
 
-THROTTLED_PAUSE_S: Final = 1.0
-"""The fleet's pause after a 429 that names none."""
+UPSTREAM_FAILURES: Final = frozenset(
+    {
+        ErrorCode.UPSTREAM_ERROR,
+        ErrorCode.UPSTREAM_OVERLOADED,
+        ErrorCode.UPSTREAM_TIMEOUT,
+        ErrorCode.UPSTREAM_UNREACHABLE,
+    }
+)
+"""What counts towards the breaker: the gateway's own troubles, whoever asked."""
 
 
 class Disposition(StrEnum):
@@ -54,6 +61,7 @@ class Disposition(StrEnum):
 @dataclass(slots=True)
 class Processor:
     ledger: LedgerPort
+    rooms: RoomsPort
     admission: AdmissionPort
     upstream: UpstreamPort
     policy: Policy
@@ -103,14 +111,19 @@ class Processor:
                 return call
             if isinstance(call.outcome, Answer):
                 return await self._answer(run, call.outcome)
-            disposition = await self._failed_call(run, message, call.outcome)
+            disposition = await self._failed_call(run, message, call.outcome, probe=bool(grant.gate))
             if disposition is not None:
                 return disposition
 
     async def _admit(self, run: Run, message: Message) -> Reservation | Deferred | Interruption:
         limit = message.request.body.max_output_tokens if message.request else None
-        tokens = estimate_tokens(message.body, limit)
-        waiting = self.admission.admit(run.delivery.token, tokens, within_s=max(0.0, run.time_left_s))
+        waiting = self.rooms.admit(
+            run.delivery.lane,
+            run.delivery.token,
+            estimate_tokens(message.body, limit),
+            within_s=max(0.0, run.time_left_s),
+            patience_s=self.policy.patience_s(run.lease, run.now_ms),
+        )
         grant = await run.unless_interrupted(waiting)
         if not isinstance(grant, Interruption):
             run.waited(grant.waited_ms)
@@ -120,18 +133,33 @@ class Processor:
         """One attempt: recorded, made, settled."""
         begun = await self.ledger.begin(run.lease, run.start_attempt(self.upstream.name), run.previous)
         if begun is not Verdict.OK:
-            await self.admission.settle(reservation, called=False, used_tokens=None)
+            await self.admission.settle(reservation, used_tokens=0, called=False)
             return Disposition.SUPERSEDED
         timeout_s = min(self.policy.timeout_s(message), max(0.001, run.time_left_s))
         stream = bool(message.request and message.request.body.stream)
         calling = self.upstream.create(message.body, stream=stream, timeout_s=timeout_s)
         call = await run.unless_interrupted(calling)
         if isinstance(call, Interruption):
-            await self.admission.settle(reservation, called=True, used_tokens=None)
+            await self.admission.settle(reservation, used_tokens=reservation.tokens)
             return await self._interrupted(run, call, run.end_attempt(self.upstream.name, None))
-        await self.admission.settle(reservation, called=True, used_tokens=_used_tokens(call.outcome))
         run.end_attempt(self.upstream.name, call)
+        await self._settle(reservation, call)
         return call
+
+    async def _settle(self, reservation: Reservation, call: Call) -> None:
+        """Tells the fleet what the call used and what it says of the upstream."""
+        outcome = call.outcome
+        never_sent = isinstance(outcome, Failure) and outcome.code is ErrorCode.UPSTREAM_UNREACHABLE
+        used = outcome.usage.total_tokens if isinstance(outcome, Answer) and outcome.usage else reservation.tokens
+        await self.admission.settle(reservation, used_tokens=used, called=not never_sent, verdict=_verdict(outcome))
+        if isinstance(outcome, Answer):
+            await self.admission.learn(call.headers)
+        elif outcome.route is Route.THROTTLE:
+            await self.admission.throttled(reservation, outcome.retry_after_s)
+        elif outcome.route is Route.CREDENTIAL:
+            await self.admission.refused(reservation, _gate(outcome.code), outcome.code)
+        elif reservation.gate and _verdict(outcome) == "failed":
+            await self.admission.refused(reservation, reservation.gate, outcome.code)
 
     async def _answer(self, run: Run, answer: Answer) -> Disposition:
         error = answer.failure.mapped() if answer.failure else None
@@ -139,15 +167,13 @@ class Processor:
         verdict = await self.ledger.complete(run.lease, published, kept_ms=self._kept_ms)
         return Disposition(answer.status) if verdict is Verdict.OK else Disposition.SUPERSEDED
 
-    async def _failed_call(self, run: Run, message: Message, failure: Failure) -> Disposition | None:
+    async def _failed_call(self, run: Run, message: Message, failure: Failure, *, probe: bool) -> Disposition | None:
         """What a failure leads to; None asks for another admission right here."""
         if failure.route is Route.THROTTLE:
-            await self.admission.pause(failure.retry_after_s or THROTTLED_PAUSE_S, failure.code)
             return None
-        if failure.route is Route.CREDENTIAL:
-            await self.admission.pause(self.policy.probe_interval.total_seconds(), failure.code)
-            if not self.policy.out_of_patience(run.lease, run.now_ms):
-                return await self._release(run, run.previous)
+        out_of_order = failure.route is Route.CREDENTIAL or (probe and failure.route is Route.RETRY)
+        if out_of_order and self.policy.patience_s(run.lease, run.now_ms) > 0:
+            return await self._release(run, run.previous)
         if failure.route is not Route.RETRY:
             return await self._fail(run, failure.mapped(), failure.response)
         run.failures += 1
@@ -172,6 +198,8 @@ class Processor:
     async def _not_admitted(self, run: Run, grant: Deferred | Interruption) -> Disposition:
         if isinstance(grant, Interruption):
             return await self._interrupted(run, grant, None)
+        if grant.reason is Reason.GATE:
+            return await self._fail(run, Failure.of(ErrorCode(grant.code)).mapped())
         return await self._fail(run, OVERSIZED if grant.reason is Reason.NEVER else THROTTLED)
 
     async def _interrupted(self, run: Run, why: Interruption, history: History | None) -> Disposition:
@@ -205,7 +233,13 @@ class Processor:
         return round(self.policy.result_ttl.total_seconds() * 1000)
 
 
-def _used_tokens(outcome: Answer | Failure) -> int | None:
-    """Tokens the call is known to have used; None where nobody said."""
-    usage = outcome.usage if isinstance(outcome, Answer) else None
-    return usage.total_tokens if usage else None
+def _verdict(outcome: Answer | Failure) -> UpstreamVerdict:
+    if isinstance(outcome, Answer):
+        return "ok"
+    if outcome.code in UPSTREAM_FAILURES:
+        return "failed"
+    return "ok" if outcome.route is Route.ANSWER and outcome.code is not ErrorCode.PERMISSION_DENIED else ""
+
+
+def _gate(code: ErrorCode) -> Gate:
+    return "quota_exhausted" if code is ErrorCode.QUOTA_EXHAUSTED else "authentication_failed"

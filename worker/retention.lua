@@ -1,9 +1,11 @@
--- What may go from a result stream, and what is still unread.
+-- What may go from a result stream, and what is still unread; and dead letters that are too old.
 --
 --   responses:streams      set     result streams ever written to
 --   <result stream>        stream  with consumer groups, what every group has acknowledged goes; without, age decides
+--   responses:dead         stream  dead letters; ledger.lua bounds their number
 
-local STREAMS = 'responses:streams'
+local STREAMS, DEAD = 'responses:streams', 'responses:dead'
+local DEAD_KEPT_MS = 30 * 24 * 3600 * 1000
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 
@@ -26,22 +28,41 @@ local function needed_by(stream, group)
   return group['last-delivered-id']
 end
 
--- Trims every result stream; returns stream, unread, name of the group furthest behind, for each.
-local report = {}
-for _, stream in ipairs(redis.call('SMEMBERS', STREAMS)) do
-  local groups = redis.call('EXISTS', stream) == 1 and redis.call('XINFO', 'GROUPS', stream) or {}
+local function older_than(age_ms) return string.format('%.0f', now - age_ms) end
+
+local function trim(stream, retention_ms)
+  local groups = redis.call('XINFO', 'GROUPS', stream)
   local oldest, laggard
   for _, flat in ipairs(groups) do
     local group = as_table(flat)
     local needed = needed_by(stream, group)
     if not oldest or older(needed, oldest) then oldest, laggard = needed, group.name end
   end
-  redis.call('XTRIM', stream, 'MINID', '~', oldest or string.format('%.0f', now - tonumber(ARGV[2])))
+  redis.call('XTRIM', stream, 'MINID', '~', oldest or older_than(retention_ms))
   local unread = redis.call('XLEN', stream)
-  if unread == 0 and #groups == 0 then
-    redis.call('SREM', STREAMS, stream)
-    redis.call('DEL', stream)
-  end
-  for _, part in ipairs({ stream, unread, laggard or '' }) do report[#report + 1] = part end
+  if unread == 0 and #groups == 0 then redis.call('DEL', stream) end
+  return unread, laggard or ''
 end
-return report
+
+local commands = {}
+
+-- Trims some of the result streams, because there may be one per caller, and says where to go on ('0': all done):
+-- cursor, then stream, unread, name of the group furthest behind, for each.
+function commands.trim(retention_ms, cursor)
+  if cursor == '0' then redis.call('XTRIM', DEAD, 'MINID', older_than(DEAD_KEPT_MS)) end
+  local page = redis.call('SSCAN', STREAMS, cursor, 'COUNT', 100)
+  local report = { page[1] }
+  for _, stream in ipairs(page[2]) do
+    if redis.call('TYPE', stream).ok == 'stream' then
+      local unread, laggard = trim(stream, retention_ms)
+      for _, part in ipairs({ stream, unread, laggard }) do report[#report + 1] = part end
+    else
+      redis.call('SREM', STREAMS, stream)
+    end
+  end
+  return report
+end
+
+local command = commands[ARGV[1]]
+if not command then return redis.error_reply('ERR unknown retention command ' .. tostring(ARGV[1])) end
+return command(unpack(ARGV, 2))

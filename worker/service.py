@@ -29,6 +29,7 @@ from worker.runs import Interruption, Run
 from worker.scripts import ScriptError, ScriptRunner
 from worker.telemetry import log, log_exception
 from worker.upstream import Upstream
+from worker.waiting import WaitingRooms
 
 HEARTBEAT_S: Final = 1.0
 HANDBACK_S: Final = 2.0
@@ -42,6 +43,7 @@ class Service:
     runner: ScriptRunner
     ledger: Ledger
     admission: Admission
+    rooms: WaitingRooms
     upstream: Upstream
     processor: Processor
     keeper: LeaseKeeper
@@ -57,13 +59,13 @@ class Service:
     _draining: asyncio.Event = field(default_factory=asyncio.Event)
 
     def __post_init__(self) -> None:
-        self._intake = Intake(self.ledger, Shares(self.weights), self._places, self._start)
+        self._intake = Intake(self.ledger, Shares(self.weights), self._places, self.rooms.vacancies, self._start)
 
     async def run(self) -> None:
         """Serves until drained. Raises what broke, if something did."""
         self.keeper.start()
         jobs: dict[str, Coroutine[Any, Any, None]] = {
-            "pump": self.admission.pump(),
+            "pump": self.rooms.pump(),
             "intake": self._intake.run(),
             "housekeeping": self.housekeeping.run(),
             "heartbeat": self._beat(),
@@ -117,10 +119,10 @@ class Service:
             await asyncio.wait(self._tasks, timeout=seconds)
 
     def _places(self) -> int:
-        """How many more deliveries this process can start soon."""
+        """How many more deliveries this process can hold."""
         if self._draining.is_set() or self.housekeeping.backlog is not None:
             return 0
-        return min(self.concurrency - len(self.runs), self.admission.vacancies)
+        return self.concurrency - len(self.runs)
 
     def _start(self, delivery: Delivery) -> None:
         run = Run(delivery)

@@ -55,7 +55,7 @@ class Submitter:
     """Talks to the workers through Redis alone; `app` needs its broker there, `redis` may be any client of it."""
 
     def __init__(self, app: Celery, redis: Any) -> None:
-        self._app = app
+        self._app: Any = app  # Celery has no types
         self._redis = redis
 
     def enqueue(self, envelope: Mapping[str, Any], *, lane: str) -> Ticket:

@@ -7,12 +7,12 @@ every connection for every request, ten times the CPU at a thousand calls in fli
 tell: `httpx-aiohttp` 0.2 reports a reset after the request was sent, and a refused connection, both as a
 timeout to connect, and aiohttp says "server disconnected" whether or not the body had left.
 
-| phase      | ends with                          | the connection was lost | time was up                 |
-|------------|------------------------------------|-------------------------|-----------------------------|
-| CONNECTING | a connection, new or kept          | UNREACHABLE             | CONNECT_TIMEOUT             |
-| SENDING    | the request wholly with the kernel | UNREACHABLE             | WRITE_TIMEOUT               |
-| WAITING    | status and headers of the answer   | RESET                   | TOTAL_TIMEOUT               |
-| READING    | the end of the answer              | CUT_SHORT               | READ_TIMEOUT, TOTAL_TIMEOUT |
+| phase      | ends with                          | the connection was lost | time was up     |
+|------------|------------------------------------|-------------------------|-----------------|
+| CONNECTING | a connection, new or kept          | UNREACHABLE             | CONNECT_TIMEOUT |
+| SENDING    | the request wholly with the kernel | UNREACHABLE             | WRITE_TIMEOUT   |
+| WAITING    | status and headers of the answer   | RESET                   | TOTAL_TIMEOUT   |
+| READING    | the end of the answer              | CUT_SHORT               | READ_TIMEOUT    |
 
 A server runs no request whose last bytes it does not have, so the first two phases cost nothing. The last two
 may be billed. That includes the race of a kept connection that the peer closes while we write to it: from
@@ -46,7 +46,8 @@ __all__ = ["Answer", "Call", "Upstream"]
 MAX_ANSWER_BYTES: Final = 64 * 1024 * 1024  # of a body, or one event; the longest answers have a few MiB
 MAX_ERROR_BYTES: Final = 64 * 1024  # an error that takes more to explain is told by its status
 STEP_BYTES: Final = 256 * 1024  # larger bodies are written in steps, between which other calls run
-GRACE_S: Final = 0.5  # for bytes that are only nice to have: an error's text, what follows a terminal event
+ERROR_S: Final = 5.0  # for the body of an error: it often says more than the status, but may never come
+TAIL_S: Final = 0.5  # for what follows a terminal event: usually nothing, and nobody needs it
 
 _LOST_OR_TIME_UP: Final = {
     Phase.CONNECTING: (TransportKind.UNREACHABLE, TransportKind.CONNECT_TIMEOUT),
@@ -90,16 +91,14 @@ class _Exchange:
         return replace(from_transport(kind), http_status=self.status or None)
 
     def broken(self, *, time_up: bool) -> Failure:
-        kind = _LOST_OR_TIME_UP[self.progress.phase][time_up]
-        in_all = kind is TransportKind.READ_TIMEOUT and _now() >= self.deadline
-        return self.failed(TransportKind.TOTAL_TIMEOUT if in_all else kind)
+        return self.failed(_LOST_OR_TIME_UP[self.progress.phase][time_up])
 
     async def read(self, response: httpx.Response) -> Answer | Failure:
         self.progress.phase = Phase.READING
         self.status, self.headers = response.status_code, dict(response.headers.items())
         chunks = response.aiter_bytes()
         if not response.is_success:
-            return from_http(self.status, self.headers, await self._rest(chunks))
+            return from_http(self.status, self.headers, await self._rest(chunks, within_s=min(ERROR_S, self.read_s)))
         head = await self._next(chunks)
         if is_event_stream(self.headers.get("content-type", ""), head):
             return await self._read_events(head, chunks)
@@ -110,12 +109,12 @@ class _Exchange:
         self.limit.reschedule(min(self.deadline, _now() + self.read_s))
         return await anext(chunks, b"")
 
-    async def _rest(self, chunks: AsyncIterator[bytes]) -> bytes:
-        """What comes of the rest within a moment; what does not is no loss."""
+    async def _rest(self, chunks: AsyncIterator[bytes], *, within_s: float) -> bytes:
+        """What comes of the rest in time; what does not changes nothing."""
         self.limit.reschedule(None)
         rest = bytearray()
-        with contextlib.suppress(TimeoutError, httpx.RequestError, aiohttp.ClientError):
-            async with asyncio.timeout(GRACE_S):
+        with contextlib.suppress(OSError, httpx.RequestError, aiohttp.ClientError):
+            async with asyncio.timeout(within_s):
                 while len(rest) < MAX_ERROR_BYTES and (chunk := await anext(chunks, b"")):
                     rest += chunk
         return bytes(rest[:MAX_ERROR_BYTES])
@@ -134,7 +133,7 @@ class _Exchange:
             async for event in events:
                 self.on_event(event.data)
                 if (outcome := read_event(event, self.headers, self.status)) is not None:
-                    await self._rest(chunks)  # read to its end, so that the connection can be used again
+                    await self._rest(chunks, within_s=TAIL_S)  # only a stream read to its end frees its connection
                     return outcome
         return self.failed(TransportKind.CUT_SHORT)
 
@@ -153,7 +152,8 @@ class Upstream:
 
     `base_url` may end in `/v1` or not. `api_key` is asked for every call, so that a mounted secret may
     change, and its value is kept nowhere. `connect_s` covers name lookup, TCP and TLS; `write_s` the whole
-    request; `read_s` the silence between two pieces of an answer that has begun.
+    request; `read_s` the silence between two pieces of an answer that has begun, long enough for a model that
+    streams nothing while it thinks.
     """
 
     def __init__(
@@ -164,7 +164,7 @@ class Upstream:
         *,
         connect_s: float = 10.0,
         write_s: float = 30.0,
-        read_s: float = 120.0,
+        read_s: float = 300.0,
         ssl_context: ssl.SSLContext | None = None,
     ) -> None:
         self.name = name
@@ -200,7 +200,7 @@ class Upstream:
             limit=asyncio.timeout(timeout_s),
             deadline=_now() + timeout_s,
             read_s=self._read_s,
-            on_event=on_event or _ignore,
+            on_event=on_event or (lambda _: None),
         )
         outcome = await self._perform(exchange, body, stream=stream)
         return Call(
@@ -228,7 +228,7 @@ class Upstream:
                 return await exchange.read(response)
         except (EventTooLargeError, httpx.DecodingError):
             return invalid_response("it cannot be decoded", exchange.status)
-        except (TimeoutError, httpx.TransportError, aiohttp.ClientError) as error:
+        except (OSError, httpx.TransportError, aiohttp.ClientError) as error:
             time_up = isinstance(error, TimeoutError) or isinstance(error.__cause__, TimeoutError)
             return exchange.broken(time_up=time_up)
         finally:
@@ -246,7 +246,11 @@ class Upstream:
 
 
 def _endpoint(base_url: str) -> httpx.URL:
-    url = httpx.URL(base_url)
+    try:
+        url = httpx.URL(base_url)
+        url.raw_host.decode().encode("idna")  # as name lookup will, in the midst of a call
+    except (httpx.InvalidURL, UnicodeError):
+        url = httpx.URL()
     if url.scheme not in {"http", "https"} or not url.host or url.userinfo:
         raise ValueError("an upstream URL is http(s)://host[:port][/path], without credentials")
     return url.copy_with(path=url.path.rstrip("/").removesuffix("/v1") + "/v1/responses")
@@ -268,10 +272,6 @@ async def _in_steps(body: bytes) -> AsyncIterator[bytes]:
 
 def _now() -> float:
     return asyncio.get_running_loop().time()
-
-
-def _ignore(_: bytes) -> None:
-    pass
 
 
 @functools.cache

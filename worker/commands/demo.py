@@ -2,43 +2,102 @@
 """`responses-worker demo`."""
 
 import os
+import shutil
 import signal
 import sys
-from collections.abc import Callable, Generator
+import tempfile
+from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
-from worker.commands.terminal import FAILED, stop
+from worker.commands.terminal import INTERRUPTED, ended, settings
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from worker.demo import Listener
-    from worker.scenes import Report
+    from worker.scenes import Report, Request
 
 _EXAMPLES: Final = Path(__file__).parents[2] / "examples"
+_KEYS: Final = ("WORKER_UPSTREAM_API_KEY", "WORKER_UPSTREAM_API_KEY_FILE")
 _SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+_WIDTH: Final = 110
+"""Of the table where nobody looks at a terminal."""
+
+
+class _InterruptedError(Exception):
+    """Somebody wants to leave."""
 
 
 def demo(
-    simulated: Annotated[
-        bool, typer.Option("--simulated", help="Use the simulated gateway even where there is a key for a real one.")
-    ] = False,
+    *,
+    simulated: Annotated[bool, typer.Option("--simulated", help="Spend nothing, even where there is a key.")] = False,
 ) -> None:
-    """Play the main job end to end on this machine: embedded Valkey, a gateway, a real worker; about 10 seconds.
+    """Play the main job end to end: embedded Valkey, a gateway, a real worker. Takes about 10 seconds.
 
-    The gateway is simulated, or WORKER_UPSTREAM_URL where WORKER_UPSTREAM_API_KEY is set. Exit code 0 if every
-    request got exactly the one result it should.
+    The gateway is simulated; where WORKER_UPSTREAM_API_KEY is set it is the real one at WORKER_UPSTREAM_URL.
+    Exit code 0 if every request got exactly the one result it should.
     """
-    from tempfile import TemporaryDirectory
-
     from rich.console import Console
 
-    simulated = simulated or not os.environ.get("WORKER_UPSTREAM_API_KEY")
-    # As wide as its table wants where nobody looks at a terminal.
-    console = Console(highlight=False, width=None if sys.stdout.isatty() or "COLUMNS" in os.environ else 110)
-    with _deferred_signals() as interrupted, TemporaryDirectory(prefix="responses-demo-") as directory:
-        pass
+    from worker import scenes
+    from worker.commands import playbill
+
+    on_terminal = sys.stdout.isatty() or "COLUMNS" in os.environ
+    console = Console(highlight=False, width=None if on_terminal else _WIDTH)
+    simulated = simulated or not any(os.environ.get(name) for name in _KEYS)
+    requests = _requests(simulated=simulated)
+    console.print(playbill.overture(requests, "" if simulated else settings().upstream_url))
+    logs = Path(tempfile.mkdtemp(prefix="responses-demo-"))
+    report = _played(requests, simulated=simulated, log=logs / "worker.log", console=console)
+    problems = scenes.problems(report)
+    console.print(playbill.report_table(report), playbill.verdict(report, problems), sep="\n")
+    if problems:
+        raise ended(f"The worker's log: {logs / 'worker.log'}")
+    shutil.rmtree(logs)
+    console.print(playbill.next_steps())
+
+
+def _requests(*, simulated: bool) -> "list[Request]":
+    from worker.scenes import requests_of
+
+    try:
+        return requests_of(_EXAMPLES, simulated=simulated)
+    except FileNotFoundError as error:
+        raise ended(f"{error.filename} is missing: the demo plays the examples of a checkout") from None
+
+
+def _played(requests: "list[Request]", *, simulated: bool, log: Path, console: "Console") -> "Report":
+    from worker import demo
+    from worker.commands.playbill import progress_bar
+    from worker.devstack import DevstackError
+
+    bar, show = progress_bar(console, len(requests))
+
+    def listen(now: demo.Progress) -> None:
+        if signals:
+            raise _InterruptedError
+        show(now)
+
+    try:
+        with _noted_signals() as signals, bar:
+            return demo.play(requests, simulated=simulated, log=log, listen=listen)
+    except (demo.DemoError, DevstackError) as error:
+        raise ended(f"The demo failed: {error}\nThe worker's log: {log}") from None
+    except _InterruptedError:
+        shutil.rmtree(log.parent)
+        raise ended("Interrupted; everything that was started is stopped.", INTERRUPTED) from None
+
+
+@contextmanager
+def _noted_signals() -> "Generator[list[int]]":
+    """Signals, noted instead of died of: whenever they come, what was started by then is stopped in order."""
+    noted: list[int] = []
+    before = {number: signal.signal(number, lambda number, _: noted.append(number)) for number in _SIGNALS}
+    try:
+        yield noted
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

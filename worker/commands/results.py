@@ -8,7 +8,7 @@ from typing import Annotated, Any, Final
 
 import typer
 
-from worker.commands.terminal import WRONG, connected, settings, stop
+from worker.commands.terminal import WRONG, connected, ended, settings
 
 _NAME: Final = re.compile(r"[A-Za-z0-9._:\-]{1,64}")
 _PAGE: Final = 100
@@ -20,12 +20,13 @@ Entry = tuple[bytes, Mapping[bytes, bytes]]
 
 
 def results(
+    *,
     group: Annotated[
         str | None, typer.Option(help="Read as this consumer group, and acknowledge what was printed.")
     ] = None,
-    follow: Annotated[bool, typer.Option("--follow", "-F", help="Go on as results arrive.")] = False,  # noqa: FBT002  # an option, never positional
+    follow: Annotated[bool, typer.Option("--follow", "-F", help="Go on as results arrive.")] = False,
     reply_to: Annotated[str | None, typer.Option(help="The stream of requests with this `reply_to`.")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line, as the worker wrote it.")] = False,  # noqa: FBT002  # an option, never positional
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line, as the worker wrote it.")] = False,
 ) -> None:
     """Print the results on a stream, oldest first.
 
@@ -37,7 +38,7 @@ def results(
 
     for option, name in (("--group", group), ("--reply-to", reply_to)):
         if name is not None and not _NAME.fullmatch(name):
-            stop(f"{option}: must be a name of letters, digits, . _ : and -", WRONG)
+            raise ended(f"{option}: must be a name of letters, digits, . _ : and -", WRONG)
     stream = result_stream(reply_to)
     with connected(settings()) as redis:
         entries = _unacknowledged(redis, stream, group, follow) if group else _all(redis, stream, follow)

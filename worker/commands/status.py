@@ -10,7 +10,8 @@ from worker.commands.terminal import connected, settings
 
 
 def status(
-    as_json: Annotated[bool, typer.Option("--json", help="All numbers as one JSON object.")] = False,  # noqa: FBT002  # an option, never positional
+    *,
+    as_json: Annotated[bool, typer.Option("--json", help="All numbers as one JSON object.")] = False,
 ) -> None:
     """Show what waits, runs and is parked in each lane of WORKER_LANES, and who reads the results."""
     from dataclasses import asdict

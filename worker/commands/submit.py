@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
-from worker.commands.terminal import NO_ANSWER_YET, WRONG, connected, settings, stop
+from worker.commands.terminal import NO_ANSWER_YET, WRONG, connected, ended, settings
 
 if TYPE_CHECKING:
     from worker.settings import Settings
@@ -20,21 +20,26 @@ if TYPE_CHECKING:
 
 def submit(
     text: Annotated[str | None, typer.Argument(help="What to ask. Or give --file.", show_default=False)] = None,
+    *,
     file: Annotated[
         Path | None,
         typer.Option(
-            "--file", "-f", allow_dash=True, exists=True, dir_okay=False,
+            "--file",
+            "-f",
+            allow_dash=True,
+            exists=True,
+            dir_okay=False,
             help="JSON: an envelope, or only its body. `-` is standard input.",
         ),
     ] = None,
     lane: Annotated[str, typer.Option(help="The lane to enqueue on.")] = "interactive",
     request_id: Annotated[str | None, typer.Option(help="Your idempotency key, unique per tenant.")] = None,
     tenant: Annotated[str | None, typer.Option(help="On whose behalf.")] = None,
-    stream: Annotated[bool, typer.Option("--stream", help="Have the gateway stream the answer.")] = False,  # noqa: FBT002  # an option, never positional
+    stream: Annotated[bool, typer.Option("--stream", help="Have the gateway stream the answer.")] = False,
     max_output_tokens: Annotated[int | None, typer.Option(help="The most tokens to generate.")] = None,
-    wait: Annotated[bool, typer.Option("--wait", "-w", help="Wait for the answer and print its text.")] = False,  # noqa: FBT002  # an option, never positional
+    wait: Annotated[bool, typer.Option("--wait", "-w", help="Wait for the answer and print its text.")] = False,
     timeout: Annotated[float, typer.Option(help="Seconds to wait; the request goes on after that.")] = 600,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON: the ids, or the whole result.")] = False,  # noqa: FBT002  # an option, never positional
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON: the ids, or the whole result.")] = False,
 ) -> None:
     """Enqueue one request: prints its id, or with --wait its answer.
 
@@ -44,7 +49,7 @@ def submit(
     from worker.commands import answers
 
     if not re.fullmatch(r"[A-Za-z0-9_\-]{1,64}", lane):
-        stop("--lane: must be a name of letters, digits, - and _", WRONG)
+        raise ended("--lane: must be a name of letters, digits, - and _", WRONG)
     options = {"stream": stream or None, "max_output_tokens": max_output_tokens}
     envelope = _envelope(text, file, body=options, request_id=request_id, tenant=tenant)
     with _submitter(settings()) as submitter:
@@ -61,7 +66,7 @@ def _envelope(text: str | None, file: Path | None, *, body: Mapping[str, Any], *
     from api_contracts import MODELS
 
     if (text is None) == (file is None):
-        stop("give either TEXT or --file", WRONG)
+        raise ended("give either TEXT or --file", WRONG)
     envelope = _read(file) if file else {"body": {"model": MODELS[0], "input": [{"role": "user", "content": text}]}}
     if isinstance(envelope.get("body"), dict):
         envelope["body"] |= {name: value for name, value in body.items() if value is not None}
@@ -75,9 +80,9 @@ def _read(file: Path) -> dict[str, Any]:
     try:
         content = from_json(raw, allow_inf_nan=False)
     except ValueError as error:
-        stop(f"{file}: {error}", WRONG)
+        raise ended(f"{file}: {error}", WRONG) from None
     if not isinstance(content, dict):
-        stop(f"{file}: must hold a JSON object", WRONG)
+        raise ended(f"{file}: must hold a JSON object", WRONG)
     envelope = cast("dict[str, Any]", content)
     return envelope if "body" in envelope else {"body": envelope}
 
@@ -88,8 +93,14 @@ def _submitter(settings: "Settings") -> "Generator[Submitter]":
 
     from worker.submit import Submitter
 
-    with connected(settings) as redis, Celery("submit", broker=settings.redis.broker_url) as app:
-        app.conf.update(broker_transport_options=settings.redis.broker_options(), task_ignore_result=True)
+    app = Celery(
+        "submit",
+        broker=settings.redis.broker_url,
+        set_as_current=False,
+        broker_transport_options=settings.redis.broker_options(),
+        task_ignore_result=True,
+    )
+    with connected(settings) as redis, app:
         yield Submitter(app, redis)
 
 
@@ -99,8 +110,7 @@ def _enqueued(submitter: "Submitter", envelope: Mapping[str, Any], lane: str) ->
     try:
         return submitter.enqueue(envelope, lane=lane)
     except ContractViolation as refused:
-        violations = refused.violations
-    stop("\n".join(violation.message for violation in violations), WRONG)
+        raise ended("\n".join(violation.message for violation in refused.violations), WRONG) from None
 
 
 def _awaited(submitter: "Submitter", ticket: "Ticket", timeout_s: float) -> bytes:
@@ -112,7 +122,7 @@ def _awaited(submitter: "Submitter", ticket: "Ticket", timeout_s: float) -> byte
         try:
             return submitter.wait(ticket, timeout_s=timeout_s, on_state=lambda state: status.update(state or "queued"))
         except NotAnsweredError as error:
-            code, message = NO_ANSWER_YET, f"{ticket.request_id}: no answer yet, {error}; the same command waits on"
+            message = f"no answer yet: {error}; to wait on, submit the same with --request-id {ticket.request_id}"
+            raise ended(message, NO_ANSWER_YET) from None
         except NoAnswerError as error:
-            code, message = 1, f"{ticket.request_id}: {error}"
-    stop(message, code)
+            raise ended(str(error)) from None

@@ -23,7 +23,7 @@ def overview_tables(overview: Overview) -> Iterable[RenderableType]:
 
 def table(*columns: str, numbers: Iterable[str] = ()) -> Table:
     """An empty table of the look all commands share; the columns in `numbers` are aligned right."""
-    made = Table(box=SIMPLE_HEAD, header_style="bold", pad_edge=True, show_edge=False)
+    made = Table(box=SIMPLE_HEAD, header_style="bold", padding=(0, 1, 0, 0), show_edge=False)
     for column in columns:
         made.add_column(column, justify="right" if column in set(numbers) else "left", no_wrap=True)
     return made
@@ -46,7 +46,14 @@ def _lanes(lanes: Mapping[str, Lane]) -> Table:
 
 
 def _streams(streams: Mapping[str, Stream]) -> Table:
-    streams_table = table("results", "entries", "consumer group", "unread", "unacknowledged", numbers=("entries", "unread", "unacknowledged"))
+    streams_table = table(
+        "results",
+        "entries",
+        "consumer group",
+        "unread",
+        "unacknowledged",
+        numbers=("entries", "unread", "unacknowledged"),
+    )
     for name, stream in streams.items():
         groups: list[tuple[str, Group | None]] = [*stream.groups.items()] or [("none", None)]
         for number, (group_name, group) in enumerate(groups):

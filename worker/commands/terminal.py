@@ -1,10 +1,10 @@
 # ruff: noqa: PLC0415  # imports wait until a command runs: --help stays quick
-"""What every command shares: its settings, its connection, and how it stops with one clear line."""
+"""What every command shares: its settings, its connection, and how it ends with one clear line."""
 
 import sys
 from collections.abc import Generator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, Final, NoReturn
+from typing import TYPE_CHECKING, Any, Final
 
 import typer
 
@@ -14,12 +14,13 @@ if TYPE_CHECKING:
 FAILED: Final = 1
 WRONG: Final = 2
 NO_ANSWER_YET: Final = 3
+INTERRUPTED: Final = 130
 
 
-def stop(message: str, code: int = FAILED) -> NoReturn:
-    """Ends the command; `message` goes to stderr."""
+def ended(message: str, code: int = FAILED) -> typer.Exit:
+    """To be raised: ends the command once `message` is on stderr."""
     sys.stderr.write(f"{message}\n")
-    raise typer.Exit(code)
+    return typer.Exit(code)
 
 
 def settings() -> "Settings":
@@ -29,8 +30,7 @@ def settings() -> "Settings":
     try:
         return load()
     except WrongSettingsError as error:
-        message = str(error)
-    stop(message, WRONG)
+        raise ended(str(error), WRONG) from None
 
 
 @contextmanager
@@ -40,13 +40,11 @@ def connected(settings: "Settings") -> Generator[Any]:
     from kombu.exceptions import OperationalError
 
     target = settings.redis
+    client: Any = target.client()
     try:
-        with target.client() as client:
+        with client:
             client.ping()
             yield client
     except (redis.RedisError, OperationalError) as error:
         where = target.path or ", ".join(f"{host}:{port}" for host, port in target.hosts)
-        message = f"Redis at {where} (WORKER_REDIS_URL): {error}"
-    else:
-        return
-    stop(message)
+        raise ended(f"Redis at {where} (WORKER_REDIS_URL): {error}") from None
