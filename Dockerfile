@@ -8,7 +8,6 @@ ARG PYTHON_IMAGE=docker.io/library/python:3.13-slim-trixie
 FROM ${PYTHON_IMAGE} AS build
 ENV PIP_DISABLE_PIP_VERSION_CHECK=1 \
     PIP_NO_CACHE_DIR=1 \
-    PIP_NO_COMPILE=1 \
     PIP_ONLY_BINARY=:all:
 WORKDIR /src
 COPY requirements.lock requirements-worker.lock ./
@@ -17,13 +16,14 @@ RUN python -m venv /build \
  && python -m venv --without-pip /app \
  && awk '/^[a-z]/ { keep = /^(hatchling|packaging|pathspec|pluggy|tomlkit|trove-classifiers)==/ } keep' requirements.lock > build.lock \
  && /build/bin/pip install --require-hashes --requirement build.lock \
- && /build/bin/pip --python /app/bin/python install --require-hashes --requirement requirements-worker.lock
+ && /build/bin/pip --python /app/bin/python install --no-compile --require-hashes \
+      --requirement requirements-worker.lock
 COPY pyproject.toml README.md LICENSE ./
 COPY api_contracts api_contracts
 COPY worker worker
 # A read-only file system cannot keep byte code, so it is made here; hashes instead of times keep it reproducible.
 RUN /build/bin/pip wheel --no-deps --no-build-isolation --wheel-dir /wheels . \
- && /build/bin/pip --python /app/bin/python install --no-deps /wheels/*.whl \
+ && /build/bin/pip --python /app/bin/python install --no-compile --no-deps /wheels/*.whl \
  && /app/bin/python -m compileall -q --invalidation-mode unchecked-hash /app
 
 FROM ${PYTHON_IMAGE}

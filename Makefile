@@ -10,7 +10,7 @@ demo: $(STAMP)  ## the main job end to end: embedded Valkey, simulated gateway, 
 	$(BIN)/responses-worker demo
 
 test: $(STAMP)  ## every test that needs nothing but this machine, in under 4 minutes on 2 cores
-	$(BIN)/pytest
+	$(BIN)/pytest -n 2
 
 check: lint types layers test  ## what CI runs
 

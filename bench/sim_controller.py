@@ -13,6 +13,8 @@ HEADROOM = 0.97  # of a ceiling just met: counts at window edges and clocks jitt
 GROWTH = 0.03  # per second above the hold; slow, for each hit costs (excess rate x time to refuse) calls
 COLD_START = 1.5  # requests/s; the first growth is linear by this much per second, up to 1 / GROWTH seconds
 COLD_CUT = 0.7  # first cut from an unknown ceiling: the upstream's burst hides its rate until it is empty
+MIX = 0.5
+RAMP_MS = 1.0
 DEEPEST_CUT = 0.25  # a measure over few calls is rough
 BURSTY = 1.1  # spent faster than earned: the burst was too much, not the rate
 RISEN = 1.25  # past this multiple the remembered ceiling is history
@@ -76,6 +78,7 @@ class Controller:
             at_ms=now_ms,
             scale=1.0 if self.known else COLD_START,
             ceiling=1.0 if self.known else 0.0,
+            hold_ms=HOLD_MS if self.known else 0.0,
             burst_ms=self.burst_ms,
             requests_ms=level,
             tokens_ms=level,
@@ -148,10 +151,10 @@ class Controller:
             s.scale = min(target, s.scale * HINT_GROWTH**seconds)
             if s.scale == target:
                 s.ceiling, s.hold_ms, s.busy_ms, s.passed_ms = s.hint, HOLD_HINT_MS, 0.0, 0.0
-        elif not s.ceiling or s.busy_ms > s.hold_ms:
-            if s.scale > RISEN * s.ceiling:
-                s.ceiling = 0.0
-            growth = GROWTH if s.ceiling else max(GROWTH, 1000 / max(s.busy_ms, 1000))
+        elif s.busy_ms > s.hold_ms:
+            growth = GROWTH * min(1.0, (s.busy_ms - s.hold_ms) / RAMP_MS)
+            if s.cut_at_ms == NEVER:
+                growth = max(GROWTH, 1000 / max(s.busy_ms, 1000))
             s.burst_ms = min(self.burst_ms, s.burst_ms * (1 + growth * seconds))
             s.scale *= 1 + growth * seconds
             if s.scale >= self.cap:
@@ -197,13 +200,11 @@ class Controller:
             s.backoff_ms = min(s.backoff_ms * 2, BACKOFF_MAX_MS)
             return s.backoff_ms
         measured = (s.passed_ms - age_ms * s.scale) / max(1.0, s.busy_ms - age_ms)
-        if not s.ceiling:
-            ceiling = s.scale * COLD_CUT
-        elif measured > BURSTY * s.scale and s.burst_ms > MIN_BURST_MS:
+        if s.busy_ms > s.hold_ms:  # it was growing: what passed is less than what could have
+            measured = MIX * s.scale + (1 - MIX) * measured
+        if measured > BURSTY * s.scale and s.burst_ms > MIN_BURST_MS:
             s.burst_ms = max(MIN_BURST_MS, s.burst_ms / 2)
-            ceiling = s.scale
-        else:
-            ceiling = min(s.scale, max(measured, s.scale * DEEPEST_CUT))
+        ceiling = min(s.scale, max(measured, s.scale * DEEPEST_CUT))
         confirmed = abs(ceiling - s.ceiling) <= CONFIRMED * s.ceiling
         s.hold_ms = s.hold_ms * 2 if confirmed else HOLD_MS
         s.ceiling = ceiling

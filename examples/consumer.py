@@ -1,6 +1,6 @@
-"""Reads results as a consumer group, each at least once: python examples/consumer.py
+"""Reads results as a consumer group: each at least once, shared out among the processes of the group.
 
-Start it as often as you like; Redis shares the results out among the processes of one group.
+Usage: python examples/consumer.py, as often as you like.
 """
 
 import os

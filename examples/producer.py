@@ -1,4 +1,7 @@
-"""Enqueues a request with nothing but Celery: python examples/producer.py "Hello!" """
+"""Enqueues a request with nothing but Celery.
+
+Usage: python examples/producer.py "Hello!"
+"""
 
 import os
 import sys

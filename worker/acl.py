@@ -51,7 +51,14 @@ class Role:
     def setuser(self, password: str = "PASSWORD", *, db: int = 0) -> list[str]:
         """`ACL SETUSER` commands that make this user from nothing, in order; one line per grant."""
         base = [f"+{command}" for command in CONNECTION]
-        start = ["reset", "on", f">{password}", "-@all", *base, *(f"&{channel.format(db=db)}" for channel in self.channels)]
+        start = [
+            "reset",
+            "on",
+            f">{password}",
+            "-@all",
+            *base,
+            *(f"&{channel.format(db=db)}" for channel in self.channels),
+        ]
         lines = [" ".join(start), *(grant.rule for grant in self.grants)]
         return [f"ACL SETUSER {self.name} {line}" for line in lines]
 
@@ -83,8 +90,19 @@ CONSUMER: Final = Role(
         Grant(
             "read and acknowledge results as a group",
             (
-                "xreadgroup", "xack", "xautoclaim", "xclaim", "xpending", "xread", "xrange", "xlen",
-                "xgroup|create", "xgroup|createconsumer", "xgroup|delconsumer", "xinfo|groups", "xinfo|consumers",
+                "xreadgroup",
+                "xack",
+                "xautoclaim",
+                "xclaim",
+                "xpending",
+                "xread",
+                "xrange",
+                "xlen",
+                "xgroup|create",
+                "xgroup|createconsumer",
+                "xgroup|delconsumer",
+                "xinfo|groups",
+                "xinfo|consumers",
             ),
             (f"~{RESULT_STREAM}", f"~{RESULT_STREAM}:*"),
         ),  # fmt: skip
@@ -95,7 +113,14 @@ CONSUMER: Final = Role(
 
 _SCRIPTS: Final = Grant("run scripts; what they call is checked as well", ("eval", "evalsha", "script|load"))
 _LOOK: Final = Grant("server time and state, as `doctor` reads them", ("time", "info"))
-_PIDBOX: Final = ("_kombu.binding.", "_kombu.binding_permanent.")
+_MAILBOXES: Final = Grant(
+    "find and declare the mailboxes of Celery's remote control",
+    (
+        "evalsha", "script|load", "script|exists",
+        "sadd", "srem", "smembers", "exists", "del", "zadd", "zrem", "zrangebyscore",
+    ),
+    ("~_kombu.binding*",),
+)  # fmt: skip
 
 WORKER: Final = Role(
     name="worker",
@@ -104,25 +129,20 @@ WORKER: Final = Role(
     grants=(
         _SCRIPTS,
         _LOOK,
-        Grant("take from the lanes and give back", ("llen", "lrange", "lpush", "rpush", "rpop"), ("~responses.*",)),
+        Grant("take from the lanes and give back", ("lindex", "lrange", "rpop", "rpush"), ("~responses.*",)),
         Grant(
             "leases, requests, results, budgets",
             (
-                "type", "exists", "del", "pexpireat", "set", "get",
-                "hget", "hmget", "hgetall", "hkeys", "hexists", "hlen", "hset", "hdel", "hincrby", "hincrbyfloat",
-                "zadd", "zrem", "zcard", "zscore", "zrange", "zrangebyscore", "zremrangebyscore",
-                "sadd", "srem", "sscan", "smembers",
-                "xadd", "xtrim", "xlen", "xpending", "xinfo|groups",
+                "type", "exists", "del", "pexpireat", "set",
+                "hget", "hmget", "hgetall", "hkeys", "hexists", "hset", "hdel", "hincrby",
+                "zadd", "zrem", "zcard", "zscore", "zrangebyscore", "zremrangebyscore",
+                "sadd", "srem", "sscan", "xadd", "xtrim", "xlen", "xpending", "xinfo|groups",
             ),
             ("~responses:*",),
         ),  # fmt: skip
-        Grant("hear remote control", ("subscribe", "unsubscribe", "psubscribe", "punsubscribe", "publish")),
-        Grant(
-            "declare the control mailbox and find who asked",
-            ("evalsha", "script|load", "script|exists", "sadd", "srem", "smembers", "zadd", "zrem", "zrangebyscore", "exists", "del"),
-            ("~_kombu.binding*",),
-        ),
-        Grant("the mailbox itself, and replies", ("llen", "lpush", "brpop", "del"), ("~*.celery.pidbox*",)),
+        _MAILBOXES,
+        Grant("hear remote control", ("psubscribe", "punsubscribe", "subscribe", "unsubscribe", "publish")),
+        Grant("its own mailbox, and replies", ("llen", "lpush", "brpop", "del"), ("~*.celery.pidbox*", "~celeryev.*")),
         Grant(
             "Celery's own look for lost messages, of which there are none",
             ("set", "get", "del", "evalsha", "zrange", "zrevrangebyscore"),
@@ -130,3 +150,43 @@ WORKER: Final = Role(
         ),
     ),
 )
+
+OPERATOR: Final = Role(
+    name="operator",
+    who="`status`, `dead`, `pause`, `resume`, `celery inspect` and `control`",
+    channels=("/{db}.celery.pidbox",),
+    grants=(
+        _SCRIPTS,
+        _LOOK,
+        Grant("count what waits", ("llen",), ("%R~responses.*",)),
+        Grant(
+            "count everything else; read no content",
+            ("type", "exists", "hlen", "zrange", "zcard", "zcount", "xlen", "xinfo|groups", "smembers", "sscan"),
+            ("%R~responses:*",),
+        ),
+        Grant("pause, resume, and change limits", ("hmget", "hgetall", "hset", "hdel"), ("~responses:quota:*",)),
+        Grant("see, replay and drop dead letters", ("xrange", "xrevrange", "xdel"), (f"~{DEAD_STREAM}",)),
+        Grant("put a dead letter back on its lane", ("lpush",), ("%W~responses.*",)),
+        Grant("and let its id run anew", ("hmget", "del"), ("~responses:request:*",)),
+        Grant("forget its kept result", ("zrem",), ("~responses:kept",)),
+        Grant("cancel a request", ("set",), ("%W~responses:cancel:*",)),
+        Grant("wake what is parked to hear of it", ("zadd",), ("~responses:delayed:*",)),
+        Grant("remove a consumer group that nobody reads with", ("xgroup|destroy",), (f"~{RESULT_STREAM}*",)),
+        _MAILBOXES,
+        Grant("speak to all workers", ("publish",)),
+        Grant("and hear their replies", ("llen", "lpush", "brpop", "del"), ("~*.reply.celery.pidbox*",)),
+    ),
+)
+
+ROLES: Final = (PRODUCER, CONSUMER, WORKER, OPERATOR)
+
+_AFTER_SUBCOMMAND: Final = {
+    "xgroup|create": ("results", "0"),
+    "xgroup|createconsumer": ("group", "name"),
+    "xgroup|delconsumer": ("group", "name"),
+    "xgroup|destroy": ("group",),
+    "xinfo|groups": (),
+    "xinfo|consumers": ("group",),
+    "script|load": (),
+    "script|exists": (),
+}

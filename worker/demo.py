@@ -34,6 +34,7 @@ _GATEWAY: Final[Mapping[str, Any]] = {
     "latency_median_s": 0.3,
     "latency_sigma": 0.3,
 }
+_PLAIN: Final = {"WORKER_HTTP_PORT": "0", "WORKER_LOG_FORMAT": "json", "WORKER_LOG_LEVEL": "INFO"}
 _TICK_S: Final = 0.1
 _START_S: Final = 20.0
 _ANSWERS_S: Final = 60.0
@@ -98,21 +99,21 @@ def _stage(*, simulated: bool, log: Path, listen: Listener) -> Generator[Stage]:
     with ExitStack() as stack:
         listen(Progress(doing="starting Valkey"))
         valkey = stack.enter_context(embedded_valkey())
-        environment = {"WORKER_REDIS_URL": valkey.url, "WORKER_HTTP_PORT": "0", "WORKER_LOG_FORMAT": "json"}
+        environment = _own_environment(simulated=simulated) | _PLAIN | {"WORKER_REDIS_URL": valkey.url}
         gateway: Simulator | None = None
         if simulated:
             listen(Progress(doing="starting the simulated gateway"))
             gateway = stack.enter_context(simulator_process(_GATEWAY))
             environment |= _simulated(gateway.url)
         listen(Progress(doing="starting a worker"))
-        worker = stack.enter_context(_worker(_own_environment(simulated=simulated) | environment, log))
+        worker = stack.enter_context(_worker(environment, log))
         _wait_started(worker, log, listen)
         yield Stage(redis_url=valkey.url, gateway=gateway, worker=worker)
 
 
 def _own_environment(*, simulated: bool) -> dict[str, str]:
-    """Ours; but in front of a simulated gateway nothing of real life counts, and nothing reaches Sentry."""
-    prefixes = ("WORKER_", "SENTRY_") if simulated else ("WORKER_LANES",)
+    """Ours, without Sentry; in front of a simulated gateway without settings that were made for a real one."""
+    prefixes = ("SENTRY_", "WORKER_" if simulated else "WORKER_LANES")
     return {name: value for name, value in os.environ.items() if not name.startswith(prefixes)}
 
 

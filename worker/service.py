@@ -146,7 +146,13 @@ class Service:
             self.runs.pop(run.delivery.token, None)
             self._intake.room.set()
             if disposition is not None:
-                log("request.finished", outcome=disposition.value, **run.facts())
+                facts = run.facts()
+                log(
+                    "request.finished",
+                    "warning" if "unknown_keys" in facts else "info",
+                    outcome=disposition.value,
+                    **facts,
+                )
 
     async def _beat(self) -> None:
         while True:

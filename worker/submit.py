@@ -10,12 +10,13 @@ import time
 import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import Any, Final
 
 import orjson
 from celery import Celery
 
-from api_contracts import GenerationRequest
+from api_contracts import GenerationRequest, rfc3339
 from api_contracts.queues import TASK_NAME, lane_queue, request_key
 
 _FINAL: Final = frozenset({b"completed", b"incomplete", b"failed"})
@@ -69,7 +70,8 @@ class Submitter:
             fingerprint=_fingerprint(envelope["body"]),
             outdated=self._outdated(request_key(request.tenant, request_id)),
         )
-        self._app.send_task(TASK_NAME, args=[envelope], queue=lane_queue(lane), task_id=task_id)
+        stamped = {"enqueued_at": rfc3339(datetime.now(UTC)), **envelope}
+        self._app.send_task(TASK_NAME, args=[stamped], queue=lane_queue(lane), task_id=task_id)
         return ticket
 
     def wait(self, ticket: Ticket, *, timeout_s: float, on_state: Callable[[str | None], None] | None = None) -> bytes:

@@ -41,14 +41,17 @@ def print_entry(entry_id: bytes, fields: Mapping[bytes, bytes], *, as_json: bool
         typer.echo(f"{entry_id.decode()}: {unreadable}", err=True)
         return
     took = seconds(result.timing.total_ms)
+    console = Console(highlight=False)
     line = Text.assemble(
         (f"{result.error.code if result.error else result.outcome:<22}", STYLES[result.outcome]),
         (f"{took:>8}  ", "dim"),
         (f"{one_line(result.request_id)}  ", "bold"),
         snippet(result),
     )
-    console = Console(highlight=False)
-    console.print(line, no_wrap=True, overflow="ellipsis", soft_wrap=not console.is_terminal)
+    if console.is_terminal:
+        console.print(line, no_wrap=True, overflow="ellipsis")
+    else:
+        typer.echo(line.plain)
 
 
 def explained(error: MappedError) -> Text:

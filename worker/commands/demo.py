@@ -35,10 +35,11 @@ def demo(
     *,
     simulated: Annotated[bool, typer.Option("--simulated", help="Spend nothing, even where there is a key.")] = False,
 ) -> None:
-    """Play the main job end to end: embedded Valkey, a gateway, a real worker. Takes about 10 seconds.
+    """Play the main job end to end on this machine, in about 10 seconds.
 
-    The gateway is simulated; where WORKER_UPSTREAM_API_KEY is set it is the real one at WORKER_UPSTREAM_URL.
-    Exit code 0 if every request got exactly the one result it should.
+    Starts a Valkey, a simulated gateway and a real worker, and stops them.
+    With WORKER_UPSTREAM_API_KEY set, the gateway is the real one.
+    Exit code 0: every request got exactly the one result it should.
     """
     from rich.console import Console
 
@@ -50,13 +51,13 @@ def demo(
     simulated = simulated or not any(os.environ.get(name) for name in _KEYS)
     requests = _requests(simulated=simulated)
     console.print(playbill.overture(requests, "" if simulated else settings().upstream_url))
-    logs = Path(tempfile.mkdtemp(prefix="responses-demo-"))
-    report = _played(requests, simulated=simulated, log=logs / "worker.log", console=console)
+    log = Path(tempfile.mkdtemp(prefix="responses-demo-")) / "worker.log"
+    report = _played(requests, simulated=simulated, log=log, console=console)
     problems = scenes.problems(report)
     console.print(playbill.report_table(report), playbill.verdict(report, problems), sep="\n")
     if problems:
-        raise ended(f"The worker's log: {logs / 'worker.log'}")
-    shutil.rmtree(logs)
+        raise ended(_log_hint(log))
+    shutil.rmtree(log.parent)
     console.print(playbill.next_steps())
 
 
@@ -85,10 +86,18 @@ def _played(requests: "list[Request]", *, simulated: bool, log: Path, console: "
         with _noted_signals() as signals, bar:
             return demo.play(requests, simulated=simulated, log=log, listen=listen)
     except (demo.DemoError, DevstackError) as error:
-        raise ended(f"The demo failed: {error}\nThe worker's log: {log}") from None
+        raise ended(f"The demo failed: {error}{_log_hint(log)}") from None
     except _InterruptedError:
         shutil.rmtree(log.parent)
         raise ended("Interrupted; everything that was started is stopped.", INTERRUPTED) from None
+
+
+def _log_hint(log: Path) -> str:
+    """Where to look, if there is anything to see."""
+    if log.exists() and log.stat().st_size:
+        return f"\nThe worker's log: {log}"
+    shutil.rmtree(log.parent)
+    return ""
 
 
 @contextmanager

@@ -40,7 +40,9 @@ def progress_bar(console: Console, total: int) -> tuple[Progress, demo.Listener]
 
     def listen(now: demo.Progress) -> None:
         where = f"{now.waiting} waiting, {now.in_flight} in flight, {now.parked} parked"
-        bar.update(task, description=now.doing, completed=now.answered, where=where if now.doing == demo.ANSWERING else "")
+        bar.update(
+            task, description=now.doing, completed=now.answered, where=where if now.doing == demo.ANSWERING else ""
+        )
 
     return bar, listen
 

@@ -30,8 +30,9 @@ def results(
 ) -> None:
     """Print the results on a stream, oldest first.
 
-    Without --group everything that is there; with it, once, what the group has not acknowledged. A group that
-    stops reading holds results back for ever: remove it with `XGROUP DESTROY STREAM GROUP` when done.
+    Without --group all that are there; with it what it has not acknowledged.
+    Results are kept until every group has read them: when done with one,
+    remove it with XGROUP DESTROY.
     """
     from api_contracts.queues import result_stream
     from worker.commands import answers

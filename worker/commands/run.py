@@ -7,7 +7,7 @@ from worker.commands.terminal import settings
 
 
 def run() -> None:
-    """Serve the lanes until SIGTERM. Settings: WORKER_* in the environment."""
+    """Serve the lanes until SIGTERM; settings are WORKER_* variables."""
     checked = settings()
     from worker import app
 

@@ -2,7 +2,7 @@
 """`responses-worker simulator`."""
 
 import json
-from typing import Annotated, Any
+from typing import Annotated, Any, cast
 
 import typer
 
@@ -17,9 +17,10 @@ def simulator(
     config: Annotated[str, typer.Option(metavar="JSON", help="Any setting of SimulatorConfig.")] = "{}",
     markers: Annotated[bool, typer.Option("--markers", help="Print what prompts can ask for, and leave.")] = False,
 ) -> None:
-    """Run the simulated gateway until Ctrl-C; prints its URL, for WORKER_UPSTREAM_URL.
+    r"""Run the simulated gateway until Ctrl-C; prints its URL.
 
-    Prompts say what becomes of their call: "Hello! [[sim:500*2]]" fails twice, then is answered.
+    Prompts say what becomes of their call:
+    "Hello! [\[sim:500*2]]" fails twice and is then answered.
     """
     import asyncio
 
@@ -29,12 +30,22 @@ def simulator(
         typer.echo(fault_table())
         return
     try:
-        given: Any = json.loads(config)
-        changes = {"requests_per_minute": rpm, "tokens_per_minute": tpm} | given
-        gateway = SimulatorConfig().changed(changes)
-    except (ValueError, TypeError) as error:
+        settings = SimulatorConfig().changed({"requests_per_minute": rpm, "tokens_per_minute": tpm} | _object(config))
+    except ValueError as error:
         raise ended(f"--config: {error}", WRONG) from None
     try:
-        asyncio.run(serve_until_signalled(gateway, port=port, ready=typer.echo))
+        asyncio.run(serve_until_signalled(settings, port=port, ready=_announce))
     except OSError as error:
-        raise ended(f"--port: {error.strerror}") from None
+        raise ended(f"--port {port}: {error.strerror}") from None
+
+
+def _object(text: str) -> dict[str, Any]:
+    content: object = json.loads(text)
+    if not isinstance(content, dict):
+        raise ValueError("must be a JSON object")  # noqa: TRY004  # as every other mistake of the configuration
+    return cast("dict[str, Any]", content)
+
+
+def _announce(url: str) -> None:
+    typer.echo(url)
+    typer.echo(f"A worker in front of it: WORKER_UPSTREAM_URL={url} responses-worker run", err=True)

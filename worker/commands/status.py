@@ -13,7 +13,7 @@ def status(
     *,
     as_json: Annotated[bool, typer.Option("--json", help="All numbers as one JSON object.")] = False,
 ) -> None:
-    """Show what waits, runs and is parked in each lane of WORKER_LANES, and who reads the results."""
+    """Show what waits and runs in the lanes, and who reads the results."""
     from dataclasses import asdict
 
     from rich.console import Console

@@ -23,14 +23,7 @@ def submit(
     *,
     file: Annotated[
         Path | None,
-        typer.Option(
-            "--file",
-            "-f",
-            allow_dash=True,
-            exists=True,
-            dir_okay=False,
-            help="JSON: an envelope, or only its body. `-` is standard input.",
-        ),
+        typer.Option("--file", "-f", help="JSON: an envelope, or only its body. `-` is standard input."),
     ] = None,
     lane: Annotated[str, typer.Option(help="The lane to enqueue on.")] = "interactive",
     request_id: Annotated[str | None, typer.Option(help="Your idempotency key, unique per tenant.")] = None,
@@ -43,8 +36,9 @@ def submit(
 ) -> None:
     """Enqueue one request: prints its id, or with --wait its answer.
 
-    Needs nothing but WORKER_REDIS_URL and a worker somewhere. A request that breaks the contract is refused here.
-    Exit code: 0 done, 1 the answer is an error, 2 refused, 3 no answer within --timeout.
+    Needs nothing but WORKER_REDIS_URL, and a worker somewhere.
+    A request that breaks the contract is refused here, field by field.
+    Exit code: 0 done, 1 the answer is an error, 2 refused, 3 no answer yet.
     """
     from worker.commands import answers
 
@@ -76,9 +70,11 @@ def _envelope(text: str | None, file: Path | None, *, body: Mapping[str, Any], *
 def _read(file: Path) -> dict[str, Any]:
     from pydantic_core import from_json
 
-    raw = sys.stdin.buffer.read() if str(file) == "-" else file.read_bytes()
     try:
+        raw = sys.stdin.buffer.read() if str(file) == "-" else file.read_bytes()
         content = from_json(raw, allow_inf_nan=False)
+    except OSError as error:
+        raise ended(f"{file}: {error.strerror}", WRONG) from None
     except ValueError as error:
         raise ended(f"{file}: {error}", WRONG) from None
     if not isinstance(content, dict):

@@ -15,10 +15,10 @@ _NOTHING: Final = Text("-", "dim")
 
 def overview_tables(overview: Overview) -> Iterable[RenderableType]:
     """Lanes, result streams with their groups, upstreams, dead letters."""
-    yield _lanes(overview.lanes)
-    yield _streams(overview.streams)
-    yield _upstreams(overview.upstreams)
-    yield Text(f" dead letters: {overview.dead}\n", "bold red" if overview.dead else "dim")
+    for made in (_lanes(overview.lanes), _streams(overview.streams), _upstreams(overview.upstreams)):
+        yield made
+        yield ""
+    yield Text(f"dead letters: {overview.dead}", "bold red" if overview.dead else "dim")
 
 
 def table(*columns: str, numbers: Iterable[str] = ()) -> Table:
