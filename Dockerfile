@@ -8,7 +8,9 @@ ARG PYTHON_IMAGE=docker.io/library/python:3.13-slim-trixie
 FROM ${PYTHON_IMAGE} AS build
 ENV PIP_DISABLE_PIP_VERSION_CHECK=1 \
     PIP_NO_CACHE_DIR=1 \
-    PIP_ONLY_BINARY=:all:
+    PIP_ONLY_BINARY=:all: \
+    PYTHONDONTWRITEBYTECODE=1 \
+    PYTHONHASHSEED=0
 WORKDIR /src
 COPY requirements.lock requirements-worker.lock ./
 # Two environments: /build has pip and the build backend and stays behind, /app is what ships and has neither.

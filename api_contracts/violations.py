@@ -109,6 +109,4 @@ def _nearest(name: str, known: Iterable[str]) -> str:
     names = sorted(known)
     if near := get_close_matches(name, names, n=1):
         return f"is not a known name; did you mean {near[0]}?"
-    return (
-        f"is not a known name; put what is newer than the contract into extra_body; known: {', '.join(names)}"
-    )
+    return f"is not a known name; put what is newer than the contract into extra_body; known: {', '.join(names)}"

@@ -14,16 +14,16 @@ GROWTH = 0.03  # per second above the hold; slow, for each hit costs (excess rat
 COLD_START = 1.5  # requests/s; the first growth is linear by this much per second, up to 1 / GROWTH seconds
 COLD_CUT = 0.7  # first cut from an unknown ceiling: the upstream's burst hides its rate until it is empty
 MIX = 0.5
-RAMP_MS = 1.0
-DEEPEST_CUT = 0.25  # a measure over few calls is rough
+
+DEEPEST_CUT = 0.1  # a measure over few calls is rough
 BURSTY = 1.1  # spent faster than earned: the burst was too much, not the rate
 RISEN = 1.25  # past this multiple the remembered ceiling is history
 HINT_GROWTH = 8.0  # per second, towards a limit named by headers
 HOLD_MS, HOLD_HINT_MS, HOLD_MAX_MS = 15_000, 30_000, 120_000
-CONFIRMED = 0.15  # a ceiling met again within this doubles the hold
+CONFIRMED = 0.3  # a ceiling met again within this doubles the hold
 SHUT_WEIGHT = 3  # an upstream that stays shut for t counts by windows longer than t: hold longer
 BACKOFF_MS, BACKOFF_MAX_MS = 100, 8_000
-EVIDENCE = 4  # calls that must have passed before a rate is measured
+EVIDENCE = 10  # calls that must have passed before a rate is measured
 REFUSAL_MS, PROBE_MAX_MS = 200, 2_000
 MAX_PAUSE_MS = 900_000
 START_BURST_MS, MIN_BURST_MS = 500, 250
@@ -60,6 +60,7 @@ class State:
     backoff_ms: float = BACKOFF_MS
     refusal_ms: float = REFUSAL_MS  # how long the upstream takes to say no
     probing: bool = False
+    refund: float = 0.0
     hint: float = 0.0
     lanes: dict[str, Lane] = field(default_factory=dict)
 
@@ -78,8 +79,8 @@ class Controller:
             at_ms=now_ms,
             scale=1.0 if self.known else COLD_START,
             ceiling=1.0 if self.known else 0.0,
-            hold_ms=HOLD_MS if self.known else 0.0,
-            burst_ms=self.burst_ms,
+            hold_ms=HOLD_MAX_MS if self.known else 0.0,
+            burst_ms=self.burst_ms if self.known else level,
             requests_ms=level,
             tokens_ms=level,
         )
@@ -102,8 +103,8 @@ class Controller:
         """Corrects a reservation to what the call used."""
         self._refill(now_ms)
         s = self.state
-        s.tokens_ms = min(s.burst_ms * s.scale, s.tokens_ms + (reserved - used) * self.token_ms)
-        s.passed_ms -= self._charge(reserved) - self._charge(used)
+        unused = (reserved - used) * (s.refund if used < reserved else 1.0)
+        s.tokens_ms = min(s.burst_ms * s.scale, s.tokens_ms + unused * self.token_ms)
 
     def learn(self, limit_rpm: float) -> None:
         """Takes the limit a header names as somewhere to climb to quickly, while nothing was refused yet."""
@@ -152,10 +153,11 @@ class Controller:
             if s.scale == target:
                 s.ceiling, s.hold_ms, s.busy_ms, s.passed_ms = s.hint, HOLD_HINT_MS, 0.0, 0.0
         elif s.busy_ms > s.hold_ms:
-            growth = GROWTH * min(1.0, (s.busy_ms - s.hold_ms) / RAMP_MS)
+            growth = GROWTH
             if s.cut_at_ms == NEVER:
                 growth = max(GROWTH, 1000 / max(s.busy_ms, 1000))
-            s.burst_ms = min(self.burst_ms, s.burst_ms * (1 + growth * seconds))
+            s.refund = min(1.0, s.refund + GROWTH * seconds)
+            s.burst_ms = min(self.burst_ms, s.burst_ms * (1 + GROWTH * seconds))
             s.scale *= 1 + growth * seconds
             if s.scale >= self.cap:
                 s.scale = s.ceiling = self.cap
@@ -208,6 +210,7 @@ class Controller:
         confirmed = abs(ceiling - s.ceiling) <= CONFIRMED * s.ceiling
         s.hold_ms = s.hold_ms * 2 if confirmed else HOLD_MS
         s.ceiling = ceiling
+        s.refund /= 2
         s.scale = max(FLOOR, HEADROOM * ceiling)
         s.busy_ms = s.passed_ms = 0.0
         s.backoff_ms = BACKOFF_MS

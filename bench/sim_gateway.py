@@ -23,6 +23,7 @@ class Gateway:
     level: float = 0.0
     at: float = 0.0
     window: int = -1
+    late: bool = False
 
     def __post_init__(self):
         self.level = self.capacity()
@@ -52,6 +53,9 @@ class Gateway:
             return False, self.frozen[1] - now
         self._advance(now)
         cost = tokens if self.tokens else 1.0
+        if self.late:
+            cost = 0.0
+            if self.level <= 0: return False, 0.0
         if self.level >= cost:
             self.level -= cost
             return True, 0.0
@@ -199,7 +203,11 @@ class Fleet:
         self.inflight[i] -= 1
         self.run.done += 1
         if self.usage:
-            self.c.settle(self.now, cost, self.usage(self.rng, cost))
+            used = self.usage(self.rng, cost)
+            self.c.settle(self.now, cost, used)
+            if self.g.late:
+                self.g._advance(self.now)
+                self.g.level -= used
         g = self.g
         if g.headers:
             self.c.learn(g.headers if g.headers > 0 else g.per_minute)

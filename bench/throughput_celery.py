@@ -18,7 +18,9 @@ RESULTS = "bench:results"
 app: Any = Celery("bench", broker=os.environ["BENCH_REDIS_URL"])
 app.conf.update(task_default_queue=QUEUE, task_ignore_result=True)
 
-_gateway = httpx.Client(base_url=os.environ["BENCH_GATEWAY_URL"], timeout=60, headers={"authorization": "Bearer sk-bench"})
+_gateway = httpx.Client(
+    base_url=os.environ["BENCH_GATEWAY_URL"], timeout=60, headers={"authorization": "Bearer sk-bench"}
+)
 _redis: Any = redis.Redis.from_url(os.environ["BENCH_REDIS_URL"])  # pyright: ignore[reportUnknownMemberType]  # untyped kwargs
 
 

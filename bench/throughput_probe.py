@@ -9,11 +9,11 @@ from typing import Any, Self
 import psutil
 
 _EVERY_S = 0.05
-_OWN = frozenset({"lpush", "xread", "llen", "hlen", "info"})
-"""What the bench itself sends during a measurement; neither Celery's consumer nor our scripts use any of it."""
 _SCRIPTS = frozenset({"evalsha", "eval"})
-_BESIDE_SCRIPTS = frozenset({"ping", "publish", "subscribe", "psubscribe", "brpop", "hello", "auth", "select", "script"})
-"""What a process that works by scripts also sends itself; whatever else is counted ran inside one."""
+_BESIDE_SCRIPTS = frozenset(
+    {"ping", "publish", "subscribe", "psubscribe", "brpop", "hello", "auth", "select", "client", "script"}
+)
+"""What a process that works by scripts sends beside them; whatever else is counted ran inside one."""
 
 
 class Processes:
@@ -64,21 +64,24 @@ class Commands:
 
 
 class CommandCounter:
-    """Counts a server's commands by INFO commandstats, the bench's own left out."""
+    """Counts a server's commands by INFO commandstats, less those of `client`, the bench's only connection."""
 
     def __init__(self, client: Any) -> None:
         self._client = client
-        self._before = self._read()
+        self._calls, self._own = self._read()
 
     def since_start(self) -> Commands:
-        calls = self._read() - self._before
+        now, own = self._read()
+        calls = now - self._calls
+        total = calls.total() - (own - self._own)
         scripts = sum(calls[name] for name in _SCRIPTS)
-        sent = sum(n for name, n in calls.items() if not scripts or name in _SCRIPTS | _BESIDE_SCRIPTS)
-        return Commands(sent, scripts, calls.total() - sent)
+        sent = sum(calls[name] for name in _SCRIPTS | _BESIDE_SCRIPTS) if scripts else total
+        return Commands(sent, scripts, total - sent)
 
-    def _read(self) -> "Counter[str]":
+    def _read(self) -> "tuple[Counter[str], int]":
+        """Calls by command, and how many commands this connection has sent (`tot-cmds`, Valkey 8.1)."""
         stats: dict[str, dict[str, int]] = self._client.info("commandstats")
         calls: Counter[str] = Counter()
         for name, numbers in stats.items():
             calls[name.removeprefix("cmdstat_").partition("|")[0]] += numbers["calls"]
-        return Counter({name: n for name, n in calls.items() if name not in _OWN})
+        return calls, int(self._client.client_info()["tot-cmds"])

@@ -39,4 +39,5 @@ def consume(result: GenerationResult) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    with suppress(KeyboardInterrupt):
+        main()

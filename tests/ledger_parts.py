@@ -1,12 +1,17 @@
 """A ledger on a real Valkey whose clock the test moves, and looks at everything the ledger keeps there."""
 
+import asyncio
+import random
+import threading
 import time
-from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
+from collections import Counter
+from collections.abc import AsyncGenerator, Callable, Generator
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 import pytest
+import redis
 
 from worker import ledger as ledger_module
 from worker.claims import Claim, Delivery, Lease, Published
@@ -42,6 +47,13 @@ local redis = setmetatable({{ call = function(command, ...)
   return {{ math.floor(now / 1000), now % 1000 * 1000 }}
 end }}, {{ __index = redis }})
 """
+
+
+async def eventually(check: Callable[[], Any]) -> None:
+    """Returns once `check` is true, and lets others run until then."""
+    async with asyncio.timeout(10):
+        while not check():
+            await asyncio.sleep(0.002)  # noqa: ASYNC110  # of Redis, which sets no event of ours
 
 
 def on_movable_clock(script: Script) -> Script:
@@ -85,9 +97,9 @@ def claim_of(request_id: str = "r", **changes: Any) -> Claim:
     return replace(plain, **changes)
 
 
-COMPLETED: Final = Published("completed", retryable=False, result=b'{"answer":1}')
-FAILED: Final = Published("failed", retryable=False, result=b'{"error":1}')
-FAILED_RETRYABLE: Final = Published("failed", retryable=True, result=b'{"error":2}')
+COMPLETED: Final = Published("completed", retryable=False, streamed=False, result=b'{"answer":1}')
+FAILED: Final = Published("failed", retryable=False, streamed=False, result=b'{"error":1}')
+FAILED_RETRYABLE: Final = Published("failed", retryable=True, streamed=False, result=b'{"error":2}')
 
 
 @dataclass
@@ -174,20 +186,39 @@ class Desk:
         """Keys that nothing will ever remove."""
         return [
             key.decode()
-            for key in self.redis.keys()
+            for key in self.redis.scan_iter()
             if key.startswith(b"responses") and self.redis.pttl(key) < 0 and not key.decode().startswith(PERMANENT)
         ]
 
 
 @asynccontextmanager
-async def open_desk(redis: Any, url: str) -> AsyncGenerator[Desk]:
+async def open_desk(client: Any, url: str) -> AsyncGenerator[Desk]:
     """A desk on an empty server; on the way out nothing may be left that nobody would ever remove."""
     runner = RecordingRunner(RedisTarget.parse(url).async_client())
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(ledger_module, "LEDGER", on_movable_clock(LEDGER))
         try:
-            desk = Desk(redis, runner, Ledger(runner))
+            desk = Desk(client, runner, Ledger(runner))
             yield desk
             assert desk.leaks() == []
         finally:
             await runner.aclose()
+
+
+@contextmanager
+def connections_being_killed(url: str) -> Generator[Counter[str]]:
+    """Kills every other client again and again; counts how many."""
+    stop, killed = threading.Event(), Counter[str]()
+
+    def kill() -> None:
+        with redis.Redis.from_url(url) as client:  # pyright: ignore[reportUnknownMemberType]  # untyped kwargs
+            while not stop.wait(random.uniform(0.005, 0.05)):
+                killed["connections"] += int(client.client_kill_filter(_type="normal", skipme=True))  # pyright: ignore[reportArgumentType, reportUnknownMemberType]  # redis-py types both colours as one
+
+    thread = threading.Thread(target=kill)
+    thread.start()
+    try:
+        yield killed
+    finally:
+        stop.set()
+        thread.join()

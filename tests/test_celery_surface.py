@@ -89,6 +89,7 @@ def test_revoke_cancels_what_is_in_flight(fleet: Fleet, producer: Producer, gate
     fleet.start()
     task_id = producer.ask("[[sim:slow=30]]")
     wait_until(lambda: len(gateway.calls()) == 1, what="a call in flight")
+    wait_until(lambda: control(producer).ping(timeout=0.5), what="remote control")
 
     control(producer).revoke(task_id)
     result = producer.result(task_id, within_s=3)

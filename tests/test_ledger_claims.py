@@ -18,8 +18,8 @@ async def desk(valkey: redis.Redis, redis_url: str) -> AsyncGenerator[Desk]:
         yield desk
 
 
-async def complete(desk: Desk, lease: Lease, answer: Published = COMPLETED, **options: Any) -> Verdict:
-    return await desk.ledger.complete(lease, answer, **({"kept_ms": HOUR_MS} | options))
+async def complete(desk: Desk, lease: Lease, answer: Published = COMPLETED, kept_ms: int = HOUR_MS) -> Verdict:
+    return await desk.ledger.complete(lease, answer, kept_ms=kept_ms)
 
 
 async def claimed(desk: Desk, claim: Claim | None = None) -> Lease | Refusal:

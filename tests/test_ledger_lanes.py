@@ -1,12 +1,15 @@
 """Taking messages: order, priorities, shares, and what a lost reply or a crowd of bytes must not do."""
 
 from collections.abc import AsyncGenerator
+from dataclasses import replace
 from typing import Any
 
 import pytest
 import redis
+from celery import Celery
 from ledger_parts import LANES, LEASE_MS, Desk, claim_of, open_desk
 
+from worker import ledger
 from worker.claims import Verdict
 
 
@@ -39,9 +42,8 @@ async def test_priorities_go_from_the_plain_list_to_nine(desk: Desk) -> None:
 
 async def test_celery_puts_priorities_where_they_are_looked_for(desk: Desk, redis_url: str) -> None:
     """The suffix is kombu's own, not a copy of it."""
-    from celery import Celery
-
-    with Celery(broker=redis_url, set_as_current=False) as app:
+    app: Any = Celery(broker=redis_url, set_as_current=False)
+    with app:
         for priority in (9, 6, 3, 0):
             app.send_task("responses.create", args=[priority], queue="responses.interactive", priority=priority)
 
@@ -187,10 +189,6 @@ async def test_what_cannot_be_read_becomes_a_dead_letter(desk: Desk) -> None:
 
 async def test_dead_letters_are_bounded_by_count(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whoever pushes junk for a week must not fill Redis; the bound is 100,000, here made small."""
-    from dataclasses import replace
-
-    from worker import ledger
-
     small = {
         name: getattr(ledger.LEDGER, name).replace("DEAD_KEPT_COUNT = 100000", "DEAD_KEPT_COUNT = 200")
         for name in ("refusing", "insisting")

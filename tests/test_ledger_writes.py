@@ -1,14 +1,16 @@
 """Fencing: what may be written by whom, and where a message is afterwards."""
 
 from collections.abc import AsyncGenerator
+from dataclasses import replace
 
 import pytest
 import redis
 from ledger_parts import COMPLETED, FAILED, HOUR_MS, RESULTS, Desk, claim_of, open_desk
 
 from worker.claims import History, Lease, Published, Refusal, Verdict
+from worker.scripts import ScriptError
 
-INCOMPLETE = Published("incomplete", retryable=False, result=b"half")
+INCOMPLETE = Published("incomplete", retryable=False, streamed=False, result=b"half")
 ATTEMPT = History(1, b"started")
 PERMITS = "responses:permits:default"
 
@@ -204,3 +206,33 @@ async def test_no_call_begins_for_a_request_that_somebody_else_holds(desk: Desk)
 
     assert await desk.ledger.begin(lease, ATTEMPT) is Verdict.SUPERSEDED
     assert "attempt:1" not in desk.request()
+
+
+async def test_whoever_watches_the_deltas_is_told_that_it_is_over(desk: Desk) -> None:
+    """Once, behind all deltas; and something else in that place costs nobody the answer."""
+    deltas = "responses:deltas:acme:r"
+    desk.redis.xadd(deltas, {"type": "delta"}, id="1-1")
+    streamed = replace(COMPLETED, streamed=True)
+
+    lease = await desk.leased()
+    for _ in range(2):
+        assert await desk.ledger.complete(lease, streamed, kept_ms=HOUR_MS) is Verdict.OK
+    assert [entry[b"type"] for _, entry in desk.redis.xrange(deltas)] == [b"delta", b"finished"]
+    assert desk.redis.pttl(deltas) > 0
+
+    desk.redis.set("responses:deltas:acme:other", "mine", px=HOUR_MS)
+    lease = await desk.leased("other")
+    with pytest.raises(ScriptError, match="WRONGTYPE"):
+        await desk.ledger.complete(lease, streamed, kept_ms=HOUR_MS)
+    assert await desk.ledger.complete(lease, streamed, kept_ms=HOUR_MS) is Verdict.OK
+    assert [entry[0] for entry in desk.results()] == ["r", "other"]
+
+
+async def test_any_number_of_requests_can_be_asked_whether_they_are_cancelled(desk: Desk) -> None:
+    keys = [f"responses:cancel:acme:{number}" for number in range(10_000)]
+    for number in (0, 1_000, 9_999):
+        await desk.ledger.cancel("acme", str(number), ttl_ms=HOUR_MS)
+
+    cancelled = await desk.ledger.cancelled(keys)
+
+    assert [number for number, found in enumerate(cancelled) if found] == [0, 1_000, 9_999]

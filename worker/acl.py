@@ -12,12 +12,37 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Final
 
-from api_contracts.queues import DEAD_STREAM, RESULT_STREAM
+from api_contracts.queues import DEAD_STREAM, RESULT_STREAM, lane_queue
+from worker.overview import PRIORITIES
 
-CONNECTION: Final = (
-    "hello", "auth", "ping", "select", "client|setname", "client|setinfo", "multi", "exec", "acl|whoami",
-)  # fmt: skip
+CONNECTION: Final = "hello auth ping select client|setname client|setinfo multi exec acl|whoami"
 """Set-up, health checks and transactions of redis-py and kombu; they reach no key."""
+
+
+_FORMS: Final = {
+    "{key}": "type exists del get llen rpop smembers hgetall hkeys hlen zcard xlen xinfo|groups",
+    "{key} 1": "set pexpireat lindex lpush rpush brpop hget hmget hexists hdel sadd srem sscan zscore zrem xdel",
+    "{key} 1 1": "lrange hset hincrby zadd zincrby zcount zrange zrangebyscore zrevrangebyscore zremrangebyscore",
+    "{key} - +": "xrange xrevrange",
+    "{key} group": "xgroup|destroy xinfo|consumers xpending",
+    "{key} group 1-1": "xack xgroup|create xgroup|createconsumer xgroup|delconsumer",
+    "{key} group name 1 1-1": "xclaim xautoclaim",
+    "{key} MAXLEN 1": "xtrim",
+    "{key} * field value": "xadd",
+    "STREAMS {key} 0": "xread",
+    "GROUP group name STREAMS {key} >": "xreadgroup",
+    "text 1 {key}": "eval evalsha",
+    "text": "script|load script|exists",
+    "": "time info",
+    "{channel}": "psubscribe punsubscribe",
+    "{channel} text": "publish",
+}
+"""How each command is written in full. A check of less could not find the keys, or worse: Valkey 9.1.2 dies of
+`redis.acl_check_cmd("eval")`, which looks for the number of keys where there is none."""
+
+_FORM_OF: Final = {command: form for form, commands in _FORMS.items() for command in commands.split()}
+
+_LANES: Final = "responses.*"
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,20 +50,20 @@ class Grant:
     """Commands, and the key patterns they are for: `%R~` reads, `%W~` writes, `~` both; no patterns, no keys."""
 
     purpose: str
-    commands: tuple[str, ...]
-    keys: tuple[str, ...] = ()
+    commands: str
+    keys: str = ""
 
     @property
     def rule(self) -> str:
         """A selector, or plain rules where there are no keys."""
-        commands = " ".join(f"+{command}" for command in self.commands)
-        return f"({commands} {' '.join(self.keys)})" if self.keys else commands
+        allowed = _allowed(self.commands)
+        return f"({allowed} {self.keys})" if self.keys else allowed
 
-    def calls(self) -> Iterator[tuple[str, ...]]:
-        """One call for each command and pattern that this grant must let through."""
-        for command in self.commands:
-            for pattern in self.keys or ("",):
-                yield call(command, pattern.partition("~")[2].replace("*", "any"))
+    def calls(self, lanes: Iterable[str], channels: Iterable[str]) -> Iterator[tuple[str, ...]]:
+        keys = [key for pattern in self.keys.split() for key in _examples(pattern, lanes)]
+        for command in self.commands.split():
+            for key in keys or [""]:
+                yield from _written(command, key, channels)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,145 +73,135 @@ class Role:
     grants: tuple[Grant, ...]
     channels: tuple[str, ...] = ()
 
-    def setuser(self, password: str = "PASSWORD", *, db: int = 0) -> list[str]:
-        """`ACL SETUSER` commands that make this user from nothing, in order; one line per grant."""
-        base = [f"+{command}" for command in CONNECTION]
-        start = [
-            "reset",
-            "on",
-            f">{password}",
-            "-@all",
-            *base,
-            *(f"&{channel.format(db=db)}" for channel in self.channels),
-        ]
-        lines = [" ".join(start), *(grant.rule for grant in self.grants)]
-        return [f"ACL SETUSER {self.name} {line}" for line in lines]
+    def setuser(self, password: str, *, db: int = 0) -> list[str]:
+        """`ACL SETUSER` commands that make this user from nothing, in order: one, and one for each grant."""
+        channels = [f"&{channel}" for channel in self._channels(db)]
+        base = " ".join(["reset", "on", f">{password}", _allowed(CONNECTION), *channels])
+        return [f"ACL SETUSER {self.name} {rules}" for rules in (base, *(grant.rule for grant in self.grants))]
 
-    def calls(self) -> Iterator[tuple[str, ...]]:
-        """Calls that this role must be allowed; none of them is meant to be made."""
+    def calls(self, lanes: Iterable[str], *, db: int = 0) -> Iterator[tuple[str, ...]]:
+        """Calls that show everything this role must be allowed: to be checked, never to be made."""
         for grant in self.grants:
-            yield from grant.calls()
-        yield from (("PUBLISH", channel.replace("*", "any"), "") for channel in self.channels)
+            yield from grant.calls(lanes, self._channels(db))
+
+    def _channels(self, db: int) -> list[str]:
+        """Named in full: `PSUBSCRIBE` is allowed for a pattern that was granted literally, and for no other."""
+        return [channel.format(db=db) for channel in self.channels]
+
+
+def _allowed(commands: str) -> str:
+    return " ".join(f"+{command}" for command in commands.split())
+
+
+def _written(command: str, key: str, channels: Iterable[str]) -> Iterator[tuple[str, ...]]:
+    form = _FORM_OF[command] if key else _FORM_OF[command].replace("1 {key}", "0")
+    for channel in channels if "{channel}" in form else [""]:
+        yield (*command.split("|"), *(part.format(key=key, channel=channel) for part in form.split()))
+
+
+def _examples(pattern: str, lanes: Iterable[str]) -> list[str]:
+    """Keys that match: the pattern matches itself; lanes are named, since a user may be limited to some."""
+    key = pattern.partition("~")[2]
+    if key == _LANES:
+        return [lane_queue(lane) + suffix for lane in lanes for suffix in PRIORITIES.values()]
+    return [key]
 
 
 PRODUCER: Final = Role(
     name="producer",
-    who="a service that enqueues with plain Celery, and cancels",
+    who="a service that enqueues with plain Celery",
     grants=(
-        Grant("enqueue, and ask a queue's length", ("lpush", "llen"), ("%W~responses.*",)),
+        Grant("enqueue", "lpush llen exists", "%W~responses.*"),
         Grant(
-            "declare a queue, as Celery does before it sends",
-            ("sadd",),
-            ("%W~_kombu.binding.responses.*", "%W~_kombu.binding_permanent.responses.*"),
+            "declare lanes, as Celery does before it sends",
+            "sadd",
+            "%W~_kombu.binding.responses.* %W~_kombu.binding_permanent.responses.*",
         ),
-        Grant("cancel a request, queued or parked", ("set",), ("%W~responses:cancel:*",)),
+        Grant("cancel a request before its call", "set", "%W~responses:cancel:*"),
     ),
 )
 
 CONSUMER: Final = Role(
     name="consumer",
-    who="a service that reads results, by group or by id",
+    who="a service that reads results",
     grants=(
         Grant(
-            "read and acknowledge results as a group",
-            (
-                "xreadgroup",
-                "xack",
-                "xautoclaim",
-                "xclaim",
-                "xpending",
-                "xread",
-                "xrange",
-                "xlen",
-                "xgroup|create",
-                "xgroup|createconsumer",
-                "xgroup|delconsumer",
-                "xinfo|groups",
-                "xinfo|consumers",
-            ),
-            (f"~{RESULT_STREAM}", f"~{RESULT_STREAM}:*"),
-        ),  # fmt: skip
-        Grant("wait for one id", ("hget", "hmget"), ("%R~responses:request:*",)),
-        Grant("follow the tokens of a streamed request", ("xread", "xrange"), ("%R~responses:deltas:*",)),
+            "read and acknowledge results, as a group or without",
+            "xreadgroup xack xautoclaim xclaim xpending xread xrange xlen xinfo|groups xinfo|consumers "
+            "xgroup|create xgroup|createconsumer xgroup|delconsumer",
+            f"~{RESULT_STREAM} ~{RESULT_STREAM}:*",
+        ),
+        Grant("wait for one id", "hget hmget", "%R~responses:request:*"),
+        Grant("follow the tokens of a streamed request", "xread xrange", "%R~responses:deltas:*"),
     ),
 )
 
-_SCRIPTS: Final = Grant("run scripts; what they call is checked as well", ("eval", "evalsha", "script|load"))
-_LOOK: Final = Grant("server time and state, as `doctor` reads them", ("time", "info"))
+_SCRIPTS: Final = Grant("run scripts, whose commands are checked like its own", "eval evalsha script|load")
+_STATE: Final = Grant("see the server's time and state", "time info")
 _MAILBOXES: Final = Grant(
-    "find and declare the mailboxes of Celery's remote control",
-    (
-        "evalsha", "script|load", "script|exists",
-        "sadd", "srem", "smembers", "exists", "del", "zadd", "zrem", "zrangebyscore",
-    ),
-    ("~_kombu.binding*",),
-)  # fmt: skip
+    "declare and find mailboxes of Celery's remote control",
+    "evalsha script|load script|exists sadd srem smembers exists del zadd zrem zrangebyscore",
+    "~_kombu.binding*",
+)
 
 WORKER: Final = Role(
     name="worker",
-    who="`responses-worker run`",
+    who="`responses-worker run`, `doctor`",
     channels=("/{db}.celery.pidbox", "/{db}.celeryev/worker.*"),
     grants=(
         _SCRIPTS,
-        _LOOK,
-        Grant("take from the lanes and give back", ("lindex", "lrange", "rpop", "rpush"), ("~responses.*",)),
+        _STATE,
+        Grant("take from lanes and give back", "type lindex lrange rpop rpush", "~responses.*"),
         Grant(
-            "leases, requests, results, budgets",
-            (
-                "type", "exists", "del", "pexpireat", "set",
-                "hget", "hmget", "hgetall", "hkeys", "hexists", "hset", "hdel", "hincrby",
-                "zadd", "zrem", "zcard", "zscore", "zrangebyscore", "zremrangebyscore",
-                "sadd", "srem", "sscan", "xadd", "xtrim", "xlen", "xpending", "xinfo|groups",
-            ),
-            ("~responses:*",),
-        ),  # fmt: skip
+            "keep leases, requests, results and budgets",
+            "type exists del pexpireat set hget hmget hgetall hkeys hexists hset hdel hincrby "
+            "zadd zincrby zrem zcard zscore zrangebyscore zremrangebyscore sadd srem sscan "
+            "xadd xtrim xlen xpending xinfo|groups",
+            "~responses:*",
+        ),
         _MAILBOXES,
-        Grant("hear remote control", ("psubscribe", "punsubscribe", "subscribe", "unsubscribe", "publish")),
-        Grant("its own mailbox, and replies", ("llen", "lpush", "brpop", "del"), ("~*.celery.pidbox*", "~celeryev.*")),
+        Grant("hear remote control", "psubscribe punsubscribe publish"),
+        Grant("read its mailbox, and reply", "llen lpush brpop del", "~*.celery.pidbox* ~celeryev.*"),
         Grant(
-            "Celery's own look for lost messages, of which there are none",
-            ("set", "get", "del", "evalsha", "zrange", "zrevrangebyscore"),
-            ("~unacked_mutex", "~unacked_index"),
+            "look for Celery's lost messages, of which there are none",
+            "set get del evalsha zrange zrevrangebyscore",
+            "~unacked_mutex ~unacked_index",
         ),
     ),
 )
 
 OPERATOR: Final = Role(
     name="operator",
-    who="`status`, `dead`, `pause`, `resume`, `celery inspect` and `control`",
+    who="`status`, `dead`, `pause`, `resume`; `celery inspect` and `control`",
     channels=("/{db}.celery.pidbox",),
     grants=(
         _SCRIPTS,
-        _LOOK,
-        Grant("count what waits", ("llen",), ("%R~responses.*",)),
+        _STATE,
+        Grant("count what waits", "llen", "%R~responses.*"),
         Grant(
-            "count everything else; read no content",
-            ("type", "exists", "hlen", "zrange", "zcard", "zcount", "xlen", "xinfo|groups", "smembers", "sscan"),
-            ("%R~responses:*",),
+            "count the rest, without its content",
+            "type exists hlen zrange zcard zcount xlen xinfo|groups smembers sscan",
+            "%R~responses:*",
         ),
-        Grant("pause, resume, and change limits", ("hmget", "hgetall", "hset", "hdel"), ("~responses:quota:*",)),
-        Grant("see, replay and drop dead letters", ("xrange", "xrevrange", "xdel"), (f"~{DEAD_STREAM}",)),
-        Grant("put a dead letter back on its lane", ("lpush",), ("%W~responses.*",)),
-        Grant("and let its id run anew", ("hmget", "del"), ("~responses:request:*",)),
-        Grant("forget its kept result", ("zrem",), ("~responses:kept",)),
-        Grant("cancel a request", ("set",), ("%W~responses:cancel:*",)),
-        Grant("wake what is parked to hear of it", ("zadd",), ("~responses:delayed:*",)),
-        Grant("remove a consumer group that nobody reads with", ("xgroup|destroy",), (f"~{RESULT_STREAM}*",)),
+        Grant("pause, resume, change limits", "hmget hgetall hset hdel", "~responses:quota:*"),
+        Grant("read and drop dead letters", "xrange xrevrange xdel", f"~{DEAD_STREAM}"),
+        Grant("put them back on their lanes", "lpush", "%W~responses.*"),
+        Grant("let their ids run anew", "hmget del", "~responses:request:*"),
+        Grant("cancel a request", "set", "%W~responses:cancel:*"),
+        Grant("wake it where it is parked", "zadd", "~responses:delayed:*"),
+        Grant("remove abandoned consumer groups", "xgroup|destroy", f"~{RESULT_STREAM} ~{RESULT_STREAM}:*"),
         _MAILBOXES,
-        Grant("speak to all workers", ("publish",)),
-        Grant("and hear their replies", ("llen", "lpush", "brpop", "del"), ("~*.reply.celery.pidbox*",)),
+        Grant("speak to all workers", "publish"),
+        Grant("hear their replies", "llen lpush brpop del", "~*.reply.celery.pidbox*"),
     ),
 )
 
 ROLES: Final = (PRODUCER, CONSUMER, WORKER, OPERATOR)
 
-_AFTER_SUBCOMMAND: Final = {
-    "xgroup|create": ("results", "0"),
-    "xgroup|createconsumer": ("group", "name"),
-    "xgroup|delconsumer": ("group", "name"),
-    "xgroup|destroy": ("group",),
-    "xinfo|groups": (),
-    "xinfo|consumers": ("group",),
-    "script|load": (),
-    "script|exists": (),
-}
+
+def readme() -> str:
+    """The README's part on roles: who may what, and the commands that make them."""
+    rows = [f"| `{role.name}` | {role.who} | {'; '.join(grant.purpose for grant in role.grants)} |" for role in ROLES]
+    table = "\n".join(["| user | is | may |", "|---|---|---|", *rows])
+    commands = "\n\n".join("\n".join(role.setuser("PASSWORD")) for role in ROLES)
+    return f"{table}\n\n```text\n{commands}\n```"

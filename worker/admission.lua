@@ -17,7 +17,9 @@ local BREAKER_CALLS, BREAKER_SHARE, BREAKER_SPAN_MS = 20, 0.5, 30000
 local CONFIRM_MS = 5000       -- a refused key is asked once more before it counts as dead: transient 401s happen
 local FIRST_PROBE_MS, LAST_PROBE_MS = 2000, 15000 -- of an open breaker, doubling
 
--- Lanes: virtual time spent, and until when a lane that was told to wait keeps its claim.
+-- Lanes: virtual time spent, and until when a lane that was told to wait keeps its claim. One that did not wait starts
+-- at the virtual time of the last grant: idling earns no credit, and having been alone leaves no debt.
+-- (Start-time fair queueing: Goyal, Vin and Cheng, SIGCOMM 1996.)
 function State:lane(name) return { spent = 'spent:' .. name, wanting = 'wanting:' .. name } end
 
 function State:behind(lane)
@@ -26,15 +28,16 @@ function State:behind(lane)
     local other = type(field) == 'string' and string.match(field, '^wanting:(.*)$')
     if other and field ~= lane.wanting and value > now then least = math.min(least, self['spent:' .. other] or 0) end
   end
-  if least < math.huge and (self[lane.wanting] or 0) <= now then
-    self[lane.spent] = math.max(self[lane.spent] or 0, least)
+  if (self[lane.wanting] or 0) <= now then
+    self[lane.spent] = math.max(self[lane.spent] or 0, self.virtual or 0)
   end
   return least
 end
 
 -- How long this call must wait, and for what; 0 lets it start.
-function State:obstacle(lane, behind, tokens)
+function State:obstacle(lane, behind, tokens, crowded)
   if now < self.pause_until then return self.pause_until - now, 'throttled' end
+  if crowded then return 50, 'concurrency' end
   if (self[lane.spent] or 0) > behind + LANE_LEAD_MS * self.scale then return 25, 'share' end
   local full = self.burst_ms * self.scale
   local requests = math.min(self.request_ms, full) - self.requests_ms
@@ -46,6 +49,7 @@ function State:spend(lane, weight, tokens)
   self.requests_ms = self.requests_ms - self.request_ms
   self.tokens_ms = self.tokens_ms - tokens * self.token_ms
   self.passed_ms = self.passed_ms + self:charge(tokens)
+  self.virtual = math.max(self.virtual or 0, self[lane.spent] or 0)
   self[lane.spent] = (self[lane.spent] or 0) + self:charge(tokens) / weight
   if self.probing == 1 then -- one call alone shows whether the upstream is open again
     self.probing = 0
@@ -87,10 +91,10 @@ function commands.admit(s, lease_ms, max_in_flight, probe_ms, name, weight, ...)
   local in_flight_allowed = s.limit_in_flight or tonumber(max_in_flight)
   if s.paused then return { 0, 1000, 'paused', '', 0, now, rate } end
   if s.gate then
-    if redis.call('ZSCORE', s.permits, asked[1]) then return { 1, 0, '', s.gate_code, 1, now, rate } end
+    if redis.call('ZSCORE', s.permits, asked[1]) then return { 1, s.probe_ms, s.gate, s.gate_code, 1, now, rate } end
     if now < s.probe_at then return { 0, s.probe_at - now, s.gate, s.gate_code, 0, now, rate } end
     redis.call('ZADD', s.permits, now + lease_ms, asked[1])
-    redis.call('HSET', s.key, 'probe_at', now + math.max(probe_ms, s.probe_ms))
+    redis.call('HSET', s.key, 'probe_at', now + math.max(probe_ms, s.probe_ms), 'at_ms', now)
     return { 1, s.probe_ms, s.gate, s.gate_code, 1, now, rate }
   end
   s:refill()
@@ -100,8 +104,8 @@ function commands.admit(s, lease_ms, max_in_flight, probe_ms, name, weight, ...)
   for i = 1, #asked, 2 do
     local token, tokens = asked[i], tonumber(asked[i + 1])
     if not redis.call('ZSCORE', s.permits, token) then
-      wait_ms, reason = s:obstacle(lane, behind, tokens)
-      if in_flight_allowed > 0 and in_flight >= in_flight_allowed then wait_ms, reason = 50, 'concurrency' end
+      local crowded = in_flight_allowed > 0 and in_flight >= in_flight_allowed
+      wait_ms, reason = s:obstacle(lane, behind, tokens, crowded)
       if wait_ms > 0 then
         s[lane.wanting] = now + math.min(wait_ms, 1000) + LANE_GRACE_MS
         break
@@ -112,13 +116,14 @@ function commands.admit(s, lease_ms, max_in_flight, probe_ms, name, weight, ...)
     end
     granted = granted + 1
   end
-  s[lane.spent], s[lane.wanting] = s[lane.spent] or 0, s[lane.wanting] or 0
-  s:save(lane.spent, lane.wanting)
+  s[lane.wanting], s.virtual = s[lane.wanting] or 0, s.virtual or 0
+  s:save(lane.spent, lane.wanting, 'virtual')
   return { granted, math.ceil(wait_ms), reason, '', 0, now, rate }
 end
 
 -- Ends a permit and corrects the budget by what was reserved and not used; a second settle does nothing.
--- `verdict` is ok, failed or neither: it drives the breaker, and an ok newer than a shut gate opens it.
+-- `verdict` is ok, failed or neither: it drives the breaker, and an ok newer than a shut gate opens it. A probe that
+-- never called, as of a request cancelled meanwhile, leaves its turn to the next.
 function commands.settle(s, token, granted_at, reserved, used, called, verdict)
   if redis.call('ZREM', s.permits, token) == 0 then return s.gate or '' end
   s:refill()
@@ -133,6 +138,9 @@ function commands.settle(s, token, granted_at, reserved, used, called, verdict)
   if verdict == 'ok' and s.gate and tonumber(granted_at) > s.gate_since then
     s:open()
     return ''
+  end
+  if s.gate and called == '0' and verdict == '' and tonumber(granted_at) > s.gate_since then
+    redis.call('HSET', s.key, 'probe_at', now)
   end
   if not s.gate and (verdict == 'ok' or verdict == 'failed') and s:count(verdict == 'failed') then
     s:shut('breaker_open', 'upstream_error', FIRST_PROBE_MS)
@@ -186,7 +194,8 @@ function commands.pause(s) return redis.call('HSET', s.key, 'paused', now) end
 
 function commands.resume(s)
   s:open()
-  return redis.call('HDEL', s.key, 'paused', 'pause_until')
+  redis.call('HSET', s.key, 'pause_until', 0, 'probing', 0)
+  return redis.call('HDEL', s.key, 'paused')
 end
 
 -- Limits for the whole fleet that override every worker's settings; '' keeps, 'default' takes the override away.
@@ -196,7 +205,7 @@ function commands.limits(s, ...)
     if wanted == 'default' then redis.call('HDEL', s.key, field)
     elseif wanted ~= '' then redis.call('HSET', s.key, field, wanted) end
   end
-  return redis.call('HDEL', s.key, 'at_ms')
+  return redis.call('HDEL', s.key, 'scale') -- learn anew
 end
 
 local command = commands[ARGV[1]]

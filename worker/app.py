@@ -6,20 +6,23 @@ Celery stays recognisable where its users touch it: messages, priorities, `expir
 
 import os
 import signal
+import socket
 import sys
 from functools import cached_property
 from types import FrameType
 from typing import Any, cast
 
-from celery import Celery
+from celery import Celery, bootsteps
 from celery.apps.worker import Worker as CeleryWorker
 from celery.signals import setup_logging
 from celery.worker import state
 
 from api_contracts.queues import TASK_NAME
-from worker import remote, telemetry
+from worker import __version__, remote, telemetry
 from worker.pool import Pool
+from worker.sentry_settings import load_sentry
 from worker.settings import Settings, WrongSettingsError, load
+from worker.telemetry import sentry
 
 
 class Worker(CeleryWorker):
@@ -44,6 +47,20 @@ class Worker(CeleryWorker):
         state.should_stop = os.EX_OK
         if self.pool is not None:
             self.pool.drain()
+
+
+class Pulse(bootsteps.StartStopStep):
+    """Beats from Celery's own timer while its consumer has a connection; without one it may be silent."""
+
+    requires = ("celery.worker.consumer:Control",)
+
+    def start(self, parent: Any) -> None:
+        parent.timer.call_repeatedly(1.0, parent.pool.vitals.consumer.beat)
+
+    def stop(self, parent: Any) -> None:
+        parent.pool.vitals.consumer.rest()
+
+    shutdown = stop
 
 
 class App(Celery):
@@ -74,6 +91,7 @@ def create_app(settings: Settings) -> Any:
         worker_redirect_stdouts=False,
         enable_utc=True,
     )
+    app.steps["consumer"].add(Pulse)
     Pool.settings = settings
     app.task(name=TASK_NAME)(_create)
     return app
@@ -90,8 +108,17 @@ def _create(envelope: dict[str, Any]) -> None:
 
 @cast("Any", setup_logging).connect
 def _logging(**_: Any) -> None:
-    settings = Pool.settings
-    telemetry.configure(settings.log_format, settings.log_level)
+    settings, options = Pool.settings, load_sentry().options
+    telemetry.configure(
+        settings.log_format,
+        settings.log_level,
+        service="responses-worker",
+        version=__version__,
+        environment=options.environment,
+        host=socket.gethostname(),
+        pid=os.getpid(),
+    )
+    Pool.sentry = sentry.start(options)
 
 
 def run(settings: Settings) -> int:

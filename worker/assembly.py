@@ -1,49 +1,60 @@
 """The composition root: settings in, a wired Service out. The only place that knows every adapter."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping
+from urllib.parse import urlsplit
 
-from worker.admission import Admission, Limits
-from worker.claims import Reclaimed
-from worker.housekeeping import Backlog, Housekeeping
+from worker.admission import Limits
+from worker.housekeeping import Housekeeping
 from worker.keeper import LeaseKeeper
 from worker.ledger import LEASE_MS, Ledger
+from worker.observer import Observer
 from worker.policy import Policy
 from worker.processor import Processor
+from worker.relay import Relay
 from worker.runs import Run
 from worker.scripts import ScriptRunner
 from worker.service import Service
 from worker.settings import Settings
-from worker.telemetry import log, log_exception
+from worker.telemetry.incidents import Incidents
+from worker.telemetry.metrics import Metrics
+from worker.telemetry.sentry import Sentry
 from worker.upstream import Upstream
 from worker.waiting import WaitingRooms
+from worker.watch import Watch
+from worker.watched import WatchedAdmission, WatchedUpstream
 
 
-def build(settings: Settings) -> Service:
+def build(settings: Settings, sentry: Sentry) -> Service:
     """Builds the service; call it on the loop that will run it."""
     runs: dict[str, Run] = {}
-    runner = ScriptRunner(settings.redis.async_client(), on_trouble=_redis_trouble)
+    watch = watching(settings, sentry, runs)
+    runner = ScriptRunner(settings.redis.async_client(), on_trouble=watch.redis)
     ledger = Ledger(runner)
-    admission = Admission(
+    admission = WatchedAdmission(
         runner=runner,
         limits=limits(settings),
         lease_ms=LEASE_MS,
         longest_pause_ms=round(settings.max_pause.total_seconds() * 1000),
         probe_ms=round(settings.probe_interval.total_seconds() * 1000),
+        on_gate=watch.gate,
     )
+    admission.watch = watch
     rooms = WaitingRooms.of(admission, settings.lanes)
-    upstream = Upstream("default", settings.upstream_url, settings.api_key)
-    return Service(
+    upstream = _upstream(settings, watch.observer)
+    relay = Relay(runner.client)
+    service = Service(
         runner=runner,
         ledger=ledger,
         admission=admission,
         rooms=rooms,
         upstream=upstream,
-        processor=Processor(ledger, rooms, admission, upstream, policy(settings), _bug),
+        relay=relay,
+        processor=Processor(ledger, rooms, admission, upstream, relay, policy(settings), watch.observer.bug),
         keeper=LeaseKeeper(
             settings.redis.client(),
             held=lambda: [(run.delivery.lane, token) for token, run in list(runs.items())],
             lease_ms=LEASE_MS,
-            on_lost=lambda lost: log("lease.lost", "warning", deliveries=len(lost)),
+            on_lost=watch.lost,
         ),
         housekeeping=Housekeeping(
             ledger,
@@ -51,15 +62,49 @@ def build(settings: Settings) -> Service:
             list(settings.lanes),
             settings.results_retention,
             settings.results_high_water,
-            on_reclaimed=_reclaimed,
-            on_backlog=_backlog,
-            on_trouble=lambda error: log("ledger.refused", "error", error=str(error)),
+            on_reclaimed=watch.reclaimed,
+            on_backlog=watch.backlog,
+            on_trouble=watch.trouble,
         ),
+        observer=watch.observer,
+        watch=watch,
         weights=settings.lanes,
         concurrency=settings.concurrency,
         shutdown_grace=settings.shutdown_grace,
         runs=runs,
     )
+    watch.load = service.load
+    return service
+
+
+def watching(settings: Settings, sentry: Sentry, runs: Mapping[str, Run]) -> Watch:
+    """All that notices and tells, for the runs a process holds."""
+    metrics = Metrics(settings.lanes)
+    metrics.concurrency.set(settings.concurrency)
+    metrics.budget_limit.labels("requests").set(settings.requests_per_minute)
+    metrics.budget_limit.labels("tokens").set(settings.tokens_per_minute)
+    metrics.budget_limit.labels("in_flight").set(settings.max_in_flight)
+    incidents = Incidents(
+        metrics=metrics,
+        send=sentry.send,
+        render=sentry.render,
+        runbook_url=sentry.options.runbook_url,
+        oldest_age_s=lambda: _oldest_age_s(runs),
+    )
+    server = urlsplit(settings.upstream_url).hostname or ""
+    observer = Observer(metrics=metrics, incidents=incidents, sentry=sentry, server=server)
+    return Watch(metrics=metrics, incidents=incidents, observer=observer)
+
+
+def _oldest_age_s(runs: Mapping[str, Run]) -> float | None:
+    ages_ms = [run.now_ms - run.lease.enqueued_at_ms for run in list(runs.values()) if run.claimed]
+    return max(ages_ms) / 1000 if ages_ms else None
+
+
+def _upstream(settings: Settings, observer: Observer) -> Upstream:
+    upstream = WatchedUpstream("default", settings.upstream_url, settings.api_key)
+    upstream.observer = observer
+    return upstream
 
 
 def limits(settings: Settings) -> Limits:
@@ -81,36 +126,3 @@ def policy(settings: Settings) -> Policy:
         probe_interval=settings.probe_interval,
         patience=settings.patience,
     )
-
-
-def _redis_trouble(error: str | None) -> None:
-    if error is None:
-        log("redis.recovered")
-    else:
-        log("redis.lost", "error", error=error)
-
-
-def _bug(error: Exception) -> None:
-    log_exception("request.crashed", error)
-
-
-def _reclaimed(reclaimed: Sequence[Reclaimed]) -> None:
-    log(
-        "lease.reclaimed",
-        "warning",
-        deliveries=len(reclaimed),
-        calling=sum(1 for one in reclaimed if one.attempt),
-    )
-
-
-def _backlog(backlog: Backlog | None) -> None:
-    if backlog is None:
-        log("results.drained")
-    else:
-        log(
-            "results.high_water",
-            "error",
-            stream=backlog.stream,
-            unread=backlog.unread,
-            laggard=backlog.laggard,
-        )

@@ -116,4 +116,6 @@ class Published:
 
     outcome: Literal["completed", "incomplete", "failed"]
     retryable: bool
+    streamed: bool
+    """Whether somebody may be watching the deltas; then they are told that it is over."""
     result: bytes = field(repr=False)

@@ -2,7 +2,9 @@
 
 import typer
 
+from worker.commands.dead import dead
 from worker.commands.demo import demo
+from worker.commands.doctor import doctor
 from worker.commands.results import results
 from worker.commands.run import run
 from worker.commands.simulator import simulator
@@ -16,8 +18,9 @@ cli = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (run, submit, results, status, simulator, demo):
+for command in (run, submit, results, status, doctor, simulator, demo):
     cli.command()(command)
+cli.add_typer(dead, name="dead")
 
 
 def main() -> None:

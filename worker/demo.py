@@ -24,7 +24,7 @@ from worker.devstack import Simulator, embedded_valkey, simulator_process
 from worker.overview import read
 from worker.scenes import Report, Request
 
-REQUESTS_PER_MINUTE: Final = 300
+REQUESTS_PER_MINUTE: Final = 420
 """Small enough that a burst of 30 is seen to wait."""
 _KEY: Final = "sk-demo"
 _GATEWAY: Final[Mapping[str, Any]] = {
@@ -41,9 +41,6 @@ _ANSWERS_S: Final = 60.0
 _LEAVE_S: Final = 10.0
 
 
-ANSWERING: Final = "answering"
-
-
 class DemoError(RuntimeError):
     """The demo could not be played; the message says why."""
 
@@ -57,6 +54,8 @@ class Progress:
     waiting: int = 0
     in_flight: int = 0
     parked: int = 0
+    answering: bool = False
+    """Whether it has begun: before that the counts say nothing."""
 
 
 Listener = Callable[[Progress], None]
@@ -181,7 +180,8 @@ def _await_answers(client: Any, wanted: int, stage: Stage, listen: Listener) -> 
             raise DemoError("the worker died")
         listen(
             Progress(
-                doing=ANSWERING,
+                doing="answering",
+                answering=True,
                 answered=answered,
                 waiting=sum(sum(lane.ready.values()) for lane in lanes),
                 in_flight=overview.upstreams["default"].in_flight,

@@ -35,14 +35,17 @@ class Shares:
     _credit: dict[str, int] = field(default_factory=dict[str, int])
 
     def quotas(self, places: int, limits: Mapping[str, int]) -> dict[str, int]:
-        """How many of the next `places` messages each lane may give, in the order in which leftovers are offered."""
+        """How many of the next `places` messages each lane may give, in the order in which leftovers are offered.
+
+        No lane's quota exceeds its limit; lanes whose limit is 0 are left out.
+        """
         quotas = {lane: 0 for lane in self.weights if limits[lane] > 0}
-        total = sum(self.weights[lane] for lane in quotas)
         for _ in range(min(places, sum(limits[lane] for lane in quotas))):
-            for lane in quotas:
+            free = [lane for lane in quotas if quotas[lane] < limits[lane]]
+            for lane in free:
                 self._credit[lane] = self._credit.get(lane, 0) + self.weights[lane]
-            richest = max(quotas, key=lambda lane: self._credit[lane])
-            self._credit[richest] -= total
+            richest = max(free, key=lambda lane: self._credit[lane])
+            self._credit[richest] -= sum(self.weights[lane] for lane in free)
             quotas[richest] += 1
         # Efraimidis and Spirakis 2006: the first of this order is drawn by weight.
         drawn = sorted(quotas, key=lambda lane: self.rng.random() ** (1 / self.weights[lane]), reverse=True)

@@ -17,6 +17,7 @@
 --   responses:permits:<u>       zset   delivery token -> expiry, owned by admission.lua, released here
 --   responses:kept              zset   request key -> when its kept result is dropped
 --   responses:streams           set    result streams that retention looks after
+--   responses:deltas:<t>:<id>   stream token deltas, written by relay.py; ended here
 --   responses:reclaimer         hash   tick, hold_until: see `reclaim`
 --   responses:dead              stream dead letters
 -- A record is a JSON header {v, list, request}, a newline, and the message as the producer wrote it.
@@ -30,6 +31,7 @@ local PRIORITIES = { '', '\6\0223', '\6\0226', '\6\0229' }
 local DEAD, KEPT, STREAMS, RECLAIMER = 'responses:dead', 'responses:kept', 'responses:streams', 'responses:reclaimer'
 local DEAD_KEPT_COUNT = 100000 -- and by age: retention.lua
 local ATTEMPTS_KEPT = 50
+local DELTAS_COUNT, DELTAS_KEPT_MS = 20000, 3600 * 1000
 local POP_BYTES = 16 * 1024 * 1024 -- a pop ends with the message that passes this; one may have some MiB
 local MARKER_MS = 3600 * 1000 -- how long a request is remembered after its deadline, to know duplicates
 
@@ -42,6 +44,15 @@ local function parked(lane) return 'responses:parked:' .. lane end
 local function delayed(lane) return 'responses:delayed:' .. lane end
 
 local function scoped(tenant, id) return string.gsub(tenant, ':', '%%3A') .. ':' .. id end
+
+local function deltas(tenant, id) return 'responses:deltas:' .. scoped(tenant, id) end
+
+-- The last entry has Redis' own id, which is larger than those of the deltas: watchers know that it is over.
+local function finish_deltas(stream, outcome)
+  redis.call('XADD', stream, 'MAXLEN', '~', DELTAS_COUNT, '*', 'type', 'finished',
+    'data', cjson.encode({ outcome = outcome }))
+  redis.call('PEXPIRE', stream, DELTAS_KEPT_MS)
+end
 
 local function pack(header, message) return cjson.encode(header) .. '\n' .. message end
 
@@ -119,6 +130,7 @@ function commands.pop(lease_ms, pop_id, total, ...)
   local function again(lane)
     local tokens = {}
     for n = 1, left do tokens[n] = pop_id .. '.' .. lane .. '.' .. n end
+    redis.call('ZCARD', leases(lane)) -- a key of another type is to fail here, before anything is taken
     for n, record in ipairs(redis.call('HMGET', inflight(lane), unpack(tokens))) do
       if record then deliver(tokens[n], lane, select(2, unpack_record(record))) end
     end
@@ -170,7 +182,7 @@ function commands.claim(lane, token, tenant, id, task_id, fingerprint, enqueued_
   if known.state and known.token ~= token then
     if known.fingerprint and known.fingerprint ~= fingerprint then return { 'CONFLICT', now } end
     if FINAL[known.state] and known.retryable == '1' then
-      redis.call('DEL', key)
+      redis.call('DEL', key, deltas(tenant, id))
       known = {}
     elseif FINAL[known.state] then
       if string.find(known.replied, ' ' .. stream .. ' ', 1, true) then
@@ -232,7 +244,7 @@ end
 -- A stale failure changes nothing. A stale answer is paid for: it counts while the request has no final state.
 -- Of a request that was forgotten meanwhile (its hash expired or was evicted), the delivery is still ours to answer.
 function commands.complete(lane, token, key, tenant, id, outcome, retryable, result, stream, kept_ms, upstream,
-  dead_reason)
+  dead_reason, streamed)
   local known = redis.call('HMGET', key, 'state', 'token', 'deadline')
   local record = redis.call('HGET', inflight(lane), token)
   if FINAL[known[1]] then
@@ -252,10 +264,11 @@ function commands.complete(lane, token, key, tenant, id, outcome, retryable, res
   for _, field in ipairs(redis.call('HKEYS', key)) do
     if string.sub(field, 1, 8) == 'attempt:' then redis.call('HDEL', key, field) end
   end
-  redis.call('PEXPIREAT', key, math.max(tonumber(known[3] or now) + MARKER_MS, now + kept_ms))
+  redis.call('PEXPIREAT', key, now + math.max(tonumber(known[3] or now) - now + MARKER_MS, MARKER_MS, kept_ms))
   redis.call('ZADD', KEPT, now + kept_ms, key)
   drop(lane, token)
   redis.call('ZREM', 'responses:permits:' .. upstream, token)
+  if streamed == '1' then finish_deltas(deltas(tenant, id), outcome) end -- last: it may fail, and nothing hangs on it
   return 'OK'
 end
 
@@ -377,6 +390,13 @@ function commands.cancel(tenant, id, ttl_ms)
   local held = redis.call('HMGET', 'responses:request:' .. scoped(tenant, id), 'state', 'lane', 'token')
   if held[1] == 'parked' then redis.call('ZADD', delayed(held[2]), 'XX', now, held[3]) end
   return held[1] or ''
+end
+
+-- Which of these requests, given by their cancel keys, are cancelled: one 0 or 1 each.
+function commands.cancelled(...)
+  local found = {}
+  for i, key in ipairs({ ... }) do found[i] = redis.call('EXISTS', key) end
+  return found
 end
 
 -- Drops kept results whose time is over; the duplicate marker stays until its key expires.

@@ -17,14 +17,26 @@ from worker.scripts import Script, ScriptRunner
 LEASE_MS: Final = 15_000
 """How long a silent worker keeps what it took; three renewals fit in."""
 
-RENEWED_AT_ONCE: Final = 1000
+KEYS_AT_ONCE: Final = 1000
 """Lua passes at most 8000 arguments to a function, and Redis serves nobody else meanwhile."""
 
 LEDGER: Final = Script.load(
     "ledger.lua",
     # Without these a full Redis could never drain: answers must land and leases must move.
     even_when_full=frozenset(
-        {"complete", "answer", "bury", "park", "release", "renew", "promote", "reclaim", "cancel", "forget"}
+        {
+            "complete",
+            "answer",
+            "bury",
+            "park",
+            "release",
+            "renew",
+            "promote",
+            "reclaim",
+            "cancel",
+            "cancelled",
+            "forget",
+        }
     ),
 )
 
@@ -113,6 +125,7 @@ class Ledger:
             kept_ms,
             self.upstream,
             dead,
+            int(answer.streamed),
         )
 
     async def answer(self, delivery: Delivery, claim: Claim, result: bytes) -> Verdict:
@@ -165,6 +178,11 @@ class Ledger:
         """Marks a request as cancelled; returns the state it was in, or an empty string where unknown."""
         return (await self._call("cancel", tenant, request_id, ttl_ms)).decode()
 
+    async def cancelled(self, keys: Sequence[str]) -> list[bool]:
+        """Which of the requests with these cancel keys are cancelled."""
+        chunks = [keys[start : start + KEYS_AT_ONCE] for start in range(0, len(keys), KEYS_AT_ONCE)]
+        return [bool(found) for chunk in chunks for found in await self._call("cancelled", *chunk)]
+
     async def forget(self, limit: int = 500) -> int:
         """Drops kept results whose time is over; returns how many."""
         return int(await self._call("forget", limit))
@@ -181,8 +199,8 @@ def renew(client: redis.Redis, held: Iterable[tuple[str, str]], *, upstream: str
     """
     pairs = list(held)
     missing: set[str] = set()
-    for start in range(0, len(pairs), RENEWED_AT_ONCE):
-        flat = [part for pair in pairs[start : start + RENEWED_AT_ONCE] for part in pair]
+    for start in range(0, len(pairs), KEYS_AT_ONCE):
+        flat = [part for pair in pairs[start : start + KEYS_AT_ONCE] for part in pair]
         gone = client.eval(LEDGER.text_for("renew"), 0, "renew", lease_ms, upstream, *flat)
         missing |= {token.decode() for token in gone}  # pyright: ignore[reportGeneralTypeIssues]  # redis-py types both colours as one
     return missing

@@ -19,6 +19,7 @@ from typing import Any, Final, cast
 import orjson
 
 from api_contracts import ContractViolation, GenerationRequest, Violation
+from api_contracts.fingerprints import fingerprint
 from api_contracts.queues import DEFAULT_TENANT, TASK_NAME
 
 _NAME: Final = re.compile(r"[A-Za-z0-9._:\-]+")
@@ -51,6 +52,11 @@ class Message:
     traceparent: str | None = None
     trace_id: str = ""
     """The caller's trace, or one of our own: logs, Sentry and the result all carry it."""
+
+    @property
+    def streams(self) -> bool:
+        """Whether the caller asked for token deltas."""
+        return bool(self.request and self.request.body.stream)
 
     @property
     def metadata(self) -> Mapping[str, str]:
@@ -108,7 +114,7 @@ def _message(
         tenant=_first_name(given.get("tenant"), longest=64) or DEFAULT_TENANT,
         request_id=request_id,
         reply_to=_first_name(given.get("reply_to"), longest=64),
-        fingerprint=_fingerprint(given["body"] if "body" in given else outer.get("body")),
+        fingerprint=fingerprint(given["body"] if "body" in given else outer.get("body")),
         traceparent=traceparent,
         trace_id=_trace_id(traceparent),
         **found,
@@ -190,14 +196,6 @@ def _scavenge(raw: bytes) -> Message | Unreadable:
         dead="not a JSON object",
         trace_id=_trace_id(None),
     )
-
-
-def _fingerprint(body: object) -> str:
-    """The same for the same body, whatever the order of its keys."""
-    try:
-        return hashlib.sha256(orjson.dumps(body, option=orjson.OPT_SORT_KEYS)).hexdigest()
-    except TypeError:  # nested too deep to be written again, so refused anyway
-        return "unwritable"
 
 
 def _traceparent(envelope: Mapping[str, Any], headers: Mapping[str, Any]) -> str | None:

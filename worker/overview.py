@@ -48,11 +48,15 @@ class Stream:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Upstream:
-    """The budget of one upstream, as the fleet sees it."""
+    """Whether the fleet may call one upstream; `worker/admission.lua` decides it, in the same order."""
 
     in_flight: int
-    paused_ms: int
-    reason: str
+    state: str
+    """`open`, `throttled`, `paused` (by an operator), or the gate that is shut, such as `quota_exhausted`."""
+    code: str
+    """The error code that shut the gate."""
+    next_call_ms: int
+    """When the pause ends or the gate is probed, from now; 0 where nothing is in the way, or an operator is."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -104,12 +108,14 @@ def _stream(redis: Any, name: str) -> Stream:
 
 
 def _upstream(redis: Any, name: str, now_ms: int) -> Upstream:
-    paused_until, reason = redis.hmget(f"responses:quota:{name}", "paused_until", "reason")
-    paused_ms = max(0, round(float(paused_until or 0)) - now_ms)
+    fields = ("paused", "gate", "gate_code", "probe_at", "pause_until")
+    paused, gate, code, probe_at, pause_until = redis.hmget(f"responses:quota:{name}", *fields)
+    next_call_ms = max(0, round(float((probe_at if gate else pause_until) or 0)) - now_ms)
     return Upstream(
         in_flight=redis.zcount(f"responses:permits:{name}", now_ms, "+inf"),
-        paused_ms=paused_ms,
-        reason=reason.decode() if reason and paused_ms else "",
+        state="paused" if paused else gate.decode() if gate else "throttled" if next_call_ms else "open",
+        code=code.decode() if code else "",
+        next_call_ms=0 if paused else next_call_ms,
     )
 
 

@@ -26,6 +26,9 @@ local FLOOR, UNKNOWN_MS = 0.01, 1000
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 
+local CLOCKED = { at_ms = true, pause_until = true, cut_at_ms = true, gate_since = true, probe_at = true,
+  counted_from = true }
+
 -- The hash as a table of numbers, and what the configured limits make of it.
 local State = {}
 State.__index = State
@@ -40,7 +43,7 @@ function State.load(upstream, rpm, tpm, burst_ms)
   s.token_ms = s.tpm > 0 and 60000 / s.tpm or 0
   s.longest_burst_ms = tonumber(burst_ms)
   s.cap = s.known and 1 or math.huge
-  if not s.at_ms then s:start() end
+  if s.scale then s:follow_clock() else s:start() end
   s.scale = math.min(s.scale, s.cap)
   return s
 end
@@ -51,7 +54,23 @@ function State:start()
   self.requests_ms = math.max(math.min(START_BURST_MS, self.burst_ms), self.request_ms)
   self.tokens_ms = self.requests_ms
   self.busy_ms, self.passed_ms, self.hold_ms, self.cut_at_ms = 0, 0, HOLD_MS, -1
-  self.pause_until, self.backoff_ms, self.refusal_ms, self.probing, self.hint = 0, BACKOFF_MS, REFUSAL_MS, 0, 0
+  self.backoff_ms, self.refusal_ms, self.probing = BACKOFF_MS, REFUSAL_MS, 0
+  self.pause_until, self.hint = self.pause_until or 0, self.hint or 0 -- new limits end no pause
+end
+
+-- Where the server's clock went back, what was to come is as far away as it was, and what has been stays in the past.
+function State:follow_clock()
+  local back_ms = self.at_ms - now
+  if back_ms <= 0 then return end
+  for field, value in pairs(self) do
+    if CLOCKED[field] or string.find(field, '^wanting:') then
+      self[field] = value - back_ms
+      redis.call('HSET', self.key, field, self[field])
+    end
+  end
+  for _, token in ipairs(redis.call('ZRANGE', self.permits, 0, -1)) do
+    redis.call('ZINCRBY', self.permits, -back_ms, token)
+  end
 end
 
 local SAVED = { 'at_ms', 'scale', 'ceiling', 'burst_ms', 'requests_ms', 'tokens_ms', 'busy_ms', 'passed_ms', 'hold_ms',

@@ -100,7 +100,7 @@ class Policy:
             return Obstacle(CANCELLED)
         if violations:
             code = ErrorCode.REQUEST_TOO_LARGE if message.too_large else ErrorCode.INVALID_REQUEST
-            error = _error(code, f"{violations[0].field}: {violations[0].message}", violations=violations)
+            error = _error(code, _sentence(violations[0]), violations=violations)
             return Obstacle(error, dead=message.dead)
         return Obstacle(EXPIRED) if lease.standing is Standing.EXPIRED else None
 
@@ -120,6 +120,12 @@ class Policy:
         """How much longer a request may wait on an upstream that is out of order; its deadline is another matter."""
         patience = self.patience.get(lease.delivery.lane)
         return math.inf if patience is None else patience.total_seconds() - (now_ms - lease.enqueued_at_ms) / 1000
+
+
+def _sentence(violation: Violation) -> str:
+    """The contract's messages name their field; those about the Celery message around it do not."""
+    named = violation.message.startswith(violation.field)
+    return violation.message if named else f"{violation.field} {violation.message}"
 
 
 def _too_far(lease: Lease, message: Message) -> tuple[Violation, ...]:

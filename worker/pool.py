@@ -18,10 +18,16 @@ import uvloop
 from celery.concurrency.base import BasePool
 from celery.worker import state
 
-from worker.assembly import build
+from worker.assembly import build, watching
+from worker.fleet import FleetCollector
+from worker.http import Probes, ProbeServer
 from worker.service import HANDBACK_S, Service
 from worker.settings import Settings
-from worker.telemetry import log_exception
+from worker.telemetry import log, log_exception, loop_exception
+from worker.telemetry.reports import Facts
+from worker.telemetry.sentry import NoSentry, Sentry
+from worker.telemetry.treatments import State
+from worker.vitals import Vitals
 
 T = TypeVar("T")
 
@@ -34,24 +40,51 @@ class Pool(BasePool):
 
     settings: Settings
     """Set by the app before the worker is built."""
+    sentry: Sentry = NoSentry()
+    """As above."""
+    service: Service
+    _serving: Service | None = None
+    _thread: threading.Thread | None = None
+    _probes: ProbeServer | None = None
 
     def on_start(self) -> None:
         self._ready: Future[Service] = Future()
+        self.vitals = Vitals(
+            service=lambda: self._serving,
+            threads=lambda: {
+                State.LOOP_STALLED: self._thread and self._thread.ident,
+                State.CONSUMER_STALLED: threading.main_thread().ident,
+            },
+        )
         self._thread = threading.Thread(target=self._serve, name="requests", daemon=True)
         self._thread.start()
-        self.service = self._ready.result(_START_S)
+        try:
+            self.service = self._serving = self._ready.result(_START_S)
+            self._probes = self._open_probes(self.service)
+        except BaseException:
+            self.on_stop()  # Celery stops nothing that did not start
+            raise
 
     def on_stop(self) -> None:
-        """Returns when every request is finished or handed back, or could not be in time."""
+        """Returns when every request is finished or handed back, or could not be in time, and Sentry was told."""
         self.drain()
-        self._thread.join(self.settings.shutdown_grace.total_seconds() + _LEAVE_MARGIN_S)
+        if self._thread is not None:
+            self._thread.join(self.settings.shutdown_grace.total_seconds() + _LEAVE_MARGIN_S)
+        if self._serving is not None:
+            self._serving.watch.incidents.flush()
+        self.sentry.close()
+        if self._probes is not None:
+            self._probes.close()
 
     on_terminate = on_stop
 
     def drain(self) -> None:
         """Begins to leave; safe in a signal handler and from any thread, any number of times."""
+        self.vitals.consumer.rest()
+        if self._serving is None:
+            return
         with contextlib.suppress(RuntimeError):  # the loop is closed: there is nothing left to drain
-            self._loop.call_soon_threadsafe(self.service.drain)
+            self._loop.call_soon_threadsafe(self._serving.drain)
 
     def submit(self, work: Callable[[Service], Coroutine[Any, Any, T]]) -> "Future[T]":
         """Runs a coroutine beside the requests, from any thread."""
@@ -76,11 +109,27 @@ class Pool(BasePool):
                 runner.run(self._main())
         except Exception as error:  # noqa: BLE001  # the process must not live on without its loop
             log_exception("worker.failed", error)
+            watch = self._serving.watch if self._serving else watching(self.settings, self.sentry, {})
+            watch.incidents.crashed(error, Facts(upstream="worker"), State.WORKER_FAILED)
             if not self._ready.done():
                 self._ready.set_exception(error)
             state.should_stop = os.EX_SOFTWARE
 
     async def _main(self) -> None:
-        service = build(self.settings)
+        asyncio.get_running_loop().set_exception_handler(loop_exception)
+        service = build(self.settings, self.sentry)
         self._ready.set_result(service)
         await service.run()
+
+    def _open_probes(self, service: Service) -> ProbeServer:
+        """Raises SystemExit, with one clear line, where the port is taken."""
+        registry = service.watch.metrics.registry
+        registry.register(FleetCollector(self.settings.redis.client, tuple(self.settings.lanes)))
+        try:
+            return ProbeServer(
+                self.settings.http_port, Probes(live=self.vitals.live, ready=self.vitals.ready, metrics=registry)
+            )
+        except OSError as error:
+            reason = f"{os.strerror(error.errno or 0)}; WORKER_HTTP_PORT=0 takes any free port"
+            log("worker.failed", "error", port=self.settings.http_port, reason=reason)
+            raise SystemExit(os.EX_CONFIG) from None

@@ -1,6 +1,6 @@
 """What the processor needs of the world. The ledger, admission and upstream fit; so do stand-ins in tests."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Protocol
 
 from worker.admission import Deferred, Gate, Reservation, UpstreamVerdict
@@ -36,7 +36,19 @@ class AdmissionPort(Protocol):
     async def learn(self, headers: Mapping[str, str]) -> None: ...
 
 
+class DeltasPort(Protocol):
+    def restarted(self, code: str | None) -> None: ...
+    def event(self, data: bytes) -> None: ...
+
+
+class RelayPort(Protocol):
+    def open(self, stream: str, attempt: int) -> DeltasPort: ...
+    async def flushed(self) -> None: ...
+
+
 class UpstreamPort(Protocol):
     @property
     def name(self) -> str: ...
-    async def create(self, body: bytes, *, stream: bool, timeout_s: float) -> Call: ...
+    async def create(
+        self, body: bytes, *, stream: bool, timeout_s: float, on_event: Callable[[bytes], None] | None = None
+    ) -> Call: ...

@@ -12,6 +12,7 @@ from enum import StrEnum
 from typing import Final
 
 from api_contracts import ErrorCode, MappedError
+from api_contracts.queues import delta_stream
 from worker.admission import Deferred, Gate, Reason, Reservation, UpstreamVerdict, estimate_tokens
 from worker.claims import Claim, History, Refusal, Verdict
 from worker.failures import Failure, Route
@@ -26,7 +27,7 @@ from worker.policy import (
     THROTTLED,
     Policy,
 )
-from worker.ports import AdmissionPort, LedgerPort, RoomsPort, UpstreamPort
+from worker.ports import AdmissionPort, LedgerPort, RelayPort, RoomsPort, UpstreamPort
 from worker.retries import Retry, RetryPolicy
 from worker.runs import Interruption, Run
 from worker.upstream import Answer, Call
@@ -64,6 +65,7 @@ class Processor:
     rooms: RoomsPort
     admission: AdmissionPort
     upstream: UpstreamPort
+    relay: RelayPort
     policy: Policy
     on_bug: Callable[[Exception], None]
     retries: RetryPolicy = field(default_factory=RetryPolicy)
@@ -131,20 +133,31 @@ class Processor:
 
     async def _call(self, run: Run, message: Message, reservation: Reservation) -> Call | Disposition:
         """One attempt: recorded, made, settled."""
+        if run.interruption is not None:
+            await self.admission.settle(reservation, used_tokens=0, called=False)
+            return await self._interrupted(run, run.interruption, None)
         begun = await self.ledger.begin(run.lease, run.start_attempt(self.upstream.name), run.previous)
         if begun is not Verdict.OK:
             await self.admission.settle(reservation, used_tokens=0, called=False)
             return Disposition.SUPERSEDED
         timeout_s = min(self.policy.timeout_s(message), max(0.001, run.time_left_s))
-        stream = bool(message.request and message.request.body.stream)
-        calling = self.upstream.create(message.body, stream=stream, timeout_s=timeout_s)
+        watch = self._watch(run, message) if message.streams else None
+        calling = self.upstream.create(message.body, stream=message.streams, timeout_s=timeout_s, on_event=watch)
         call = await run.unless_interrupted(calling)
+        if watch is not None:
+            await self.relay.flushed()
         if isinstance(call, Interruption):
             await self.admission.settle(reservation, used_tokens=reservation.tokens)
             return await self._interrupted(run, call, run.end_attempt(self.upstream.name, None))
         run.end_attempt(self.upstream.name, call)
         await self._settle(reservation, call)
         return call
+
+    def _watch(self, run: Run, message: Message) -> Callable[[bytes], None]:
+        deltas = self.relay.open(delta_stream(message.tenant, message.request_id), run.number)
+        if run.number > 1:
+            deltas.restarted(run.last_failure.code if run.last_failure else None)
+        return deltas.event
 
     async def _settle(self, reservation: Reservation, call: Call) -> None:
         """Tells the fleet what the call used and what it says of the upstream."""

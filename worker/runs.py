@@ -14,6 +14,7 @@ from worker.claims import Delivery, History, Lease, Published
 from worker.failures import Failure, Route
 from worker.messages import Message
 from worker.results import encode_attempt, encode_result, timestamp
+from worker.telemetry.tracing import CallSpan, span_id
 from worker.upstream import Answer, Call
 
 T = TypeVar("T")
@@ -39,14 +40,19 @@ class Run:
     upstream_ms: int = 0
     calling: bool = False
     last_failure: Failure | None = None
-    error_code: str | None = None
+    answer: Answer | None = None
+    error: MappedError | None = None
     http_status: int | None = None
+    upstream_request_id: str | None = None
+    calls: list[CallSpan] = field(default_factory=list[CallSpan])
+    """Calls made by this delivery; `attempts` are the request's."""
     interruption: Interruption | None = None
     _previous: History | None = None
     _task: "asyncio.Task[Any] | None" = None
     _claimed: float = 0.0
     _waited_ms: int = 0
     _started_at_ms: int = 0
+    _published: float | None = None
 
     @property
     def lease(self) -> Lease:
@@ -120,8 +126,19 @@ class Run:
             maybe_billed=failure.maybe_billed if failure else call is None,
         )
         self.last_failure = failure or self.last_failure
+        self.calls.append(
+            CallSpan(
+                started_at_ms=self._started_at_ms,
+                duration_ms=duration_ms,
+                waited_ms=self._waited_ms,
+                http_status=call.http_status if call else None,
+                code=code.code if code else "" if call else "cancelled",
+            )
+        )
         self._waited_ms, self.calling = 0, False
-        self.http_status = call.http_status if call else None
+        if call is not None:
+            self.http_status, self.upstream_request_id = call.http_status, call.upstream_request_id
+            self.answer = call.outcome if isinstance(call.outcome, Answer) else None
         self._previous = History(number, self.attempts[-1])
         return self._previous
 
@@ -152,35 +169,33 @@ class Run:
         finally:
             self._task = None
 
-    def facts(self) -> dict[str, Any]:
-        """What the canonical log line says of this run: ids, sizes, codes and durations, never content."""
-        message = self.message
-        ids = (
-            {"request_id": message.request_id, "task_id": message.task_id, "tenant": message.tenant}
-            | {"trace_id": message.trace_id}
-            if message
-            else {}
-        )
-        unknown = message.request.unknown_keys if message and message.request else ()
-        return (
-            ids
-            | ({"unknown_keys": unknown} if unknown else {})
-            | {
-                "lane": self.delivery.lane,
-                "input_bytes": len(self.delivery.message),
-                "attempts": self.number,
-                "failures": self.failures,
-                "error_code": self.error_code,
-                "http_status": self.http_status,
-                "queue_ms": max(0, self._lease.claimed_at_ms - self._lease.enqueued_at_ms) if self._lease else None,
-                "throttle_ms": self.throttle_ms,
-                "upstream_ms": self.upstream_ms,
-            }
-        )
+    @property
+    def publish_ms(self) -> int:
+        """How long ago the answer was made; asked when it is published, how long that took."""
+        return round((time.monotonic() - self._published) * 1000) if self._published is not None else 0
+
+    @property
+    def answered(self) -> bool:
+        """Whether there is an answer, published or not."""
+        return self._published is not None
+
+    def ids(self) -> dict[str, str]:
+        """What every log line of this run carries."""
+        if self.message is None:
+            return {"lane": self.delivery.lane}
+        return {
+            "request_id": self.message.request_id,
+            "task_id": self.message.task_id,
+            "tenant": self.message.tenant,
+            "lane": self.delivery.lane,
+            "trace_id": self.message.trace_id,
+            "span_id": span_id(self.delivery.token),
+        }
 
     def refuse(self, error: MappedError) -> bytes:
         """A failed result for a delivery that never got to claim its request id."""
         message, now = self.request, timestamp(round(time.time() * 1000))
+        self.error, self._published = error, time.monotonic()
         timing = dict.fromkeys(("enqueued_at", "claimed_at", "finished_at"), now)
         durations = dict.fromkeys(("queue_ms", "throttle_ms", "upstream_ms", "total_ms"), 0)
         return self._encode(message, "failed", None, error, {**timing, "enqueued_at_source": "worker", **durations})
@@ -192,7 +207,7 @@ class Run:
         error: MappedError | None,
     ) -> Published:
         """The answer, with everything the run knows of itself."""
-        self.error_code = error.code if error else None
+        self.error, self._published = error, time.monotonic()
         lease, message, finished_at_ms = self.lease, self.request, self.now_ms
         timing = {
             "enqueued_at": timestamp(lease.enqueued_at_ms),
@@ -205,7 +220,7 @@ class Run:
             "total_ms": max(0, finished_at_ms - lease.enqueued_at_ms),
         }
         result = self._encode(message, outcome, response, error, timing)
-        return Published(outcome, error is not None and error.retryable, result)
+        return Published(outcome, error is not None and error.retryable, message.streams, result)
 
     def _encode(
         self,

@@ -13,25 +13,33 @@ another worker finds when the lease has run out.
 """
 
 import asyncio
+import itertools
 from collections.abc import Coroutine
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any, Final
 
+from api_contracts.queues import cancel_key
 from worker.admission import Admission
 from worker.claims import Delivery
 from worker.housekeeping import Housekeeping
 from worker.intake import Intake, Shares
 from worker.keeper import LeaseKeeper
 from worker.ledger import Ledger
+from worker.observer import Observer
 from worker.processor import Disposition, Processor
+from worker.relay import Relay
 from worker.runs import Interruption, Run
 from worker.scripts import ScriptError, ScriptRunner
-from worker.telemetry import log, log_exception
+from worker.telemetry import log
 from worker.upstream import Upstream
 from worker.waiting import WaitingRooms
+from worker.watch import Load, Watch
 
 HEARTBEAT_S: Final = 1.0
+CANCEL_S: Final = 0.5
+"""How often this process looks whether what it runs was cancelled: one script call for all of it."""
+
 HANDBACK_S: Final = 2.0
 """How long handing back may take once the grace is over."""
 
@@ -45,15 +53,19 @@ class Service:
     admission: Admission
     rooms: WaitingRooms
     upstream: Upstream
+    relay: Relay
     processor: Processor
     keeper: LeaseKeeper
     housekeeping: Housekeeping
+    observer: Observer
+    watch: Watch
     weights: dict[str, int]
     concurrency: int
     shutdown_grace: timedelta
     runs: dict[str, Run]
     """Deliveries this process holds, by token; shared with the lease keeper's thread."""
     taken: int = 0
+    started: bool = False
     _intake: Intake = field(init=False)
     _tasks: "set[asyncio.Task[None]]" = field(default_factory=set["asyncio.Task[None]"])
     _draining: asyncio.Event = field(default_factory=asyncio.Event)
@@ -68,10 +80,13 @@ class Service:
             "pump": self.rooms.pump(),
             "intake": self._intake.run(),
             "housekeeping": self.housekeeping.run(),
+            "relay": self.relay.pump(),
+            "cancellations": self._heed_cancellations(),
             "heartbeat": self._beat(),
         }
         background = {name: asyncio.create_task(job, name=name) for name, job in jobs.items()}
         drained = asyncio.create_task(self._draining.wait())
+        self.started = True
         log("worker.started", lanes=list(self.weights), concurrency=self.concurrency)
         await asyncio.wait([*background.values(), drained], return_when=asyncio.FIRST_COMPLETED)
         broken = [job for job in background.values() if job.done()]
@@ -86,6 +101,17 @@ class Service:
     @property
     def ready(self) -> bool:
         return not self._draining.is_set()
+
+    def load(self) -> Load:
+        """What this process holds; safe from any thread."""
+        runs = list(self.runs.values())
+        return Load(
+            held=len(runs),
+            calling=sum(run.calling for run in runs),
+            concurrency=self.concurrency,
+            draining=self._draining.is_set(),
+            backlogged=self.housekeeping.backlog is not None,
+        )
 
     def interrupt(self, task_id: str, why: Interruption) -> int:
         """Stops this process' runs of one Celery task; returns how many there were."""
@@ -136,25 +162,34 @@ class Service:
 
     async def _process(self, run: Run) -> None:
         disposition: Disposition | None = None
+        self.observer.begins(run)
         try:
             disposition = await self.processor.process(run)
         except ScriptError as error:
-            log("ledger.refused", "error", lane=run.delivery.lane, error=str(error))
+            self.observer.refused(run, error)
         except Exception as bug:  # noqa: BLE001  # one request must not take its neighbours down
-            log_exception("request.crashed", bug, lane=run.delivery.lane)
+            self.observer.bug(bug)
         finally:
             self.runs.pop(run.delivery.token, None)
             self._intake.room.set()
             if disposition is not None:
-                facts = run.facts()
-                log(
-                    "request.finished",
-                    "warning" if "unknown_keys" in facts else "info",
-                    outcome=disposition.value,
-                    **facts,
-                )
+                self.observer.finished(run, disposition)
+
+    async def _heed_cancellations(self) -> None:
+        while True:
+            await asyncio.sleep(CANCEL_S)
+            messages = [(run, run.message) for run in self.runs.values()]
+            keys = {cancel_key(message.tenant, message.request_id): run for run, message in messages if message}
+            if not keys:
+                continue
+            cancelled = await self.ledger.cancelled(list(keys))
+            for run in itertools.compress(keys.values(), cancelled):
+                run.interrupt(Interruption.CANCELLED)
 
     async def _beat(self) -> None:
+        loop = asyncio.get_running_loop()
         while True:
             self.keeper.beat()
+            due = loop.time() + HEARTBEAT_S
             await asyncio.sleep(HEARTBEAT_S)
+            self.watch.tick(loop.time() - due)

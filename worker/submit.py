@@ -5,7 +5,6 @@ answered?": is it the answer to this body (an id belongs to the first body that 
 retryable failure that this request runs anew?
 """
 
-import hashlib
 import time
 import uuid
 from collections.abc import Callable, Mapping
@@ -13,10 +12,10 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Final
 
-import orjson
 from celery import Celery
 
 from api_contracts import GenerationRequest, rfc3339
+from api_contracts.fingerprints import fingerprint
 from api_contracts.queues import TASK_NAME, lane_queue, request_key
 
 _FINAL: Final = frozenset({b"completed", b"incomplete", b"failed"})
@@ -67,7 +66,7 @@ class Submitter:
         ticket = Ticket(
             tenant=request.tenant,
             request_id=request_id,
-            fingerprint=_fingerprint(envelope["body"]),
+            fingerprint=fingerprint(envelope["body"]).encode(),
             outdated=self._outdated(request_key(request.tenant, request_id)),
         )
         stamped = {"enqueued_at": rfc3339(datetime.now(UTC)), **envelope}
@@ -110,8 +109,3 @@ class Submitter:
     def _outdated(self, key: str) -> bytes | None:
         state, token, retryable = self._redis.hmget(key, "state", "token", "retryable")
         return token if state in _FINAL and retryable == b"1" else None
-
-
-def _fingerprint(body: object) -> bytes:
-    """As `worker.messages` computes it, which decides what is the same body."""
-    return hashlib.sha256(orjson.dumps(body, option=orjson.OPT_SORT_KEYS)).hexdigest().encode()

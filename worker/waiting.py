@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from worker.admission import Admission, Deferred, Grant, Reason, Reservation
+from worker.scripts import ScriptError
+from worker.telemetry import log
 
 BULK: Final = 64
 """Grants asked for at once."""
@@ -34,6 +36,10 @@ class _Waiter:
     arrived: float
     patience_ends: float
     seat: "asyncio.Future[Reservation | Deferred]"
+
+    def seen(self) -> Reservation | Deferred | None:
+        """What it was told in the very turn of the loop in which it stopped waiting."""
+        return self.seat.result() if self.seat.done() and not self.seat.cancelled() else None
 
 
 @dataclass(slots=True)
@@ -66,7 +72,11 @@ class Room:
             async with asyncio.timeout(within_s):
                 return await waiter.seat
         except TimeoutError:
-            return Deferred(Reason.TIME, _since(waiter.arrived))
+            return waiter.seen() or Deferred(Reason.TIME, _since(waiter.arrived))
+        except asyncio.CancelledError:
+            if isinstance(unused := waiter.seen(), Reservation):
+                await self.admission.settle(unused, used_tokens=0, called=False)
+            raise
         finally:
             self._leave(waiter)
 
@@ -78,14 +88,22 @@ class Room:
                 await self._news.wait()
                 continue
             waiters = [waiter for _, waiter in zip(range(BULK), self._waiters, strict=False)]
-            asked = [(waiter.token, waiter.tokens) for waiter in waiters]
-            grant = await self.admission.grant(self.lane, self.weight, asked)
-            self._size = max(SHORTEST_ROOM, math.ceil(grant.per_second * AHEAD_S))
-            await self._seat(waiters[: grant.granted], grant)
+            try:
+                grant = await self._grant(waiters)
+            except ScriptError as error:
+                log("ledger.refused", "error", error=str(error))
+                await self._sleep(LONGEST_SLEEP_S)
+                continue
             if grant.code:
                 self._dismiss(grant.code)
             if grant.wait_ms:
                 await self._sleep(grant.wait_ms / 1000)
+
+    async def _grant(self, waiters: list[_Waiter]) -> Grant:
+        grant = await self.admission.grant(self.lane, self.weight, [(each.token, each.tokens) for each in waiters])
+        self._size = max(SHORTEST_ROOM, math.ceil(grant.per_second * AHEAD_S))
+        await self._seat(waiters[: grant.granted], grant)
+        return grant
 
     async def _seat(self, granted: Iterable[_Waiter], grant: Grant) -> None:
         for waiter in granted:

@@ -20,7 +20,9 @@ if TYPE_CHECKING:
 
     from worker.scenes import Report, Request
 
-_EXAMPLES: Final = Path(__file__).parents[2] / "examples"
+_PACKAGE: Final = Path(__file__).parents[1]
+_EXAMPLES: Final = (_PACKAGE / "examples", _PACKAGE.parent / "examples")
+"""As a wheel carries them, or a checkout."""
 _KEYS: Final = ("WORKER_UPSTREAM_API_KEY", "WORKER_UPSTREAM_API_KEY_FILE")
 _SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _WIDTH: Final = 110
@@ -65,9 +67,9 @@ def _requests(*, simulated: bool) -> "list[Request]":
     from worker.scenes import requests_of
 
     try:
-        return requests_of(_EXAMPLES, simulated=simulated)
+        return requests_of(next(filter(Path.is_dir, _EXAMPLES), _EXAMPLES[0]), simulated=simulated)
     except FileNotFoundError as error:
-        raise ended(f"{error.filename} is missing: the demo plays the examples of a checkout") from None
+        raise ended(f"{error.filename} is missing: the demo plays the examples") from None
 
 
 def _played(requests: "list[Request]", *, simulated: bool, log: Path, console: "Console") -> "Report":
@@ -101,7 +103,7 @@ def _log_hint(log: Path) -> str:
 
 
 @contextmanager
-def _noted_signals() -> "Generator[list[int]]":
+def _noted_signals() -> Generator[list[int]]:
     """Signals, noted instead of died of: whenever they come, what was started by then is stopped in order."""
     noted: list[int] = []
     before = {number: signal.signal(number, lambda number, _: noted.append(number)) for number in _SIGNALS}

@@ -39,10 +39,8 @@ def progress_bar(console: Console, total: int) -> tuple[Progress, demo.Listener]
     task = bar.add_task("", total=total, where="")
 
     def listen(now: demo.Progress) -> None:
-        where = f"{now.waiting} waiting, {now.in_flight} in flight, {now.parked} parked"
-        bar.update(
-            task, description=now.doing, completed=now.answered, where=where if now.doing == demo.ANSWERING else ""
-        )
+        where = f"{now.waiting} waiting, {now.in_flight} in flight, {now.parked} parked" if now.answering else ""
+        bar.update(task, description=now.doing, completed=now.answered, where=where)
 
     return bar, listen
 

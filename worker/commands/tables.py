@@ -69,10 +69,15 @@ def _group(name: str, group: Group | None) -> tuple[RenderableType, RenderableTy
 
 
 def _upstreams(upstreams: Mapping[str, Upstream]) -> Table:
-    upstreams_table = table("upstream", "calls in flight", "state", numbers=("calls in flight",))
+    numbers = ("calls in flight", "next call")
+    upstreams_table = table("upstream", "state", *numbers, numbers=numbers)
     for name, upstream in upstreams.items():
-        paused = Text.assemble(("paused", "yellow"), f": {upstream.reason}, for ", _moment(upstream.paused_ms))
-        upstreams_table.add_row(name, str(upstream.in_flight), paused if upstream.paused_ms else Text("open", "green"))
+        upstreams_table.add_row(
+            name,
+            Text(upstream.state, "green" if upstream.state == "open" else "bold yellow"),
+            str(upstream.in_flight),
+            _moment(upstream.next_call_ms or None),
+        )
     return upstreams_table
 
 

@@ -78,6 +78,7 @@ def start(
     engine: Engine, image: str, redis_server: str, gateway: Simulator, tmp_path: Path
 ) -> Generator[Callable[..., Container]]:
     """Starts a worker's container; settings by name without their prefix."""
+    tmp_path.chmod(0o755)  # the worker inside is somebody else
     key = tmp_path / "api-key"
     key.write_text("sk-test-key", encoding="utf-8")
     base = {

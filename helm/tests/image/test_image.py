@@ -1,8 +1,11 @@
 """The image as a cluster runs it: read-only, unprivileged, without a shell, ended by SIGTERM."""
 
+import signal
 import time
 from collections.abc import Callable
+from pathlib import Path
 
+import pytest
 from engine import NO_CAPABILITIES, Container, Engine
 from harness import Producer, wait_until
 
@@ -51,7 +54,7 @@ def test_sigterm_lets_calls_in_flight_finish(
     start: Start, producer: Producer, gateway: Simulator, figures: dict[str, str]
 ) -> None:
     """Ten paid calls are under way when the pod must go: ten answers, no call made twice, exit code 0."""
-    gateway.configure(latency_median_s=2.0)
+    gateway.configure(latency_median_s=5.0)
     container = start(shutdown_grace="20s")
     for _ in range(10):
         producer.ask()
@@ -59,7 +62,7 @@ def test_sigterm_lets_calls_in_flight_finish(
     began = time.monotonic()
     container.terminate()
     assert container.wait(within_s=15) == 0
-    figures["SIGTERM to exit, 10 calls of 2 s in flight"] = f"{time.monotonic() - began:.1f} s"
+    figures["SIGTERM to exit, 10 calls of 5 s in flight"] = f"{time.monotonic() - began:.1f} s"
     assert [result["outcome"] for result in producer.entries()] == ["completed"] * 10
     assert len(gateway.calls()) == 10
     assert producer.leftovers() == {}
@@ -84,8 +87,21 @@ def test_calls_longer_than_the_grace_are_handed_back_at_once(
     assert [result["outcome"] for result in producer.results(10)] == ["completed"] * 10
 
 
+@pytest.mark.xfail(strict=True, reason="the command line installs its handler only when the worker is complete")
 def test_sigterm_during_the_start_ends_the_container(start: Start) -> None:
-    """The first process of a container ignores signals it has no handler for; a pod must not outstay a rollout."""
+    """The first process of a container ignores signals it has no handler for, and the kubelet sends only one.
+
+    So a handler must be there before the slow imports, or a pod deleted while it starts outstays its grace.
+    """
     container = start(ready=False)
+    pid = container.state["Pid"]
+    wait_until(lambda: _catches_sigterm(pid), within_s=15, what="a handler for SIGTERM")
+    assert "uvloop" not in Path(f"/proc/{pid}/maps").read_text(encoding="utf-8")
     container.terminate()
-    container.wait(within_s=15)
+    assert container.wait(within_s=15) == 0
+
+
+def _catches_sigterm(pid: int) -> bool:
+    status = Path(f"/proc/{pid}/status").read_text(encoding="utf-8")
+    (caught,) = (line.split()[1] for line in status.splitlines() if line.startswith("SigCgt"))
+    return bool(int(caught, 16) >> (signal.SIGTERM - 1) & 1)

@@ -1,0 +1,111 @@
+"""How close to ideal the fleet works at a gateway it does not know: lost requests, 429s, time; and a peer.
+
+`python bench/scoreboard.py [--quick] [--scenario NAME ...] [--seeds 1,2,3] [--json OUT] [--plot OUT.png]`. Everything
+is real: worker processes, an embedded Valkey, the simulated gateway in a process of its own. Per seed the gateway's
+burst, its time to refuse and the phase of its windows are drawn anew. One table is printed: the median over the seeds,
+the worst, and the bar that the median must hold.
+"""
+
+import argparse
+import json
+import statistics
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, Final
+
+from scoreboard_draws import Unknowns
+from scoreboard_measures import per_second
+from scoreboard_plot import plot
+from scoreboard_scenarios import SCENARIOS, Scenario
+from scoreboard_world import world
+
+QUICK: Final = 4
+"""So many times fewer requests; the ratios suffer from it."""
+SATURATED: Final = 0.9
+"""Busier than this, the machine is part of what was measured."""
+
+Row = dict[str, Any]
+"""One run of one scenario, as JSON."""
+
+
+def run(scenario: Scenario, seed: int, *, quick: bool) -> Row:
+    unknowns = Unknowns.drawn(seed)
+    n = scenario.n // QUICK if quick else scenario.n
+    gateway = unknowns.gateway() | scenario.gateway(unknowns)
+    with world(f"{scenario.name} seed {seed}", gateway, **scenario.settings) as stage:
+        played = scenario.play(stage, unknowns, n)
+        stage.say(", ".join(f"{name} {value:.4g}" for name, value in {**played.measures, **played.notes}.items()))
+    record = played.record
+    return {
+        "scenario": scenario.name,
+        "seed": seed,
+        "n": record.enqueued,
+        "calls": len(record.calls),
+        "measures": dict(played.measures),
+        "bars": dict(scenario.bars),
+        "notes": dict(played.notes),
+        "busy": record.busy,
+        "scripts_s": record.scripts_s,
+        "errors": sorted(set(record.errors)),
+        "limit": list(played.limit),
+        "per_second": per_second(record.calls),
+    }
+
+
+def table(rows: Sequence[Row], scenarios: Sequence[Scenario]) -> list[str]:
+    """One line per scenario and measure: median, worst, bar, verdict."""
+    lines = [("scenario", "measure", "median", "worst", "bar", "", "")]
+    for scenario in scenarios:
+        own = [row for row in rows if row["scenario"] == scenario.name]
+        title = scenario.says
+        for name in own[0]["measures"] if own else ():
+            values = [row["measures"][name] for row in own]
+            median, bar = statistics.median(values), scenario.bars.get(name)
+            verdict = "" if bar is None else "ok" if median <= bar else "MISSED"
+            held = "-" if bar is None else f"<= {_shown(name, bar)}"
+            lines.append((title, name, _shown(name, median), _shown(name, max(values)), held, verdict, _remark(own)))
+            title = ""
+    return _aligned(lines)
+
+
+def _remark(rows: Sequence[Row]) -> str:
+    busy = max(row["busy"] for row in rows)
+    return f"CPU {busy:.0%} busy" if busy > SATURATED else ""
+
+
+def _shown(name: str, value: float) -> str:
+    return f"{value:.1%}" if name == "429s" else f"{value:.4g}"
+
+
+def _aligned(lines: Sequence[Sequence[str]]) -> list[str]:
+    widths = [max(len(line[column]) for line in lines) for column in range(len(lines[0]))]
+    return ["  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in lines]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0] if __doc__ else None)
+    parser.add_argument("--scenario", nargs="*", default=[], help="only these: " + ", ".join(s.name for s in SCENARIOS))
+    parser.add_argument("--seeds", default="", help="such as 1,2,3 (1 to 5; with --quick 1)")
+    parser.add_argument("--quick", action="store_true", help=f"one seed and {QUICK} times fewer requests")
+    parser.add_argument("--jobs", type=int, default=1, help="runs at the same time; two cores are busy with one")
+    parser.add_argument("--json", type=Path, help="every run, call by call in seconds")
+    parser.add_argument("--plot", type=Path, help="calls a second in the first seed of each scenario")
+    options = parser.parse_args()
+    unknown = set(options.scenario) - {scenario.name for scenario in SCENARIOS}
+    if unknown:
+        parser.error(f"no such scenario: {', '.join(sorted(unknown))}")
+    chosen = [scenario for scenario in SCENARIOS if not options.scenario or scenario.name in options.scenario]
+    seeds = [int(seed) for seed in (options.seeds or ("1" if options.quick else "1,2,3,4,5")).split(",")]
+    with ThreadPoolExecutor(options.jobs) as pool:
+        runs = [pool.submit(run, scenario, seed, quick=options.quick) for scenario in chosen for seed in seeds]
+        rows = [each.result() for each in runs]
+    print("\n".join(table(rows, chosen)))
+    if options.json:
+        options.json.write_text(json.dumps(rows))
+    if options.plot:
+        plot(rows, {scenario.name: scenario.says for scenario in chosen}, options.plot)
+
+
+if __name__ == "__main__":
+    main()

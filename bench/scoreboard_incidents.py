@@ -1,0 +1,164 @@
+"""The scenarios in which something happens to the gateway: a pause, a dead key, an outage, a flood."""
+
+import contextlib
+import threading
+import time
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import redis
+from scoreboard_draws import Unknowns, bodies
+from scoreboard_measures import Played, between, lost, passed, percentile, share_of_429s, wait_ms
+from scoreboard_world import KEY, World
+
+PAUSE_S: Final = 10
+INCIDENT_S: Final = 60.0
+LATE_MS: Final = 250
+PROBE_S: Final = 10
+FLOODED: Final = 20
+
+
+@dataclass(slots=True)
+class Witness:
+    """What Redis itself did about grants and pauses, by its own clock and in its own order (MONITOR)."""
+
+    redis_url: str
+    grants_ms: list[float] = field(default_factory=list[float])
+    pauses_ms: list[tuple[float, float]] = field(default_factory=list[tuple[float, float]])
+    """(written at, until), of those longer than a second."""
+
+    def start(self) -> None:
+        ready = threading.Event()
+        threading.Thread(target=self._watch, args=(ready,), daemon=True).start()
+        ready.wait(10)
+
+    def _watch(self, ready: threading.Event) -> None:
+        client: Any = redis.Redis.from_url(self.redis_url, socket_timeout=None)  # pyright: ignore[reportUnknownMemberType]  # untyped kwargs
+        with contextlib.suppress(redis.RedisError), client.monitor() as monitor:  # until the server is gone
+            ready.set()
+            for seen in monitor.listen():
+                self._note(seen["time"] * 1000, seen["command"].split())
+
+    def _note(self, at_ms: float, command: list[str]) -> None:
+        match [part.strip('"') for part in command[:2]]:
+            case ["ZADD", "responses:permits:default"] if "XX" not in command:
+                self.grants_ms.append(at_ms)
+            case ["HSET", "responses:quota:default"] if "pause_until" in command:
+                until_ms = float(command[command.index("pause_until") + 1])
+                if until_ms > at_ms + 1000:
+                    self.pauses_ms.append((at_ms, until_ms))
+            case _:
+                pass
+
+
+def retry_after(world: World, _: Unknowns, n: int) -> Played:
+    """Calls in flight at once are told 10 s, 10 s and, last, 2 s: which must not shorten anything."""
+    asked = list(bodies(n))
+    for number, seconds in enumerate((PAUSE_S, PAUSE_S, 2)):
+        asked[n // 2 + number]["input"][0]["content"] += f" [[sim:429={seconds}*1]]"
+    witness = Witness(world.redis_url)
+    witness.start()
+    world.start(4)
+    world.enqueue(asked)
+    world.drain()
+    record = world.record()
+    written_ms = witness.pauses_ms[0][0] if witness.pauses_ms else 0.0
+    until_ms = max((until for at, until in witness.pauses_ms if at < written_ms + 5000), default=0.0)
+    granted = [at for at in witness.grants_ms if written_ms < at < until_ms]
+    measures = {
+        "lost": lost(record),
+        "429s": share_of_429s(record.calls),
+        "grants in pause": len(granted) if witness.pauses_ms else float("nan"),
+        "calls > 250 ms into it": len(between(record.calls, written_ms + LATE_MS, until_ms)),
+    }
+    resumed_ms = min((at for at in witness.grants_ms if at >= until_ms), default=float("nan"))
+    return Played(
+        record, measures, [(0.0, 10.0)], {"resumed_ms": resumed_ms - until_ms, "paused_ms": until_ms - written_ms}
+    )
+
+
+def dead_key(world: World, _: Unknowns, n: int) -> Played:
+    world.start(4)
+    world.enqueue(bodies(n + n // 10), lane="batch")
+    world.until(lambda: world.answered >= n // 10)
+    world.gateway.configure(revoked_keys=[KEY])
+    world.say("the key is dead")
+    _wait(world, INCIDENT_S)
+    world.gateway.configure(revoked_keys=[])
+    alive_ms = time.time() * 1000
+    world.say("the key is alive")
+    world.drain()
+    record = world.record()
+    refused = [call for call in record.calls if call.status == 401]
+    allowed = (refused[0].in_flight if refused else 0) + 2 + INCIDENT_S / PROBE_S
+    moving = [call.wall * 1000 for call in passed(record.calls) if call.wall * 1000 > alive_ms]
+    measures = {
+        "lost": lost(record),
+        "429s": share_of_429s(record.calls),
+        "calls beyond allowance": max(0.0, len(refused) - allowed),
+        "resumed after s": (moving[1] - alive_ms) / 1000 if len(moving) > 1 else float("nan"),
+    }
+    return Played(record, measures, [(0.0, 10.0)], {"refused": len(refused), "allowed": allowed})
+
+
+def outage(world: World, _: Unknowns, n: int) -> Played:
+    """It begins while calls succeed, which is what makes it hard to see."""
+    opened_ms: list[float] = []
+
+    def looked() -> bool:
+        gate, since = world.redis.hmget("responses:quota:default", "gate", "gate_since")
+        if gate == b"breaker_open" and not opened_ms:
+            opened_ms.append(float(since))
+            world.say("the breaker is open")
+        return False
+
+    world.start(4)
+    world.enqueue(bodies(n + n // 2), lane="batch")  # whose patience lasts until the deadline
+    world.until(lambda: world.answered >= n // 2)
+    world.gateway.configure(fault_rates={"503": 1.0})
+    world.say("the gateway is down")
+    began_ms = time.time() * 1000
+    world.until(lambda: looked() or time.time() * 1000 > began_ms + INCIDENT_S * 1000)
+    world.gateway.configure(fault_rates={})
+    world.say("the gateway is up")
+    up_ms = time.time() * 1000
+    world.drain()
+    record = world.record()
+    failed = [call for call in record.calls if call.status == 503]
+    since_ms = opened_ms[0] if opened_ms else began_ms
+    back_ms = min((call.wall * 1000 for call in passed(record.calls) if call.wall * 1000 > up_ms), default=float("nan"))
+    measures = {
+        "lost": lost(record),
+        "429s": share_of_429s(record.calls),
+        "calls after opening": len(between(failed, since_ms, up_ms + 5000)),
+    }
+    notes = {"failed": len(failed), "opened_s": (since_ms - began_ms) / 1000, "back_s": (back_ms - up_ms) / 1000}
+    return Played(record, measures, [(0.0, 50.0)], notes)
+
+
+def flood(world: World, _: Unknowns, n: int) -> Played:
+    """Lanes of equal weight in processes of their own; half of 600 a minute is due to B."""
+    world.start(2, lanes="interactive=1")
+    world.start(2, lanes="batch=1")
+    world.enqueue(bodies(n))
+    _wait(world, 15.0)
+    world.enqueue(bodies(FLOODED, "Brief question"), lane="batch")
+    world.until(lambda: len(_of_batch(world.record().results)) >= FLOODED)
+    record = world.record()
+    waits = [wait_ms(result) / 1000 for result in _of_batch(record.results)]
+    fair_s = FLOODED / (600 / 60 / 2)
+    missing = FLOODED - len(waits)
+    measures = {
+        "429s": share_of_429s(record.calls),
+        "B's p95 wait / fair": percentile(waits, 0.95) / fair_s if not missing else float("inf"),
+    }
+    return Played(record, measures, [(0.0, 10.0)], {"p50_wait_s": percentile(waits, 0.5)})
+
+
+def _of_batch(results: Any) -> list[Any]:
+    return [result for result in results if result["lane"] == "batch"]
+
+
+def _wait(world: World, seconds: float) -> None:
+    end = time.monotonic() + seconds
+    world.until(lambda: time.monotonic() > end)

@@ -1,0 +1,236 @@
+"""The scenarios: a gateway, what is done to it and to the fleet, and the bars that must hold.
+
+The gateways of the rows with "no headers" answer a call over the limit with an empty 429, as new-api's own limiter
+does. Ideal is what passes under the limit after min(own burst, gateway's burst) has passed at once.
+"""
+
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from scoreboard_draws import Unknowns, bodies, sized_bodies
+from scoreboard_incidents import dead_key, flood, outage, retry_after
+from scoreboard_measures import Limit, Played, after, ideal_s, lost, passed, share_of_429s, span_s
+from scoreboard_world import OWN_BURST_S, World
+
+COLD_START_S: Final = 30.0
+RISE_S, FALL_S = 60.0, 120.0
+
+Play = Callable[[World, Unknowns, int], Played]
+Staffing = Callable[[World, int], None]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scenario:
+    name: str
+    says: str
+    n: int
+    gateway: Callable[[Unknowns], Mapping[str, Any]]
+    """Settings of the simulator beside what the seed draws."""
+    settings: Mapping[str, str] = field(default_factory=dict[str, str])
+    """Of the workers."""
+    play: Play
+    bars: Mapping[str, float]
+    """The most that a measure may be."""
+
+
+def head_start(unknowns: Unknowns, rate: float) -> float:
+    """What may pass at once."""
+    return min(OWN_BURST_S, unknowns.burst_s) * rate
+
+
+def fixed(processes: int) -> Staffing:
+    def staff(world: World, n: int) -> None:
+        world.start(processes)
+        world.enqueue(bodies(n))
+        world.drain()
+
+    return staff
+
+
+def resized(world: World, n: int) -> None:
+    """4 -> 8 -> 2 processes, the newcomers and the leavers in the midst of it."""
+    workers = world.start(4)
+    world.enqueue(bodies(n))
+    world.until(lambda: world.answered >= n / 3)
+    workers += world.start(4)
+    world.until(lambda: world.answered >= 2 * n / 3)
+    world.stop(workers[:6])
+    world.drain()
+
+
+def split(world: World, n: int) -> None:
+    """Interactive and batch in processes of their own."""
+    world.start(2, lanes="interactive=4")
+    world.start(2, lanes="batch=1")
+    world.enqueue(bodies(n // 2))
+    world.enqueue(bodies(n - n // 2), lane="batch")
+    world.drain()
+
+
+def celery(world: World, n: int) -> None:
+    """The recipe of every blog, four workers of 25 threads."""
+    command = [sys.executable, "-m", "celery", "-A", "scoreboard_celery", "worker", "-P", "threads", "-c", "25"]
+    for number in range(4):
+        world.spawn(1, [*command, "-n", f"peer{number}@%h"], {}, ready="bench.ready")
+    world.enqueue(bodies(n), lane="peer", task="bench.ask")
+    world.drain(lambda: not world.redis.llen("responses.peer") and not world.redis.hlen("unacked"))
+
+
+def steady(rate: Callable[[Unknowns], float], staff: Staffing, *, from_s: float = 0.0) -> Play:
+    """One limit throughout; the span counts from `from_s` on."""
+
+    def play(world: World, unknowns: Unknowns, n: int) -> Played:
+        staff(world, n)
+        return measured(world, unknowns, [(0.0, rate(unknowns) / 60)], from_s=from_s)
+
+    return play
+
+
+def dropped(world: World, unknowns: Unknowns, n: int) -> Played:
+    """The limit falls to a third and comes back; nobody says so."""
+    scale = n / 2000
+    rise_s, fall_s = RISE_S * scale, (RISE_S + FALL_S) * scale
+    world.start(4)
+    world.enqueue(bodies(n))
+    world.until(lambda: world.stats.calls)
+    for moment_s, rate in ((rise_s, 200), (fall_s, 600)):
+        world.until(lambda moment_s=moment_s: world.since_first_call_s >= moment_s)
+        world.gateway.configure(requests_per_minute=rate)
+        world.say(f"the limit is {rate} now")
+    world.drain()
+    return measured(world, unknowns, [(0.0, 10), (rise_s, 200 / 60), (fall_s, 10)])
+
+
+def tokens(world: World, unknowns: Unknowns, n: int) -> Played:
+    world.start(4)
+    world.enqueue(sized_bodies(n, unknowns.seed))
+    world.drain()
+    record = world.record()
+    limit = [(0.0, 300_000 / 60)]
+    total = sum(call.tokens for call in passed(record.calls))
+    measures = basics(record.calls, lost(record)) | {"span": span_s(record.calls) / ideal_s(total, limit)}
+    return Played(record, measures, [(0.0, 300_000 / 60 * len(passed(record.calls)) / total)], {})
+
+
+def measured(world: World, unknowns: Unknowns, limit: Limit, *, from_s: float = 0.0) -> Played:
+    record = world.record()
+    late = after(record.calls, from_s) if from_s else record.calls
+    ideal = ideal_s(len(passed(late)) - head_start(unknowns, limit[0][1]), limit)
+    span = (span_s(record.calls) - from_s) / ideal if ideal > 0 else 0.0
+    return Played(record, basics(record.calls, lost(record)) | {"span": span}, limit, {"ideal_s": ideal})
+
+
+def basics(calls: Sequence[Any], missing: int) -> dict[str, float]:
+    return {"lost": missing, "429s": share_of_429s(calls)}
+
+
+def _configured(rate: int, n: int) -> list[Scenario]:
+    shapes = {
+        "4": ("4 processes", fixed(4)),
+        "8": ("8 processes", fixed(8)),
+        "4-8-2": ("4 -> 8 -> 2 processes", resized),
+        "lanes": ("a lane to each pair of processes", split),
+    }
+    return [
+        Scenario(
+            name=f"rpm{rate}-{name}",
+            says=f"RPM {rate:,} configured, no headers: {says}",
+            n=n,
+            gateway=lambda _: {"requests_per_minute": rate},
+            settings={"requests_per_minute": str(rate)},
+            play=steady(lambda _: rate, staff),
+            bars={"lost": 0, "429s": 0.01, "span": 1.10},
+        )
+        for name, (says, staff) in shapes.items()
+    ]
+
+
+_UNKNOWN: Final[Callable[[Unknowns], float]] = lambda unknowns: unknowns.rate  # noqa: E731  # a value among values
+
+SCENARIOS: Final = (
+    *_configured(600, 400),
+    *_configured(3000, 2000),
+    Scenario(
+        name="headers",
+        says="limit unknown, OpenAI's headers",
+        n=2000,
+        gateway=lambda unknowns: {
+            "requests_per_minute": unknowns.rate,
+            "headers": "openai",
+            "rate_limit_fault": "429",
+        },
+        play=steady(_UNKNOWN, fixed(4)),
+        bars={"lost": 0, "429s": 0.03, "span": 1.15},
+    ),
+    Scenario(
+        name="unknown",
+        says="limit unknown, no headers (span after 30 s)",
+        n=2000,
+        gateway=lambda unknowns: {"requests_per_minute": unknowns.rate},
+        play=steady(_UNKNOWN, fixed(4), from_s=COLD_START_S),
+        bars={"lost": 0, "429s": 0.05, "span": 1.25},
+    ),
+    Scenario(
+        name="tokens",
+        says="TPM configured, enforced per 10 s",
+        n=320,
+        gateway=lambda _: {"tokens_per_minute": 300_000, "tokens_window_s": 10.0},
+        settings={"tokens_per_minute": "300000"},
+        play=tokens,
+        bars={"lost": 0, "429s": 0.01, "span": 1.08},
+    ),
+    Scenario(
+        name="drop",
+        says="limit 600 -> 200 -> 600 unannounced, no headers",
+        n=2000,
+        gateway=lambda _: {"requests_per_minute": 600},
+        play=dropped,
+        bars={"lost": 0, "429s": 0.06, "span": 1.35},
+    ),
+    Scenario(
+        name="retry-after",
+        says="Retry-After 10 s for the whole credential",
+        n=250,
+        gateway=lambda _: {"requests_per_minute": 600, "headers": "retry-after"},
+        settings={"requests_per_minute": "600"},
+        play=retry_after,
+        bars={"lost": 0, "grants in pause": 0, "calls > 250 ms into it": 0},
+    ),
+    Scenario(
+        name="dead-key",
+        says="key revoked for 60 s, 500 queued in batch",
+        n=500,
+        gateway=lambda _: {"requests_per_minute": 600},
+        settings={"requests_per_minute": "600", "probe_interval": "10s"},
+        play=dead_key,
+        bars={"lost": 0, "calls beyond allowance": 0, "resumed after s": 15},
+    ),
+    Scenario(
+        name="outage",
+        says="503 for 60 s, 2,000 queued",
+        n=2000,
+        gateway=lambda _: {"requests_per_minute": 3000},
+        settings={"requests_per_minute": "3000"},
+        play=outage,
+        bars={"lost": 0, "calls after opening": 60},
+    ),
+    Scenario(
+        name="flood",
+        says="lane A flooded with 5,000, lane B gets 20",
+        n=5000,
+        gateway=lambda _: {"requests_per_minute": 600},
+        settings={"requests_per_minute": "600"},
+        play=flood,
+        bars={"B's p95 wait / fair": 1.5},
+    ),
+    Scenario(
+        name="celery",
+        says="peer: Celery autoretry_for, backoff, jitter; RPM 600",
+        n=400,
+        gateway=lambda _: {"requests_per_minute": 600, "headers": "openai", "rate_limit_fault": "429"},
+        play=steady(lambda _: 600, celery),
+        bars={},
+    ),
+)

@@ -1,0 +1,97 @@
+{{/* Which groups there are, and what no schema can see about them. */}}
+
+{{/* Every group with its defaults filled in, as YAML. Numbers come back from fromYaml as floats: say int. */}}
+{{- define "responses-worker.groups" -}}
+{{- $groups := dict -}}
+{{- range $name, $group := .Values.workers -}}
+{{- if not (kindIs "invalid" $group) -}}
+{{- $_ := set $groups $name (mustMergeOverwrite (deepCopy $.Values.workerDefaults) $group) -}}
+{{- end -}}
+{{- end -}}
+{{- toYaml $groups -}}
+{{- end -}}
+
+{{/* interactive=4,batch=1 */}}
+{{- define "responses-worker.lanes" -}}
+{{- $pairs := list -}}
+{{- range $lane, $weight := . -}}
+{{- $pairs = append $pairs (printf "%s=%d" $lane (int $weight)) -}}
+{{- end -}}
+{{- join "," $pairs -}}
+{{- end -}}
+
+{{/* Handing back and telemetry take seconds after the grace: 2 to hand back, 5 for the pool, 5 to flush, and rest. */}}
+{{- define "responses-worker.terminationGracePeriodSeconds" -}}
+{{- add (int .Values.shutdown.graceSeconds) 20 -}}
+{{- end -}}
+
+{{/* Fails with what would be right. */}}
+{{- define "responses-worker.validate" -}}
+{{- $groups := include "responses-worker.groups" . | fromYaml -}}
+{{- if not $groups -}}
+{{- fail "workers: there must be at least one group" -}}
+{{- end -}}
+{{- if and .Values.redis.url .Values.redis.existingSecret -}}
+{{- fail "redis.url and redis.existingSecret: give one of them" -}}
+{{- end -}}
+{{- if and .Values.upstream.apiKey .Values.upstream.existingSecret -}}
+{{- fail "upstream.apiKey and upstream.existingSecret: give one of them" -}}
+{{- end -}}
+{{- if and (lt (int .Values.shutdown.graceSeconds) (int .Values.requestTimeoutSeconds)) (not .Values.shutdown.interruptCalls) -}}
+{{- fail (printf "shutdown.graceSeconds %d is below requestTimeoutSeconds %d: calls that are cut would be paid for twice. Raise the one, lower the other, or set shutdown.interruptCalls" (int .Values.shutdown.graceSeconds) (int .Values.requestTimeoutSeconds)) -}}
+{{- end -}}
+{{- if and .Values.networkPolicy.enabled (not .Values.networkPolicy.redis.to) -}}
+{{- fail "networkPolicy.redis.to: say where Redis is, or no worker could reach it" -}}
+{{- end -}}
+{{- include "responses-worker.validateLanes" $groups -}}
+{{- range $name, $group := $groups -}}
+{{- include "responses-worker.validateGroup" (dict "root" $ "name" $name "group" $group "groups" $groups) -}}
+{{- end -}}
+{{- end -}}
+
+{{/* Triggers are named after lanes, and each lane's work must be counted for one group only. */}}
+{{- define "responses-worker.validateLanes" -}}
+{{- $owners := dict -}}
+{{- range $name, $group := . -}}
+{{- if not $group.lanes -}}
+{{- fail (printf "workers.%s.lanes: a group needs at least one lane" $name) -}}
+{{- end -}}
+{{- range $lane, $_ := $group.lanes -}}
+{{- $owner := get $owners (replace "-" "_" $lane) -}}
+{{- if $owner -}}
+{{- fail (printf "workers.%s.lanes: lane %s is served by workers.%s too; both would be scaled for all of its work" $name $lane $owner) -}}
+{{- end -}}
+{{- $_ := set $owners (replace "-" "_" $lane) $name -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+
+{{- define "responses-worker.validateGroup" -}}
+{{- $scaling := .group.autoscaling -}}
+{{- $scaled := or $scaling.keda.enabled $scaling.hpa.enabled -}}
+{{- if and $scaling.keda.enabled $scaling.hpa.enabled -}}
+{{- fail (printf "workers.%s.autoscaling: keda and hpa would fight over the replicas; enable one of them" .name) -}}
+{{- end -}}
+{{- if and $scaled (not (kindIs "invalid" .group.replicas)) -}}
+{{- fail (printf "workers.%s.replicas: the autoscaler decides them; leave them out or disable it" .name) -}}
+{{- end -}}
+{{- if $scaled -}}
+{{- $most := include "responses-worker.maxReplicas" . | int -}}
+{{- if gt (int $scaling.minReplicas) $most -}}
+{{- fail (printf "workers.%s.autoscaling.minReplicas %d is above the %d pods that autoscaling.maxReplicas and the budget allow" .name (int $scaling.minReplicas) $most) -}}
+{{- end -}}
+{{- if and (gt $most 100) (not (int $scaling.maxReplicas)) -}}
+{{- fail (printf "workers.%s: the budget asks for %d pods of concurrency %d; raise the concurrency, correct upstream.p95Seconds, or set autoscaling.maxReplicas" .name $most (int .group.concurrency)) -}}
+{{- end -}}
+{{- end -}}
+{{- if and $scaling.keda.enabled (or (contains "sentinel:" .root.Values.redis.url) (contains "unix:" .root.Values.redis.url)) -}}
+{{- fail "redis.url: KEDA needs a host; for Sentinel use redis.existingSecret and redis.sentinelMaster" -}}
+{{- end -}}
+{{- if and $scaling.hpa.enabled (eq (int $scaling.minReplicas) 0) (semverCompare "<1.37.0-0" .root.Capabilities.KubeVersion.Version) -}}
+{{- fail (printf "workers.%s.autoscaling.minReplicas: an HPA scales to zero from Kubernetes 1.37 on" .name) -}}
+{{- end -}}
+{{- $budget := .group.podDisruptionBudget -}}
+{{- if and $budget.enabled (hasKey $budget "minAvailable") (not (kindIs "invalid" $budget.minAvailable)) (not (kindIs "invalid" $budget.maxUnavailable)) -}}
+{{- fail (printf "workers.%s.podDisruptionBudget: maxUnavailable and minAvailable exclude each other; set one of them to null" .name) -}}
+{{- end -}}
+{{- end -}}

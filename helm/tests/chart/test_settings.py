@@ -1,0 +1,91 @@
+"""What the chart tells a worker is what a worker understands."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from charts import CHART, MATRIX, Rendered, render
+
+from worker.settings import Settings
+
+DECIDED_BY_THE_CHART = {
+    "redis_url", "upstream_url", "upstream_api_key", "upstream_api_key_file", "requests_per_minute",
+    "tokens_per_minute", "max_in_flight", "burst_seconds", "concurrency", "lanes", "request_timeout", "shutdown_grace",
+    "http_port",
+}  # fmt: skip
+"""Settings that have values of their own, because the chart's other parts follow from them."""
+
+
+def environment(rendered: Rendered, pod: dict[str, Any]) -> dict[str, str]:
+    """What a pod's first container sees, but for what comes out of Secrets."""
+    (container,) = pod["spec"]["containers"]
+    (source,) = (from_["configMapRef"]["name"] for from_ in container["envFrom"])
+    config = next(c["data"] for c in rendered.all("ConfigMap") if c["metadata"]["name"] == source)
+    return config | {variable["name"]: variable["value"] for variable in container["env"] if "value" in variable}
+
+
+@pytest.mark.parametrize("values", MATRIX, ids=lambda path: path.stem)
+def test_a_worker_starts_with_what_is_rendered(values: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every variable is one that it knows, and holds what it accepts."""
+    rendered = render(values)
+    for pod in rendered.pods():
+        variables = {k: v for k, v in environment(rendered, pod).items() if k.startswith("WORKER_")}
+        assert {name.removeprefix("WORKER_").lower() for name in variables} <= Settings.model_fields.keys()
+        for name, value in variables.items():
+            monkeypatch.setenv(name, value)
+        settings = Settings()
+        assert settings.http_port == 8080
+        assert settings.lanes
+
+
+def test_values_reach_the_worker(monkeypatch: pytest.MonkeyPatch) -> None:
+    rendered = render(CHART / "ci" / "everything-values.yaml")
+    for name, value in environment(rendered, rendered.one("Deployment", "batch")["spec"]["template"]).items():
+        monkeypatch.setenv(name, value)
+    settings = Settings()
+    assert settings.lanes == {"batch": 1, "reports": 1}
+    assert settings.concurrency == 200
+    assert settings.requests_per_minute == 3000
+    assert settings.tokens_per_minute == 5_000_000
+    assert settings.results_high_water == 2_000_000
+    assert settings.log_format == "json"
+
+
+def test_schema_knows_every_setting() -> None:
+    """A setting that is new in the worker is offered by the chart, or decided by it."""
+    schema = json.loads((CHART / "values.schema.json").read_text(encoding="utf-8"))
+    offered = {name.removeprefix("WORKER_").lower() for name in schema["properties"]["settings"]["properties"]}
+    assert offered | DECIDED_BY_THE_CHART == Settings.model_fields.keys()
+    assert not offered & DECIDED_BY_THE_CHART
+
+
+def test_secrets_are_in_secrets_only() -> None:
+    rendered = render(values={"redis": {"url": "redis://u:CANARY@h/1"}, "upstream": {"apiKey": "CANARY"}})
+    holders = [document["kind"] for document in rendered if "CANARY" in yaml.safe_dump(document)]
+    assert holders == ["Secret"]
+
+
+def test_keda_gets_the_parts_of_the_url() -> None:
+    """Decoded, because KEDA takes them as they are; with the database and TLS that the URL asks for."""
+    rendered = render(CHART / "ci" / "inline-values.yaml")
+    secret = rendered.one("Secret")["stringData"]
+    keys = {entry["parameter"]: entry["key"] for entry in rendered.one("TriggerAuthentication")["spec"]["secretTargetRef"]}
+    assert {parameter: secret[key] for parameter, key in keys.items()} == {
+        "address": "redis.example.com:6379",
+        "username": "worker",
+        "password": "p@ss/word",
+    }
+    for trigger in rendered.one("ScaledObject", "batch")["spec"]["triggers"]:
+        assert trigger["metadata"]["databaseIndex"] == "2"
+        assert trigger["metadata"]["enableTLS"] == "true"
+
+
+def test_keda_is_told_of_sentinel() -> None:
+    rendered = render(CHART / "ci" / "sentinel-values.yaml")
+    parameters = {entry["parameter"] for entry in rendered.one("TriggerAuthentication")["spec"]["secretTargetRef"]}
+    assert parameters == {"addresses", "password"}
+    for trigger in rendered.one("ScaledObject")["spec"]["triggers"]:
+        assert trigger["type"] == "redis-sentinel"
+        assert trigger["metadata"]["sentinelMaster"] == "main"

@@ -1,0 +1,14 @@
+"""What tests ask of a doctor's findings."""
+
+from typing import Any
+
+from worker.findings import Finding, Level
+
+
+def levels(findings: Any) -> dict[str, Level]:
+    return {finding.check: finding.level for finding in findings}
+
+
+def one(findings: Any, check: str) -> Finding:
+    (finding,) = [finding for finding in findings if finding.check == check]
+    return finding

@@ -1,0 +1,181 @@
+"""Each role does its job with nothing but its grants, and nothing else with them."""
+
+import re
+from collections.abc import Generator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import redis
+from commands import called
+from harness import Fleet, Producer, body, wait_until
+from roles import PASSWORD, client_of, denials, url_of, users_of
+
+import worker
+from worker.acl import CONSUMER, OPERATOR, PRODUCER, ROLES, WORKER, Role, readme
+from worker.admission import Admission, Limits
+from worker.dead_letters import DeadLetters, Replay, Selection
+from worker.devstack import Simulator
+from worker.ledger import Ledger
+from worker.scripts import ScriptRunner
+from worker.settings import load
+
+LUA = Path(worker.__file__).parent
+CANCEL_MARK = "responses:cancel:default:order-1"
+
+
+@pytest.fixture
+def users(valkey: redis.Redis) -> Generator[redis.Redis]:
+    """The server as its administrator, once it has a user for each role."""
+    with users_of(valkey, *ROLES):
+        yield valkey
+
+
+def test_a_producer_enqueues_with_plain_celery(users: redis.Redis, redis_url: str) -> None:
+    """Connection set-up, declaration, every priority's list, delays, and the look at a queue's length."""
+    with Producer(url_of(PRODUCER, redis_url)) as producer:
+        producer.ask()
+        producer.ask(lane="batch")
+        producer.enqueue({"body": body()}, priority=9, countdown=5)
+        with producer.app.connection_for_write() as connection:
+            waiting = connection.SimpleQueue("responses.interactive").qsize()
+
+    assert waiting == 2
+    assert users.llen("responses.batch") == 1
+    assert denials(users, PRODUCER) == []
+
+
+def test_a_worker_does_all_its_work_as_its_role(users: redis.Redis, redis_url: str, gateway: Simulator) -> None:
+    """Answers, retries, delays, dead letters, cancellation, remote control and leaving: nothing is refused."""
+    with (
+        Fleet(url_of(WORKER, redis_url), gateway.url) as fleet,
+        Producer(url_of(PRODUCER, redis_url)) as producer,
+        Producer(url_of(OPERATOR, redis_url)) as operator,
+        Producer(redis_url) as reader,
+    ):
+        producer.redis.set(CANCEL_MARK, "1", ex=60)
+        retried = producer.ask("[[sim:500*1]]")
+        delayed = producer.enqueue({"body": body()}, countdown=1)
+        producer.ask(request_id="order-1")
+        producer.push_raw(b"no id")
+        worker = fleet.start(shutdown_grace="1s")
+
+        assert reader.result(retried)["outcome"] == reader.result(delayed)["outcome"] == "completed"
+        assert reader.result("order-1")["error"]["code"] == "cancelled"
+        assert reader.redis.xlen("responses:dead") == 1
+
+        slow = producer.ask("[[sim:slow=30]]")
+        wait_until(lambda: len(gateway.calls()) == 4, what="a call in flight")
+        (active,) = operator.app.control.inspect(timeout=2).active().values()
+        operator.app.control.revoke(slow)
+        assert [task["id"] for task in active] == [slow]
+        assert reader.result(slow)["error"]["code"] == "cancelled"
+
+        producer.ask("[[sim:slow=30]]")
+        wait_until(lambda: len(gateway.calls()) == 5, what="a call in flight")
+        worker.terminate()
+        assert worker.wait() == 0, worker.log
+        assert reader.leftovers() == {"responses.interactive": 1}
+    assert [denials(users, role) for role in (WORKER, PRODUCER, OPERATOR)] == [[], [], []]
+
+
+@pytest.mark.parametrize("file", sorted(path.name for path in LUA.glob("*.lua")))
+def test_every_command_of_a_script_is_granted_to_who_runs_it(file: str) -> None:
+    """A script that is refused half-way has half of its effect: Lua does not roll back."""
+    role = OPERATOR if file == "dead_letters.lua" else WORKER
+    source = (LUA / file).read_text(encoding="utf-8")
+    found = re.findall(r"redis\.p?call\('(\w+)'(?:, '(GROUPS)')?", source)
+    wanted = {"|".join(filter(None, names)).lower() for names in found}
+    granted = {command for grant in role.grants for command in grant.commands.split()}
+
+    assert wanted, "scripts call Redis"
+    assert wanted - granted == set()
+
+
+def test_a_consumer_reads_acknowledges_and_waits(users: Any, redis_url: str) -> None:
+    """As a group, with entries taken over from one that died, and by id; on streams with any `reply_to`."""
+    consumer = client_of(CONSUMER, redis_url)
+    users.hset("responses:request:default:order-1", mapping={"state": "completed", "result": "{}"})
+    for stream in ("responses:results", "responses:results:billing"):
+        users.xadd(stream, {"result": "{}"})
+        consumer.xgroup_create(stream, "billing", id="0")
+        ((_, ((entry_id, _),)),) = _entries(consumer.xreadgroup("billing", "a", {stream: ">"}))
+        assert consumer.xpending(stream, "billing")["pending"] == 1
+        consumer.xautoclaim(stream, "billing", "b", min_idle_time=0)
+        assert consumer.xack(stream, "billing", entry_id) == 1
+        assert consumer.xlen(stream) == len(consumer.xinfo_groups(stream)) == 1
+
+    assert consumer.hmget("responses:request:default:order-1", "state", "result") == [b"completed", b"{}"]
+    ran = called("results", "--group", "audit", "--json", WORKER_REDIS_URL=url_of(CONSUMER, redis_url))
+    assert (ran.code, ran.out) == (0, "{}\n")
+    consumer.close()
+    assert denials(users, CONSUMER) == []
+
+
+def _entries(reply: Any) -> list[Any]:
+    """RESP3 answers with a mapping, RESP2 with pairs; each page is one list of entries."""
+    return [*reply.items()] if hasattr(reply, "items") else [*reply]
+
+
+async def test_an_operator_looks_pauses_cancels_and_replays(users: Any, redis_url: str) -> None:
+    operator = client_of(OPERATOR, redis_url)
+    key = "responses:request:default:order-1"
+    users.hset(key, mapping={"state": "parked", "lane": "interactive", "token": "t"})
+    users.zadd("responses:delayed:interactive", {"t": 2**42})
+    users.xadd("responses:dead", {"lane": "batch", "reason": "poison", "request_id": "", "tenant": "", "message": "{}"})
+    (letter,) = DeadLetters(operator).find(Selection())
+    runner = ScriptRunner(load(redis_url=url_of(OPERATOR, redis_url)).redis.async_client())
+    ledger = Ledger(runner)
+    admission = Admission(runner=runner, limits=Limits(), lease_ms=15000, longest_pause_ms=60000, probe_ms=1000)
+
+    assert called("status", WORKER_REDIS_URL=url_of(OPERATOR, redis_url)).code == 0
+    assert called("dead", "show", letter.entry_id, WORKER_REDIS_URL=url_of(OPERATOR, redis_url)).code == 0
+    assert DeadLetters(operator).replay(letter.entry_id) is Replay.REPLAYED
+    assert DeadLetters(operator).drop([letter.entry_id]) == 0
+    assert await ledger.cancel("default", "order-1", ttl_ms=1000) == "parked"
+    await admission.pause()
+    assert users.hexists("responses:quota:default", "paused")
+    await admission.override(rpm="60")
+    await admission.resume()
+    await runner.aclose()
+    operator.close()
+
+    assert users.zscore("responses:delayed:interactive", "t") < 2**42
+    assert denials(users, OPERATOR) == []
+
+
+@pytest.mark.parametrize("role", ROLES, ids=lambda role: role.name)
+def test_every_call_of_a_role_is_allowed_to_its_user(users: Any, redis_url: str, role: Role) -> None:
+    """What `doctor` asks for is what the rules grant, on every key and channel, in another database as well."""
+    for command in role.setuser(PASSWORD, db=3):
+        users.execute_command(*command.split(" "))
+    users.execute_command("ACL", "SETUSER", role.name, "+eval")
+    check = "return redis.acl_check_cmd(unpack(ARGV)) and 1 or 0"
+    someone = client_of(role, redis_url)
+
+    calls = set(role.calls(["interactive", "batch"], db=3))
+    refused = [call for call in calls if not someone.eval(check, 0, *call)]
+    someone.close()
+
+    assert len(calls) > 5
+    assert refused == []
+
+
+@pytest.mark.parametrize("role", ROLES, ids=lambda role: role.name)
+def test_calls_are_whole(valkey: Any, role: Role) -> None:
+    """As many arguments as the command takes: to ask Valkey 9.1.2 about less can end it."""
+    for call in role.calls(["interactive"]):
+        (described,) = valkey.execute_command("COMMAND", "INFO", _name(call)).values()
+        arity = described["arity"]
+        assert len(call) == arity or (arity < 0 and len(call) >= -arity), call
+
+
+def _name(call: tuple[str, ...]) -> str:
+    return "|".join(call[:2]) if call[0] in ("xgroup", "xinfo", "script") else call[0]
+
+
+def test_the_readme_names_every_role_and_no_password() -> None:
+    text = readme()
+
+    assert all(f"ACL SETUSER {role.name} reset on >PASSWORD " in text for role in ROLES)
+    assert "`operator`" in text

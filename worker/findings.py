@@ -1,0 +1,44 @@
+"""What `doctor` says of one thing it looked at."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class Level(StrEnum):
+    OK = "ok"
+    WARN = "warn"
+    """It works, and may hurt one day; or nobody can tell from here."""
+    FAIL = "fail"
+    """Requests would not be answered, or would be lost or paid twice."""
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """`check` is a stable name; neither text ever holds a key, a password, or a URL that may hold one."""
+
+    check: str
+    level: Level
+    seen: str
+    change: str = ""
+    """What to do about it; empty where all is well."""
+
+
+def ok(check: str, seen: str) -> Finding:
+    return Finding(check, Level.OK, seen)
+
+
+def warn(check: str, seen: str, change: str) -> Finding:
+    return Finding(check, Level.WARN, seen, change)
+
+
+def fail(check: str, seen: str, change: str) -> Finding:
+    return Finding(check, Level.FAIL, seen, change)
+
+
+def exit_code(findings: Iterable[Finding], *, strict: bool) -> int:
+    """0 where all is well, 2 where something failed; 1 for warnings, where they count."""
+    levels = {finding.level for finding in findings}
+    if Level.FAIL in levels:
+        return 2
+    return 1 if strict and Level.WARN in levels else 0

@@ -1,0 +1,98 @@
+"""What Prometheus is shown of Redis: how long the lanes are, who has not read its results. Read when it is scraped."""
+
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from prometheus_client import Metric
+from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.registry import Collector
+from redis.exceptions import RedisError
+
+from api_contracts.queues import DEAD_STREAM, RESULT_STREAM, lane_queue
+from worker.overview import PRIORITIES
+from worker.telemetry.metrics import FLEET
+
+FRESH_S: Final = 5.0
+"""Two scrapers, or an impatient one, make one read."""
+
+Row = tuple[tuple[str, ...], float]
+
+
+@dataclass(eq=False, slots=True)
+class FleetCollector(Collector):
+    """Reads on the scraper's thread, in one round trip, with a client of its own; shows nothing without Redis."""
+
+    client: Callable[[], Any]
+    lanes: tuple[str, ...]
+    upstream: str = "default"
+    _rows: dict[str, list[Row]] = field(default_factory=dict[str, list[Row]])
+    _read_at: float = -FRESH_S
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def collect(self) -> Iterator[Metric]:
+        rows = self._fresh()
+        for spec in FLEET:
+            family = GaugeMetricFamily(spec.name, spec.help, labels=spec.labels)
+            for labels, value in rows.get(spec.name, ()):
+                family.add_metric(labels, value)
+            yield family
+
+    def describe(self) -> Iterable[Metric]:
+        """Nothing: registering must not ask Redis."""
+        return ()
+
+    def _fresh(self) -> dict[str, list[Row]]:
+        with self._lock:
+            if time.monotonic() - self._read_at >= FRESH_S:
+                self._read_at = time.monotonic()
+                try:
+                    with self.client() as client:
+                        self._rows = self._read(client)
+                except (RedisError, OSError):
+                    self._rows = {}
+            return self._rows
+
+    def _read(self, client: Any) -> dict[str, list[Row]]:
+        """Only result streams without `reply_to`: the others are as many as callers choose to name."""
+        with client.pipeline(transaction=False) as batch:
+            for lane in self.lanes:
+                for suffix in PRIORITIES.values():
+                    batch.llen(lane_queue(lane) + suffix)
+                batch.zcard(f"responses:leases:{lane}")
+                batch.zcard(f"responses:delayed:{lane}")
+            batch.xlen(RESULT_STREAM)
+            batch.xlen(DEAD_STREAM)
+            batch.zcard(f"responses:permits:{self.upstream}")
+            batch.xinfo_groups(RESULT_STREAM)
+            replies = iter(
+                batch.execute(raise_on_error=False)
+            )  # there may be no stream yet, and no right to see a lane
+        lanes = [row for lane in self.lanes for row in _lane_rows(lane, replies)]
+        entries, dead, calls, groups = replies
+        messages, unread, result_entries, dead_letters, in_flight = (spec.name for spec in FLEET)
+        return {
+            messages: lanes,
+            unread: _group_rows(groups),
+            result_entries: _row((RESULT_STREAM,), entries),
+            dead_letters: _row((), dead),
+            in_flight: _row((self.upstream,), calls),
+        }
+
+
+def _lane_rows(lane: str, replies: Iterator[Any]) -> list[Row]:
+    ready = [next(replies) for _ in PRIORITIES]
+    seen = [size for size in ready if isinstance(size, int)]
+    rows = _row((lane, "ready"), sum(seen)) if seen else []
+    return [*rows, *_row((lane, "in_flight"), next(replies)), *_row((lane, "parked"), next(replies))]
+
+
+def _group_rows(groups: Any) -> list[Row]:
+    found: list[dict[str, Any]] = [] if isinstance(groups, Exception) else groups
+    return [((RESULT_STREAM, group["name"].decode()), float((group["lag"] or 0) + group["pending"])) for group in found]
+
+
+def _row(labels: tuple[str, ...], value: Any) -> list[Row]:
+    return [(labels, float(value))] if isinstance(value, int) else []

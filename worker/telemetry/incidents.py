@@ -1,0 +1,154 @@
+"""Failures become incidents: gated, treated by the table, told to Sentry and the log; conditions end as well.
+
+Nothing here waits for Sentry: its client hands events to a thread of its own and drops what does not fit.
+"""
+
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final, Literal
+
+from worker.telemetry.gate import Fingerprint, Gate, Impact
+from worker.telemetry.logs import log
+from worker.telemetry.metrics import Metrics
+from worker.telemetry.redaction import chain, name
+from worker.telemetry.reports import SERVICE, Facts, Incident, event_of, fingerprint, recovery_of
+from worker.telemetry.runbook import link
+from worker.telemetry.treatments import RECOVERY_IS_TOLD, TREATMENTS, EventLevel, Kind, State
+
+REDIS_PATIENCE_S: Final = 60.0
+"""Redis may be away this long before anybody is told: a failover takes seconds and mends itself."""
+
+_LOG_LEVELS: Final[Mapping[EventLevel, Literal["error", "warning", "info"]]] = {
+    "fatal": "error",
+    "error": "error",
+    "warning": "warning",
+    "info": "info",
+}
+
+
+@dataclass(slots=True)
+class _Condition:
+    incident: Incident
+    began_s: float
+
+
+@dataclass(slots=True, kw_only=True)
+class Incidents:
+    """One per process. `send` gets a Sentry event and returns its id; `render` makes an exception's entries."""
+
+    metrics: Metrics
+    send: Callable[[dict[str, Any]], str | None] = lambda _: None
+    render: Callable[[BaseException], Sequence[Mapping[str, Any]]] = lambda _: ()
+    runbook_url: str = ""
+    oldest_age_s: Callable[[], float | None] = lambda: None
+    clock: Callable[[], float] = time.monotonic
+    redis_patience_s: float = REDIS_PATIENCE_S
+    _gate: Gate[Incident] = field(default_factory=Gate[Incident])
+    _conditions: dict[Kind, _Condition] = field(default_factory=dict[Kind, _Condition])
+    _rendered: dict[Fingerprint, Sequence[Mapping[str, Any]]] = field(
+        default_factory=dict[Fingerprint, "Sequence[Mapping[str, Any]]"]
+    )
+    """Exceptions by mark: the same defect is taken apart once."""
+    _redis_lost_s: float | None = None
+    _lock: threading.RLock = field(default_factory=threading.RLock)
+
+    def failed(self, kind: Kind, facts: Facts) -> None:
+        """One more request failed this way."""
+        if TREATMENTS[kind].level is None:
+            return
+        incident = Incident(kind=kind, facts=facts, fingerprint=fingerprint(kind, facts))
+        self._note(incident)
+
+    def crashed(self, error: BaseException, facts: Facts, kind: State = State.BUG) -> None:
+        """A defect of ours; told apart by the exception and its place."""
+        mark = _mark(error) if kind is State.BUG else fingerprint(kind, facts)
+        if mark not in self._rendered:
+            self._rendered[mark] = self.render(error)
+        self._note(Incident(kind=kind, facts=facts, fingerprint=mark, exception=self._rendered[mark]))
+
+    def began(self, kind: Kind, facts: Facts) -> None:
+        """A condition holds; told once, however often it is said."""
+        incident = Incident(kind=kind, facts=facts, fingerprint=fingerprint(kind, facts))
+        with self._lock:
+            if kind in self._conditions:
+                return
+            self._conditions[kind] = _Condition(incident, self.clock())
+        impact = self._gate.begin(incident.fingerprint, incident, self.clock())
+        if impact is not None:
+            self._tell(incident, impact)
+
+    def ended(self, kind: Kind) -> None:
+        """It holds no longer; nothing happens where it did not hold."""
+        with self._lock:
+            condition = self._conditions.pop(kind, None)
+        if condition is None:
+            return
+        lasted_s = self.clock() - condition.began_s
+        event_id = None
+        if kind in RECOVERY_IS_TOLD:
+            event_id = self.send(recovery_of(condition.incident, lasted_s, runbook_url=self.runbook_url))
+        log("incident.ended", kind=kind, lasted_s=round(lasted_s, 1), event_id=event_id)
+
+    def redis_lost(self) -> None:
+        """Redis does not serve; an incident if that lasts."""
+        self._redis_lost_s = self._redis_lost_s or self.clock()
+
+    def redis_recovered(self) -> None:
+        self._redis_lost_s = None
+        self.ended(State.REDIS_LOST)
+
+    def tick(self) -> None:
+        """Tells what is due; call it about once a second."""
+        now_s = self.clock()
+        if self._redis_lost_s is not None and now_s - self._redis_lost_s >= self.redis_patience_s:
+            lost_s = now_s - self._redis_lost_s
+            self.began(State.REDIS_LOST, Facts(upstream="redis", detail=f"Redis has not served for {lost_s:.0f} s"))
+        for incident, impact in self._gate.due(now_s):
+            self._tell(incident, impact)
+
+    def flush(self) -> None:
+        """Tells what was held back; call it once, at the end."""
+        for incident, impact in self._gate.flush(self.clock()):
+            self._tell(incident, impact)
+
+    def _note(self, incident: Incident) -> None:
+        facts = incident.facts
+        impact = self._gate.note(incident.fingerprint, incident, self.clock(), tenant=facts.tenant, lane=facts.lane)
+        self._count(incident.kind, impact)
+        if impact is not None:
+            self._tell(incident, impact)
+
+    def _count(self, kind: Kind, impact: Impact | None) -> None:
+        self.metrics.incidents.labels(kind, "reported" if impact else "held").inc()
+
+    def _tell(self, incident: Incident, impact: Impact) -> None:
+        since = datetime.now(UTC) - timedelta(seconds=self.clock() - impact.since_s)
+        event = event_of(incident, impact, since=since, oldest_age_s=self.oldest_age_s(), runbook_url=self.runbook_url)
+        log(
+            "incident.reported",
+            _LOG_LEVELS[event["level"]],
+            kind=incident.kind,
+            failures=impact.failures,
+            total=impact.total,
+            tenants=len(impact.tenants),
+            lanes=impact.lanes,
+            since=since.isoformat(timespec="seconds"),
+            pages=TREATMENTS[incident.kind].pages,
+            runbook=link(incident.kind, self.runbook_url),
+            trace_id=incident.facts.trace_id or None,
+            detail=incident.facts.detail or None,
+            event_id=self.send(event),
+        )
+
+
+def _mark(error: BaseException) -> Fingerprint:
+    """Tells one defect from another for the gate; Sentry groups by the whole stack."""
+    innermost = list(chain(error))[-1]
+    trace = innermost.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    at = f"{trace.tb_frame.f_code.co_filename}:{trace.tb_lineno}" if trace else ""
+    return (SERVICE, State.BUG, name(innermost), at)

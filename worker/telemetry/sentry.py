@@ -1,0 +1,176 @@
+"""The Sentry client: set up to collect nothing by itself, and told only what is built here.
+
+No integration is on. The Celery integration wraps a tracer that our pool bypasses; the logging one would make an
+event of every reconnect of every worker; the httpx one would hand our trace headers to the gateway. What is sent is
+what `reports` and `tracing` made; `before_send` is the second line of defence for whatever else finds the client.
+
+| argument | why |
+|---|---|
+| `default_integrations=False` | nothing is patched, no breadcrumbs of strangers, no `atexit` |
+| `include_local_variables=False` | locals are prompts, cost 3x the CPU, and can deadlock in GC (sentry-python #5586) |
+| `max_value_length` | unlimited by default: one large value gets the whole event dropped |
+| `transport_queue_size` | a slow Sentry costs memory for this many events, never time |
+| `send_default_pii`, `data_collection` unset | the one is deprecated, the other collects what it does not name |
+| `enable_backpressure_handling=False` | sampling is decided in `tracing` |
+"""
+
+import socket
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final, Protocol
+
+from worker.telemetry.logs import recent_warnings
+from worker.telemetry.redaction import WITHHELD, chain, words
+from worker.telemetry.reports import SERVICE
+
+SHUTDOWN_TIMEOUT_S: Final = 5.0
+"""How long leaving waits for a Sentry that does not answer."""
+_NEVER_SENT: Final = ("request", "extra", "modules", "threads")
+_CRUMB_FIELDS: Final = (
+    "error",
+    "code",
+    "gate",
+    "lane",
+    "outcome",
+    "error_code",
+    "http_status",
+    "lost_s",
+    "kind",
+    "logger",
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SentryOptions:
+    dsn: str = field(default="", repr=False)
+    environment: str = "production"
+    release: str = ""
+    trace_rate: float = 0.0
+    runbook_url: str = ""
+
+
+class Sentry(Protocol):
+    """Where events and transactions go."""
+
+    @property
+    def options(self) -> SentryOptions: ...
+
+    @property
+    def public_key(self) -> str: ...
+
+    def send(self, event: dict[str, Any]) -> str | None:
+        """Hands over an event without waiting; its id, or None where it goes nowhere."""
+        ...
+
+    def render(self, error: BaseException) -> Sequence[Mapping[str, Any]]:
+        """The exception and its causes as entries of an event, without text and locals."""
+        ...
+
+    def trace(self, transaction: dict[str, Any]) -> None:
+        """Hands over a transaction without waiting."""
+
+    def close(self) -> None:
+        """Waits at most SHUTDOWN_TIMEOUT_S for what was handed over."""
+
+
+@dataclass(frozen=True, slots=True)
+class NoSentry:
+    """Without a DSN: incidents are still in the log."""
+
+    options: SentryOptions = field(default_factory=SentryOptions)
+
+    @property
+    def public_key(self) -> str:
+        return ""
+
+    def send(self, event: dict[str, Any]) -> None: ...
+
+    def render(self, error: BaseException) -> Sequence[Mapping[str, Any]]:  # noqa: ARG002  # nobody will see it
+        return ()
+
+    def trace(self, transaction: dict[str, Any]) -> None: ...
+
+    def close(self) -> None: ...
+
+
+class SentryClient:
+    """A client of its own, not the SDK's global one: other users of the SDK in this process stay apart."""
+
+    def __init__(self, options: SentryOptions) -> None:
+        import sentry_sdk  # noqa: PLC0415  # memory and start-up time that only those pay who use it
+
+        self.options = options
+        scrub: Any = scrubbed  # the SDK's own types for events are TypedDicts of everything there may be
+        self._client: Any = sentry_sdk.Client(
+            dsn=options.dsn,
+            release=options.release,
+            environment=options.environment,
+            server_name=socket.gethostname(),
+            default_integrations=False,
+            auto_enabling_integrations=False,
+            include_local_variables=False,
+            max_value_length=2048,
+            max_breadcrumbs=30,
+            max_request_body_size="never",
+            trace_propagation_targets=[],
+            before_send=scrub,
+            before_send_transaction=scrub,
+            shutdown_timeout=SHUTDOWN_TIMEOUT_S,
+            transport_queue_size=100,
+            keep_alive=True,
+            enable_backpressure_handling=False,
+        )
+
+    @property
+    def public_key(self) -> str:
+        return self._client.parsed_dsn.public_key
+
+    def send(self, event: dict[str, Any]) -> str | None:
+        event["breadcrumbs"] = {"values": [_crumb(line) for line in list(recent_warnings)]}
+        return self._client.capture_event(event)
+
+    def render(self, error: BaseException) -> Sequence[Mapping[str, Any]]:
+        from sentry_sdk.utils import event_from_exception  # noqa: PLC0415  # as above
+
+        event: Any = event_from_exception(
+            error, client_options=self._client.options, mechanism={"type": SERVICE, "handled": True}
+        )[0]
+        texts = [words(link) for link in chain(error)]
+        values: list[dict[str, Any]] = event["exception"]["values"]
+        for index, value in enumerate(reversed(values)):
+            value["value"] = texts[index] if len(texts) == len(values) else WITHHELD
+        return values
+
+    def trace(self, transaction: dict[str, Any]) -> None:
+        self._client.capture_event(transaction)
+
+    def close(self) -> None:
+        self._client.close(timeout=SHUTDOWN_TIMEOUT_S)
+
+
+def start(options: SentryOptions) -> Sentry:
+    """The client for these options."""
+    return SentryClient(options) if options.dsn else NoSentry(options)
+
+
+def scrubbed(event: dict[str, Any], _hint: Mapping[str, Any]) -> dict[str, Any]:
+    """Whoever made the event: no request, no locals, and no exception text but ours."""
+    for name in _NEVER_SENT:
+        event.pop(name, None)
+    values: list[dict[str, Any]] = event.get("exception", {}).get("values", [])
+    for value in values:
+        stack: dict[str, list[dict[str, Any]]] = value.get("stacktrace") or {}
+        if value.get("mechanism", {}).get("type") != SERVICE:
+            value["value"] = WITHHELD
+        for frame in stack.get("frames", []):
+            frame.pop("vars", None)
+    return event
+
+
+def _crumb(line: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        "timestamp": line["timestamp"],
+        "level": line["level"],
+        "category": line["event"],
+        "data": {name: line[name] for name in _CRUMB_FIELDS if line.get(name) is not None},
+    }
