@@ -49,3 +49,21 @@ $(STAMP): pyproject.toml requirements.lock
 
 clean:
 	rm -rf $(VENV) .pytest_cache .ruff_cache .hypothesis
+
+CHART_TOOLS := $(VENV)/.chart-tools
+
+test-helm: $(CHART_TOOLS)  ## the chart with Helm 3 and 4, its scaling on a real Valkey, rules, dashboard, Dockerfile
+	$(BIN)/pytest helm/tests/chart
+
+test-image: $(STAMP)  ## builds the image and runs it locked down; as root; skips itself where it cannot
+	$(BIN)/pytest helm/tests/image
+
+bench-autoscale: $(STAMP)  ## pods, cost and waiting of four ways to scale, simulated
+	$(BIN)/python bench/autoscale.py
+
+$(CHART_TOOLS): $(STAMP) helm/tests/requirements.lock helm/tests/binaries.lock $(wildcard helm/tests/chart/kinds/*)
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r helm/tests/requirements.lock
+	$(BIN)/python helm/tests/chart/toolbox.py
+	touch $@
+
+.PHONY: test-helm test-image bench-autoscale

@@ -32,7 +32,7 @@ Row = dict[str, Any]
 def run(scenario: Scenario, seed: int, *, quick: bool) -> Row:
     unknowns = Unknowns.drawn(seed)
     n = scenario.n // QUICK if quick else scenario.n
-    gateway = unknowns.gateway() | scenario.gateway(unknowns)
+    gateway = {**unknowns.gateway(), **scenario.gateway(unknowns)}
     with world(f"{scenario.name} seed {seed}", gateway, **scenario.settings) as stage:
         played = scenario.play(stage, unknowns, n)
         stage.say(", ".join(f"{name} {value:.4g}" for name, value in {**played.measures, **played.notes}.items()))

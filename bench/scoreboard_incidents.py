@@ -8,7 +8,7 @@ from typing import Any, Final
 
 import redis
 from scoreboard_draws import Unknowns, bodies
-from scoreboard_measures import Played, between, lost, passed, percentile, share_of_429s, wait_ms
+from scoreboard_measures import Played, between, lost, passed, percentile, share_of_429s, span_s, wait_ms
 from scoreboard_world import KEY, World
 
 PAUSE_S: Final = 10
@@ -16,6 +16,8 @@ INCIDENT_S: Final = 60.0
 LATE_MS: Final = 250
 PROBE_S: Final = 10
 FLOODED: Final = 20
+NOT_SEEN: Final = float("inf")
+"""What should have happened and did not holds no bar."""
 
 
 @dataclass(slots=True)
@@ -62,19 +64,19 @@ def retry_after(world: World, _: Unknowns, n: int) -> Played:
     world.enqueue(asked)
     world.drain()
     record = world.record()
-    written_ms = witness.pauses_ms[0][0] if witness.pauses_ms else 0.0
-    until_ms = max((until for at, until in witness.pauses_ms if at < written_ms + 5000), default=0.0)
-    granted = [at for at in witness.grants_ms if written_ms < at < until_ms]
+    pauses = witness.pauses_ms
+    granted = [at for at in witness.grants_ms if any(written < at < until for written, until in pauses)]
+    late = {call.number for written, until in pauses for call in between(record.calls, written + LATE_MS, until)}
     measures = {
         "lost": lost(record),
         "429s": share_of_429s(record.calls),
-        "grants in pause": len(granted) if witness.pauses_ms else float("nan"),
-        "calls > 250 ms into it": len(between(record.calls, written_ms + LATE_MS, until_ms)),
+        "grants in pause": len(granted) if pauses else NOT_SEEN,
+        "calls > 250 ms into it": len(late) if pauses else NOT_SEEN,
     }
-    resumed_ms = min((at for at in witness.grants_ms if at >= until_ms), default=float("nan"))
-    return Played(
-        record, measures, [(0.0, 10.0)], {"resumed_ms": resumed_ms - until_ms, "paused_ms": until_ms - written_ms}
-    )
+    until_ms = max((until for _, until in pauses), default=NOT_SEEN)
+    resumed_ms = min((at for at in witness.grants_ms if at >= until_ms), default=NOT_SEEN)
+    notes = {"resumed_ms": resumed_ms - until_ms, "span_s": span_s(record.calls), "pauses": len(pauses)}
+    return Played(record, measures, [(0.0, 10.0)], notes)
 
 
 def dead_key(world: World, _: Unknowns, n: int) -> Played:
@@ -96,7 +98,7 @@ def dead_key(world: World, _: Unknowns, n: int) -> Played:
         "lost": lost(record),
         "429s": share_of_429s(record.calls),
         "calls beyond allowance": max(0.0, len(refused) - allowed),
-        "resumed after s": (moving[1] - alive_ms) / 1000 if len(moving) > 1 else float("nan"),
+        "resumed after s": (moving[1] - alive_ms) / 1000 if len(moving) > 1 else NOT_SEEN,
     }
     return Played(record, measures, [(0.0, 10.0)], {"refused": len(refused), "allowed": allowed})
 
@@ -126,7 +128,7 @@ def outage(world: World, _: Unknowns, n: int) -> Played:
     record = world.record()
     failed = [call for call in record.calls if call.status == 503]
     since_ms = opened_ms[0] if opened_ms else began_ms
-    back_ms = min((call.wall * 1000 for call in passed(record.calls) if call.wall * 1000 > up_ms), default=float("nan"))
+    back_ms = min((call.wall * 1000 for call in passed(record.calls) if call.wall * 1000 > up_ms), default=NOT_SEEN)
     measures = {
         "lost": lost(record),
         "429s": share_of_429s(record.calls),
@@ -150,7 +152,7 @@ def flood(world: World, _: Unknowns, n: int) -> Played:
     missing = FLOODED - len(waits)
     measures = {
         "429s": share_of_429s(record.calls),
-        "B's p95 wait / fair": percentile(waits, 0.95) / fair_s if not missing else float("inf"),
+        "B's p95 wait / fair": percentile(waits, 0.95) / fair_s if not missing else NOT_SEEN,
     }
     return Played(record, measures, [(0.0, 10.0)], {"p50_wait_s": percentile(waits, 0.5)})
 

@@ -56,6 +56,10 @@ class Worker:
     process: "subprocess.Popen[bytes]"
     log: Path
 
+    @property
+    def ended(self) -> bool:
+        return self.process.poll() is not None
+
     def said(self, text: str) -> bool:
         return text in self.log.read_text(encoding="utf-8", errors="replace")
 
@@ -105,9 +109,10 @@ class World:
                 process = subprocess.Popen(list(command), env=environment, cwd=HERE, stdout=out, stderr=out)
             started.append(Worker(process, log))
             self.workers.append(started[-1])
-        dead = lambda: any(worker.process.poll() is not None for worker in started)
-        if not self.until(lambda: dead() or all(worker.said(ready) for worker in started), START_S) or dead():
-            raise RuntimeError(f"{self.name}: a worker did not start:\n{started[0].log.read_text()[-2000:]}")
+        self.until(lambda: all(worker.said(ready) or worker.ended for worker in started), START_S)
+        for worker in started:
+            if worker.ended or not worker.said(ready):
+                raise RuntimeError(f"{self.name}: a worker did not start:\n{worker.log.read_text()[-2000:]}")
         return started
 
     def stop(self, workers: Iterable[Worker]) -> None:
@@ -239,6 +244,6 @@ def _at_ms(entry_id: bytes) -> int:
 
 def _cpu_times() -> tuple[float, float]:
     """Seconds in which some core was busy, and seconds in all."""
-    times = psutil.cpu_times()
+    times: Any = psutil.cpu_times()  # more fields on Linux than its type says
     idle = times.idle + times.iowait
     return sum(times) - idle, sum(times)

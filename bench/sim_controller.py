@@ -1,37 +1,35 @@
 """The fleet's budget in a handful of numbers: who may call the upstream now, learned from what it refuses.
 
-`State` is what one Redis hash holds and each method of `Controller` is one call of its script, in server
-milliseconds. Budget is measured in *nominal milliseconds*: a request costs the time the configured limit
-takes to earn it (60,000 / RPM, or tokens x 60,000 / TPM), so one learned number, `scale`, serves requests
-and tokens alike: the bucket earns `scale` nominal ms per ms. A configured limit is scale 1 and its cap;
-without one the nominal rate is one request a second and scale has no cap.
+`State` is what one Redis hash holds; each public method of `Controller` is one call of its script, in server
+milliseconds. Budget is counted in *nominal* ms: a call costs the time in which the configured limit earns it
+(60,000 / RPM for the request, 60,000 / TPM per token), so that one learned number, `scale`, serves both: buckets
+earn `scale` nominal ms per ms. A configured limit is scale 1 and also its cap; without one a call costs 1,000
+nominal ms, so scale reads as calls per second, and has no cap.
 """
 
 from dataclasses import dataclass, field
 
-HEADROOM = 0.97  # of a ceiling just met: counts at window edges and clocks jitter by a call or two
-GROWTH = 0.03  # per second above the hold; slow, for each hit costs (excess rate x time to refuse) calls
-COLD_START = 1.5  # requests/s; the first growth is linear by this much per second, up to 1 / GROWTH seconds
-COLD_CUT = 0.7  # first cut from an unknown ceiling: the upstream's burst hides its rate until it is empty
-MIX = 0.5
-
-DEEPEST_CUT = 0.1  # a measure over few calls is rough
-BURSTY = 1.1  # spent faster than earned: the burst was too much, not the rate
-RISEN = 1.25  # past this multiple the remembered ceiling is history
-HINT_GROWTH = 8.0  # per second, towards a limit named by headers
-HOLD_MS, HOLD_HINT_MS, HOLD_MAX_MS = 15_000, 30_000, 120_000
-CONFIRMED = 0.3  # a ceiling met again within this doubles the hold
-SHUT_WEIGHT = 3  # an upstream that stays shut for t counts by windows longer than t: hold longer
-BACKOFF_MS, BACKOFF_MAX_MS = 100, 8_000
-EVIDENCE = 10  # calls that must have passed before a rate is measured
-REFUSAL_MS, PROBE_MAX_MS = 200, 2_000
-MAX_PAUSE_MS = 900_000
-START_BURST_MS, MIN_BURST_MS = 500, 250
-LANE_LEAD_MS = 100  # how far a lane may run ahead of one that waits: a poll or two
-LANE_GRACE_MS = 250  # a lane that was told to wait keeps its claim this much longer
+# Learning
+HEADROOM = 0.97  # of a ceiling just met: window edges and network jitter misplace a call or two
+GROWTH = 0.03  # per second once the hold is over; a hit costs (excess rate x time to refuse) calls
+COLD_START = 1.5  # calls/s; grows by as much every second until 1 / GROWTH seconds, then by GROWTH
+HINT_GROWTH = 8.0  # fold per second, towards a limit that headers name
+HOLD_MS, HOLD_HINT_MS, HOLD_MAX_MS = 15_000, 30_000, 120_000  # quiet time under a ceiling before probing
+CONFIRMED = 0.3  # a ceiling met again within this share doubles the hold
+SHUT_WEIGHT = 3  # who stays shut for t counts by windows longer than t: the hold grows by this much of t
+EVIDENCE = 5  # calls that must have passed since the last cut before they measure a rate
+BURSTY = 1.1  # calls that passed this much faster than earned: the burst was too much, not the rate
 FLOOR = 0.01
-UNKNOWN_MS = 1_000.0
-NEVER = -1.0
+# Pausing
+BACKOFF_MS, BACKOFF_MAX_MS = 100, 8_000
+REFUSAL_MS, REFUSAL_MAX_MS = 200, 2_000  # first guess, and most, of the time the upstream takes to refuse
+PROBE_PATIENCE = 1.25  # x that time: a lone call not refused by then shows an open upstream
+MAX_PAUSE_MS = 900_000
+# Bursts and lanes
+START_BURST_MS, MIN_BURST_MS = 500, 250
+LANE_LEAD_MS = 100  # how far a lane may run ahead of one that waits: a few polls, or high rates would starve
+LANE_GRACE_MS = 250  # a lane that was told to wait keeps its claim this much longer
+MINUTE_MS = 60_000
 
 
 @dataclass(slots=True)
@@ -44,81 +42,91 @@ class Lane:
 
 @dataclass(slots=True)
 class State:
-    """All the fleet remembers about one upstream."""
+    """All that the fleet remembers about one upstream."""
 
-    at_ms: float
+    at_ms: float  # last refill
     scale: float
-    ceiling: float  # scale at the last refusal; 0: unknown or outgrown
+    ceiling: float  # the scale at which the last refusal put the upstream's limit; 0 before any
+    hold_ms: float  # busy time to stay at or below it
     burst_ms: float
-    requests_ms: float  # bucket levels
+    requests_ms: float  # level of each bucket
     tokens_ms: float
-    busy_ms: float = 0.0  # since the last cut, time in which the budget was what held calls back
-    passed_ms: float = 0.0  # nominal ms granted in it
-    hold_ms: float = HOLD_MS
-    cut_at_ms: float = NEVER
+    refund: float = 0.0  # believed share of unused reservations that the upstream gives back
+    hint: float = 0.0  # the scale that headers name
+    busy_ms: float = 0.0  # since the last cut: time in which budget was what held calls back
+    passed_ms: float = 0.0  # since the last cut: nominal ms granted
+    cut_at_ms: float = 0.0  # 0: never refused
     pause_until_ms: float = 0.0
+    probing: bool = False  # the next call goes alone
     backoff_ms: float = BACKOFF_MS
-    refusal_ms: float = REFUSAL_MS  # how long the upstream takes to say no
-    probing: bool = False
-    refund: float = 0.0
-    hint: float = 0.0
+    refusal_ms: float = REFUSAL_MS  # time the upstream takes to refuse
     lanes: dict[str, Lane] = field(default_factory=dict)
 
 
 class Controller:
-    """Grants calls so that the whole fleet stays under limits it was told or has to find out."""
+    """Keeps the calls of a whole fleet under limits it was told or has to find out."""
 
-    def __init__(self, *, rpm: float = 0, tpm: float = 0, burst_s: float = 2.0, now_ms: float = 0.0) -> None:
-        self.known = bool(rpm or tpm)
-        self.request_ms = 60_000 / rpm if rpm else (0.0 if tpm else UNKNOWN_MS)
-        self.token_ms = 60_000 / tpm if tpm else 0.0
-        self.burst_ms = burst_s * 1000
-        self.cap = 1.0 if self.known else float("inf")
-        level = min(START_BURST_MS, self.burst_ms)
+    def __init__(self, *, now_ms: float, rpm: float = 0, tpm: float = 0, burst_s: float = 2.0) -> None:
+        known = bool(rpm or tpm)
+        self.token_ms = MINUTE_MS / tpm if tpm else 0.0
+        self.request_ms = MINUTE_MS / rpm if rpm else 0.0 if tpm else 1_000.0
+        self.cap = 1.0 if known else float("inf")
+        self.burst_ms = burst_s * 1_000
+        level = min(START_BURST_MS, self.burst_ms)  # a bucket found empty: nobody knows who called before
         self.state = State(
             at_ms=now_ms,
-            scale=1.0 if self.known else COLD_START,
-            ceiling=1.0 if self.known else 0.0,
-            hold_ms=HOLD_MAX_MS if self.known else 0.0,
-            burst_ms=self.burst_ms if self.known else level,
+            scale=1.0 if known else COLD_START,
+            ceiling=1.0 if known else 0.0,
+            hold_ms=HOLD_MAX_MS if known else 0.0,
+            burst_ms=self.burst_ms if known else level,
             requests_ms=level,
             tokens_ms=level,
         )
 
     def admit(self, now_ms: float, lane: str, weight: float, costs: list[int]) -> tuple[int, float]:
-        """How many of `costs` (tokens each), in order, may start now, and in how many ms to ask for the rest."""
+        """How many of `costs` (tokens each), in order, may start now, and in how many ms to ask again for the rest."""
         self._refill(now_ms)
-        mine, behind = self._queue(now_ms, lane)
-        granted, wait_ms = 0, 0.0
-        for tokens in costs:
-            wait_ms = self._wait(now_ms, mine, behind, tokens)
+        mine, behind_ms = self._claim(now_ms, lane)
+        for granted, tokens in enumerate(costs):
+            wait_ms = self._wait(now_ms, mine, behind_ms, tokens)
             if wait_ms > 0:
-                mine.wanting_until_ms = now_ms + min(wait_ms, 1000) + LANE_GRACE_MS
-                break
+                mine.wanting_until_ms = now_ms + min(wait_ms, 1_000) + LANE_GRACE_MS
+                return granted, wait_ms
             self._spend(now_ms, mine, weight, tokens)
-            granted += 1
-        return granted, wait_ms
+        return len(costs), 0.0
+
+    def fits(self, tokens: int) -> bool:
+        """False for a call that a whole minute's tokens could not pay: it will never be granted."""
+        return tokens * self.token_ms <= MINUTE_MS
 
     def settle(self, now_ms: float, reserved: int, used: int) -> None:
-        """Corrects a reservation to what the call used."""
+        """Corrects a reservation to what the call used, as far as the upstream does the same."""
         self._refill(now_ms)
         s = self.state
         unused = (reserved - used) * (s.refund if used < reserved else 1.0)
         s.tokens_ms = min(s.burst_ms * s.scale, s.tokens_ms + unused * self.token_ms)
 
-    def learn(self, limit_rpm: float) -> None:
-        """Takes the limit a header names as somewhere to climb to quickly, while nothing was refused yet."""
-        if not self.known:
-            self.state.hint = limit_rpm * self.request_ms / 60_000
-
-    def throttled(self, now_ms: float, granted_at_ms: float, tokens: int, retry_after_ms: float = 0) -> None:
-        """Pauses the fleet, and slows it if the refused call was granted after the last cut."""
+    def give_back(self, now_ms: float, tokens: int) -> None:
+        """Returns the grant of a call that never ran."""
         self._refill(now_ms)
         s = self.state
-        age_ms = now_ms - granted_at_ms
-        s.refusal_ms = max(age_ms, 0.8 * s.refusal_ms + 0.2 * age_ms)
+        s.requests_ms = min(s.burst_ms * s.scale, s.requests_ms + self.request_ms)
+        s.tokens_ms = min(s.burst_ms * s.scale, s.tokens_ms + tokens * self.token_ms)
+        s.passed_ms -= self._charge(tokens)
+
+    def learn(self, limit_rpm: float) -> None:
+        """Takes the limit in a response's headers as a mark to climb to quickly, until the first refusal."""
+        if self.cap > 1:
+            self.state.hint = limit_rpm * self.request_ms / MINUTE_MS
+
+    def throttled(self, now_ms: float, granted_at_ms: float, tokens: int, retry_after_ms: float = 0) -> None:
+        """Pauses the fleet; slows it too if the refused call was granted after the last cut."""
+        self._refill(now_ms)
+        s = self.state
+        age_ms = max(0.0, now_ms - granted_at_ms)
+        s.refusal_ms = min(REFUSAL_MAX_MS, max(age_ms, 0.8 * s.refusal_ms + 0.2 * age_ms))
         pause_ms = min(retry_after_ms, MAX_PAUSE_MS)
-        if granted_at_ms > s.cut_at_ms:  # calls in flight at the cut tell nothing new
+        if granted_at_ms > s.cut_at_ms:  # what was in flight when the rate was cut tells nothing new
             pause_ms = max(pause_ms, self._cut(age_ms, self._charge(tokens)))
             s.hold_ms = min(s.hold_ms + SHUT_WEIGHT * pause_ms, HOLD_MAX_MS)
             s.requests_ms = min(s.requests_ms, 0.0)
@@ -132,56 +140,61 @@ class Controller:
         return max(self.request_ms, tokens * self.token_ms)
 
     def _refill(self, now_ms: float) -> None:
-        """Earns budget for the time since the last call; a pause earns none, and an idle bucket is no evidence."""
+        """Earns budget for the time since the last call; a pause earns none."""
         s = self.state
-        elapsed = max(0.0, now_ms - s.at_ms)
-        s.at_ms += elapsed
-        open_ms = min(elapsed, max(0.0, now_ms - s.pause_until_ms))
+        if now_ms < s.at_ms:
+            self._rewind(s.at_ms - now_ms)
+        elapsed_ms = now_ms - s.at_ms
+        s.at_ms = now_ms
+        open_ms = min(elapsed_ms, max(0.0, now_ms - s.pause_until_ms))
         full = s.burst_ms * s.scale
-        scarce = max(0.0, full / 2 - min(s.requests_ms, s.tokens_ms)) / s.scale
-        used = min(open_ms, scarce)
+        # A bucket over half full held nobody back: such time neither measures the upstream nor earns growth.
+        scarce_ms = min(open_ms, max(0.0, full / 2 - min(s.requests_ms, s.tokens_ms)) / s.scale)
         s.requests_ms = min(full, s.requests_ms + open_ms * s.scale)
         s.tokens_ms = min(full, s.tokens_ms + open_ms * s.scale)
-        s.busy_ms += elapsed - open_ms + used
-        self._grow(used / 1000)
+        s.busy_ms += elapsed_ms - open_ms + scarce_ms
+        self._grow(scarce_ms / 1_000)
+
+    def _rewind(self, jump_ms: float) -> None:
+        """The server's clock was set back: moves every remembered time with it."""
+        s = self.state
+        s.at_ms -= jump_ms
+        s.pause_until_ms -= jump_ms
+        s.cut_at_ms -= jump_ms if s.cut_at_ms else 0.0
+        for lane in s.lanes.values():
+            lane.wanting_until_ms -= jump_ms
 
     def _grow(self, seconds: float) -> None:
         s = self.state
-        target = HEADROOM * s.hint if s.cut_at_ms == NEVER else 0.0
-        if s.scale < target:
-            s.scale = min(target, s.scale * HINT_GROWTH**seconds)
-            if s.scale == target:
+        named = 0.0 if s.cut_at_ms else HEADROOM * s.hint
+        if s.scale < named:
+            s.scale = min(named, s.scale * HINT_GROWTH**seconds)
+            if s.scale == named:
                 s.ceiling, s.hold_ms, s.busy_ms, s.passed_ms = s.hint, HOLD_HINT_MS, 0.0, 0.0
         elif s.busy_ms > s.hold_ms:
-            growth = GROWTH
-            if s.cut_at_ms == NEVER:
-                growth = max(GROWTH, 1000 / max(s.busy_ms, 1000))
-            s.refund = min(1.0, s.refund + GROWTH * seconds)
+            growth = GROWTH if s.cut_at_ms else max(GROWTH, 1_000 / max(s.busy_ms, 1_000))
+            s.scale = min(self.cap, s.scale * (1 + growth * seconds))
             s.burst_ms = min(self.burst_ms, s.burst_ms * (1 + GROWTH * seconds))
-            s.scale *= 1 + growth * seconds
-            if s.scale >= self.cap:
-                s.scale = s.ceiling = self.cap
+            s.refund = min(1.0, s.refund + GROWTH * seconds)
 
-    def _queue(self, now_ms: float, lane: str) -> tuple[Lane, float]:
-        """The lane's claim, and the least virtual time among the other lanes that wait."""
+    def _claim(self, now_ms: float, lane: str) -> tuple[Lane, float]:
+        """The lane's claim, and the least virtual time among other lanes that wait; idleness saves up nothing."""
         lanes = self.state.lanes
         mine = lanes.setdefault(lane, Lane())
         waiting = [o.spent_ms for name, o in lanes.items() if name != lane and o.wanting_until_ms > now_ms]
-        behind = min(waiting, default=float("inf"))
         if waiting and mine.wanting_until_ms <= now_ms:
-            mine.spent_ms = max(mine.spent_ms, behind)
-        return mine, behind
+            mine.spent_ms = max(mine.spent_ms, min(waiting))
+        return mine, min(waiting, default=float("inf"))
 
-    def _wait(self, now_ms: float, mine: Lane, behind: float, tokens: int) -> float:
+    def _wait(self, now_ms: float, mine: Lane, behind_ms: float, tokens: int) -> float:
         s = self.state
         if now_ms < s.pause_until_ms:
             return s.pause_until_ms - now_ms
-        if mine.spent_ms > behind + LANE_LEAD_MS * s.scale:
-            return 25.0
-        full = s.burst_ms * s.scale
+        lead_ms = mine.spent_ms - behind_ms - LANE_LEAD_MS * s.scale
+        full = s.burst_ms * s.scale  # a call dearer than a full bucket goes at a full one, and leaves a debt
         short_of_requests = min(self.request_ms, full) - s.requests_ms
         short_of_tokens = min(tokens * self.token_ms, full) - s.tokens_ms
-        return max(0.0, short_of_requests, short_of_tokens) / s.scale
+        return max(0.0, lead_ms, short_of_requests, short_of_tokens) / s.scale
 
     def _spend(self, now_ms: float, mine: Lane, weight: float, tokens: int) -> None:
         s = self.state
@@ -190,28 +203,28 @@ class Controller:
         s.tokens_ms -= tokens * self.token_ms
         s.passed_ms += charge
         mine.spent_ms += charge / weight
-        if s.probing:  # one call alone shows whether the upstream is open again
+        if s.probing:
             s.probing = False
-            s.pause_until_ms = now_ms + min(1.25 * s.refusal_ms, PROBE_MAX_MS)
+            s.pause_until_ms = now_ms + PROBE_PATIENCE * s.refusal_ms
 
     def _cut(self, age_ms: float, charge: float) -> float:
+        """Sets the scale to what the upstream let pass since the last cut, and says for how long to back off."""
         s = self.state
-        s.passed_ms -= charge
-        if s.passed_ms < EVIDENCE * charge:  # still shut
+        passed_ms = s.passed_ms - charge - age_ms * s.scale  # what followed the refused call was refused, too
+        if passed_ms < EVIDENCE * charge:
             s.passed_ms = 0.0
             s.backoff_ms = min(s.backoff_ms * 2, BACKOFF_MAX_MS)
             return s.backoff_ms
-        measured = (s.passed_ms - age_ms * s.scale) / max(1.0, s.busy_ms - age_ms)
-        if s.busy_ms > s.hold_ms:  # it was growing: what passed is less than what could have
-            measured = MIX * s.scale + (1 - MIX) * measured
-        if measured > BURSTY * s.scale and s.burst_ms > MIN_BURST_MS:
+        measured = passed_ms / max(1.0, s.busy_ms - age_ms)
+        if measured > BURSTY * s.scale:
             s.burst_ms = max(MIN_BURST_MS, s.burst_ms / 2)
-        ceiling = min(s.scale, max(measured, s.scale * DEEPEST_CUT))
-        confirmed = abs(ceiling - s.ceiling) <= CONFIRMED * s.ceiling
-        s.hold_ms = s.hold_ms * 2 if confirmed else HOLD_MS
+        if s.busy_ms > s.hold_ms:  # it was growing: the limit lies between what passed and where it was met
+            measured = (measured + s.scale) / 2
+        ceiling = min(s.scale, measured)
+        s.hold_ms = s.hold_ms * 2 if abs(ceiling - s.ceiling) <= CONFIRMED * s.ceiling else HOLD_MS
         s.ceiling = ceiling
-        s.refund /= 2
         s.scale = max(FLOOR, HEADROOM * ceiling)
+        s.refund /= 2
         s.busy_ms = s.passed_ms = 0.0
         s.backoff_ms = BACKOFF_MS
         return s.backoff_ms

@@ -18,6 +18,10 @@ LEASE_MS: Final = 15_000
 LONGEST_PAUSE_MS: Final = 900_000
 PROBE_MS: Final = 60_000
 HOUR_MS: Final = 3_600_000
+CONFIRM_MS: Final = 5_000
+KEY: Final = "authentication_failed"
+WALLET: Final = "quota_exhausted"
+BROKEN: Final = "breaker_open"
 QUOTA: Final = "responses:quota:default"
 PERMITS: Final = "responses:permits:default"
 
@@ -48,7 +52,13 @@ class Budget:
         return process(self.runner, limits or self.admission.limits, **settings)
 
     async def ask(
-        self, count: int = 1, *, tokens: int = 1, lane: str = "interactive", weight: int = 1, by: Admission | None = None
+        self,
+        count: int = 1,
+        *,
+        tokens: int = 1,
+        lane: str = "interactive",
+        weight: int = 1,
+        by: Admission | None = None,
     ) -> list[Reservation]:
         """Asks for calls under new tokens; what was granted. `last` is the script's whole answer."""
         asking = by or self.admission
@@ -108,3 +118,40 @@ async def open_budget(client: Any, url: str, **limits: Any) -> AsyncGenerator[Bu
             yield Budget(client, runner, process(runner, Limits(**limits or {"requests_per_minute": 600})))
         finally:
             await runner.aclose()
+
+
+async def refused(budget: Budget, call: Reservation, gate: Gate = KEY, code: str = "authentication_failed") -> None:
+    """A call ends as the processor ends it."""
+    await budget.admission.settle(call, used_tokens=call.tokens)
+    await budget.admission.refused(call, gate, code)
+
+
+async def shut(budget: Budget, gate: Gate = KEY) -> None:
+    """Refused and confirmed; the next probe is due in PROBE_MS."""
+    await refused(budget, await budget.one(), gate, gate)
+    budget.advance(CONFIRM_MS)
+    await refused(budget, await budget.one(), gate, gate)
+
+
+async def calls_ending(budget: Budget, *verdicts: UpstreamVerdict) -> None:
+    for verdict in verdicts:
+        await budget.ended(await budget.one(), verdict=verdict)
+
+
+async def failing(budget: Budget, count: int) -> None:
+    for _ in range(count):
+        await calls_ending(budget, "failed")
+
+
+async def open_breaker(budget: Budget) -> None:
+    await failing(budget, 20)
+
+
+async def probe_after(budget: Budget, within_ms: int = 600_000, step_ms: int = 500) -> tuple[int, Reservation]:
+    """Asks steadily until a probe is granted: after how long, and the probe."""
+    began = budget.now_ms
+    while budget.now_ms - began <= within_ms:
+        if granted := await budget.ask():
+            return budget.now_ms - began, granted[0]
+        budget.advance(step_ms)
+    raise AssertionError(f"no probe within {within_ms} ms")

@@ -52,8 +52,8 @@ end }}, {{ __index = redis }})
 async def eventually(check: Callable[[], Any]) -> None:
     """Returns once `check` is true, and lets others run until then."""
     async with asyncio.timeout(10):
-        while not check():
-            await asyncio.sleep(0.002)  # noqa: ASYNC110  # of Redis, which sets no event of ours
+        while not check():  # noqa: ASYNC110  # Redis sets no event of ours
+            await asyncio.sleep(0.002)
 
 
 def on_movable_clock(script: Script) -> Script:

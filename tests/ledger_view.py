@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Iterator
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from ledger_model import PRIORITIES, Record
 from ledger_parts import LANES, RESULTS
@@ -17,8 +17,7 @@ _LISTS: Final = [f"responses.{lane}{priority}" for lane in LANES for priority in
 def plain(reply: Any) -> Any:
     """A reply without the difference between numbers and text."""
     if isinstance(reply, list):
-        parts: list[Any] = reply
-        return [plain(part) for part in parts]
+        return [plain(part) for part in cast("list[Any]", reply)]
     return reply.decode() if isinstance(reply, bytes) else str(reply)
 
 

@@ -59,6 +59,7 @@ class SentryReceiver:
 
         class Handler(BaseHTTPRequestHandler):
             protocol_version = "HTTP/1.1"
+            wbufsize = 65536  # head and body in one packet: 40 ms less per envelope
 
             def do_POST(self) -> None:
                 raw = self.rfile.read(int(self.headers["content-length"]))
@@ -74,7 +75,7 @@ class SentryReceiver:
 
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         self._server.daemon_threads = True
-        threading.Thread(target=self._server.serve_forever, daemon=True).start()
+        threading.Thread(target=self._server.serve_forever, args=(0.02,), daemon=True).start()
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -9,6 +9,7 @@ import pytest
 import redis
 from commands import called
 from harness import Fleet, Producer, body, wait_until
+from probing import Probe
 from roles import PASSWORD, client_of, denials, url_of, users_of
 
 import worker
@@ -21,7 +22,6 @@ from worker.scripts import ScriptRunner
 from worker.settings import load
 
 LUA = Path(worker.__file__).parent
-CANCEL_MARK = "responses:cancel:default:order-1"
 
 
 @pytest.fixture
@@ -46,33 +46,35 @@ def test_a_producer_enqueues_with_plain_celery(users: redis.Redis, redis_url: st
 
 
 def test_a_worker_does_all_its_work_as_its_role(users: redis.Redis, redis_url: str, gateway: Simulator) -> None:
-    """Answers, retries, delays, dead letters, cancellation, remote control and leaving: nothing is refused."""
+    """Answers, deltas, retries, delays, dead letters, cancellation, control, metrics, leaving: nothing is refused."""
     with (
         Fleet(url_of(WORKER, redis_url), gateway.url) as fleet,
         Producer(url_of(PRODUCER, redis_url)) as producer,
         Producer(url_of(OPERATOR, redis_url)) as operator,
         Producer(redis_url) as reader,
     ):
-        producer.redis.set(CANCEL_MARK, "1", ex=60)
-        retried = producer.ask("[[sim:500*1]]")
-        delayed = producer.enqueue({"body": body()}, countdown=1)
-        producer.ask(request_id="order-1")
+        retried, delayed = producer.ask("[[sim:500*1]]"), producer.enqueue({"body": body()}, countdown=1)
+        streamed = producer.enqueue({"body": body(stream=True)})
         producer.push_raw(b"no id")
-        worker = fleet.start(shutdown_grace="1s")
-
-        assert reader.result(retried)["outcome"] == reader.result(delayed)["outcome"] == "completed"
-        assert reader.result("order-1")["error"]["code"] == "cancelled"
+        worker = fleet.start(shutdown_grace="1s", requests_per_minute=6000)
+        for request_id in (retried, delayed, streamed):
+            assert reader.result(request_id)["outcome"] == "completed"
+        assert reader.redis.xlen(f"responses:deltas:default:{streamed}") > 1
         assert reader.redis.xlen("responses:dead") == 1
+        assert Probe.of(worker).metric("lane_messages", lane="interactive", state="ready") == 0
 
+        calls = len(gateway.calls())
+        producer.ask("[[sim:slow=30]]", request_id="order-1")
         slow = producer.ask("[[sim:slow=30]]")
-        wait_until(lambda: len(gateway.calls()) == 4, what="a call in flight")
+        wait_until(lambda: len(gateway.calls()) == calls + 2, what="two calls in flight")
+        producer.redis.set("responses:cancel:default:order-1", "1", ex=60)
         (active,) = operator.app.control.inspect(timeout=2).active().values()
         operator.app.control.revoke(slow)
-        assert [task["id"] for task in active] == [slow]
-        assert reader.result(slow)["error"]["code"] == "cancelled"
+        assert slow in [task["id"] for task in active]
+        assert reader.result(slow)["error"]["code"] == reader.result("order-1")["error"]["code"] == "cancelled"
 
         producer.ask("[[sim:slow=30]]")
-        wait_until(lambda: len(gateway.calls()) == 5, what="a call in flight")
+        wait_until(lambda: len(gateway.calls()) == calls + 3, what="a call in flight")
         worker.terminate()
         assert worker.wait() == 0, worker.log
         assert reader.leftovers() == {"responses.interactive": 1}

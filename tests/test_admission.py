@@ -7,7 +7,7 @@ import pytest
 import redis
 from admission_parts import HOUR_MS, LEASE_MS, LONGEST_PAUSE_MS, PERMITS, QUOTA, Budget, open_budget
 
-from worker.admission import Admission, Limits, estimate_tokens
+from worker.admission import Limits, estimate_tokens
 from worker.scripts import ScriptError
 
 BURST = 20
@@ -95,54 +95,6 @@ async def test_the_budget_is_one_for_all_processes(budget: Budget) -> None:
     granted = [await budget.ask(by=random.choice(processes)) for _ in range(50)]
 
     assert sum(map(len, granted)) == 5
-
-
-@pytest.mark.parametrize("jump_ms", [HOUR_MS, -HOUR_MS])
-async def test_a_clock_that_jumps_gives_a_burst_at_most(budget: Budget, jump_ms: int) -> None:
-    """There and back again: neither a windfall nor a drought."""
-    await budget.drain()
-    for jump in (jump_ms, -jump_ms):
-        budget.advance(jump)
-        assert len(await budget.drain()) <= BURST
-        budget.advance(1000)
-        assert len(await budget.drain()) == 10
-
-
-async def test_what_was_to_come_stays_as_far_away_when_the_clock_goes_back(budget: Budget) -> None:
-    """A pause, a cut and a probe of the hour before would otherwise last, or be taken for news, for an hour."""
-    call = await budget.one()
-    await budget.admission.throttled(call, 10)
-    budget.advance(-HOUR_MS)
-    assert await budget.ask() == []
-    assert 9_000 <= budget.last.wait_ms <= 10_000
-
-    budget.advance(10_100)  # a pause earns no budget
-    again = await budget.one()
-    await budget.admission.throttled(again, None)
-
-    assert budget.number("cut_at_ms") == budget.now_ms
-
-
-async def test_a_lane_that_waited_before_the_clock_went_back_does_not_hold_up_the_others(budget: Budget) -> None:
-    await budget.rate(20, lane="batch")
-    await budget.drain(lane="interactive")
-    budget.advance(-HOUR_MS)
-    assert await budget.ask(lane="batch") == []
-    budget.advance(2_000)
-
-    assert len(await budget.drain(lane="batch")) >= 10
-
-
-async def test_permits_of_before_the_clock_went_back_expire_all_the_same(
-    valkey: redis.Redis, redis_url: str
-) -> None:
-    async with open_budget(valkey, redis_url, requests_per_minute=600, max_in_flight=1) as budget:
-        await budget.one()
-        budget.advance(-HOUR_MS)
-        assert await budget.ask() == []
-        budget.advance(LEASE_MS)
-
-        assert len(await budget.ask()) == 1
 
 
 async def test_settling_gives_back_what_was_not_used(valkey: redis.Redis, redis_url: str) -> None:
@@ -291,15 +243,15 @@ async def test_a_request_larger_than_the_burst_waits_for_a_full_bucket_and_then_
         assert budget.last.wait_ms == pytest.approx(28_001, abs=2)
 
 
-@pytest.mark.parametrize(
-    ("body", "limit", "expected"), [(b"x" * 400, 100, 200), (b"x" * 400, None, 612), (b"", 1, 1)]
-)
+@pytest.mark.parametrize(("body", "limit", "expected"), [(b"x" * 400, 100, 200), (b"x" * 400, None, 612), (b"", 1, 1)])
 def test_tokens_are_the_bodys_size_and_the_longest_answer(body: bytes, limit: int | None, expected: int) -> None:
     assert estimate_tokens(body, limit) == expected
 
 
 @pytest.mark.parametrize("header", ["", "many", "nan", "inf", "-5", "0"])
-async def test_a_limit_header_that_is_no_number_teaches_nothing(valkey: redis.Redis, redis_url: str, header: str) -> None:
+async def test_a_limit_header_that_is_no_number_teaches_nothing(
+    valkey: redis.Redis, redis_url: str, header: str
+) -> None:
     async with open_budget(valkey, redis_url, burst_s=2.0) as budget:
         await budget.one()
         await budget.admission.learn({"x-ratelimit-limit-requests": header})
@@ -314,67 +266,6 @@ async def test_a_key_that_holds_something_else_is_an_error_and_no_grant(budget: 
         await budget.ask()
 
 
-class TestLanes:
-    """Budget is shared among the lanes that want it."""
-
-    async def shares(self, budget: Budget, weights: dict[str, int], seconds: int = 20) -> dict[str, int]:
-        """Calls granted to each lane while all of them ask for more than there is."""
-        granted = dict.fromkeys(weights, 0)
-        for _ in range(seconds * 20):
-            budget.advance(50)
-            for lane in random.sample(list(weights), len(weights)):
-                granted[lane] += len(await budget.ask(10, lane=lane, weight=weights[lane]))
-        return granted
-
-    @pytest.mark.parametrize("weights", [{"a": 1, "b": 1}, {"a": 4, "b": 1}, {"a": 3, "b": 2, "c": 1}])
-    async def test_hungry_lanes_get_the_ratio_of_their_weights(self, budget: Budget, weights: dict[str, int]) -> None:
-        granted = await self.shares(budget, weights)
-
-        total = sum(granted.values())
-        assert total == pytest.approx(200, abs=BURST)
-        for lane, weight in weights.items():
-            assert granted[lane] / total == pytest.approx(weight / sum(weights.values()), abs=0.03)
-
-    async def test_an_idle_lane_costs_nothing(self, budget: Budget) -> None:
-        await self.shares(budget, {"a": 1, "b": 1}, seconds=5)
-
-        assert (await self.shares(budget, {"b": 1}, seconds=10))["b"] == pytest.approx(100, abs=3)
-
-    async def test_a_lane_that_comes_back_gets_no_stored_credit(self, budget: Budget) -> None:
-        await self.shares(budget, {"a": 1, "b": 1}, seconds=5)
-        await self.shares(budget, {"b": 1}, seconds=20)
-
-        granted = await self.shares(budget, {"a": 1, "b": 1}, seconds=10)
-        assert granted["a"] == pytest.approx(granted["b"], abs=4)
-
-    async def test_a_lane_that_was_alone_owes_nothing_to_one_that_floods(self, budget: Budget) -> None:
-        """An hour of light traffic is no debt: it never waited, so nobody waited for it."""
-        for _ in range(300):
-            budget.advance(500)
-            await budget.ask(lane="a")
-        await budget.drain(lane="b")
-
-        granted = await self.shares(budget, {"b": 1, "a": 1}, seconds=10)
-
-        assert granted["a"] == pytest.approx(granted["b"], abs=4)
-
-    async def test_a_trickle_is_served_at_once_beside_a_flood(self, budget: Budget) -> None:
-        """Within its share a lane waits for the next earned call, not for the other lane's queue."""
-        await self.shares(budget, {"flood": 1}, seconds=10)
-        waits: list[int] = []
-        for _ in range(20):
-            arrived = budget.now_ms
-            while not await budget.ask(lane="trickle"):
-                budget.advance(25)
-                await budget.ask(10, lane="flood")
-            waits.append(budget.now_ms - arrived)
-            for _ in range(16):
-                budget.advance(25)
-                await budget.ask(10, lane="flood")
-
-        assert max(waits) <= 300
-
-
 async def test_a_pause_is_not_polled_like_a_full_house(valkey: redis.Redis, redis_url: str) -> None:
     """What lasts longest is what the answer says, whatever else stands in the way."""
     async with open_budget(valkey, redis_url, requests_per_minute=600, max_in_flight=1) as budget:
@@ -382,11 +273,6 @@ async def test_a_pause_is_not_polled_like_a_full_house(valkey: redis.Redis, redi
 
         assert await budget.ask() == []
         assert (budget.last.reason, budget.last.wait_ms) == ("throttled", 60_000)
-
-
-async def test_an_unknown_command_is_an_error(budget: Budget) -> None:
-    with pytest.raises(ScriptError, match="unknown admission command"):
-        await Admission._call(budget.admission, "nonsense")  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]  # no public method sends one
 
 
 async def test_a_pause_is_capped_even_when_the_upstream_asks_for_a_day(budget: Budget) -> None:

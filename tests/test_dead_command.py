@@ -26,7 +26,7 @@ def test_list_shows_facts_and_no_content(valkey: redis.Redis, redis_url: str) ->
     assert shown.out.index(newer) < shown.out.index(older)
     assert "order-1" in shown.out
     assert "poison" in shown.out
-    assert "not a JSON object\n" in shown.out
+    assert "not a JSON object \n" in shown.out
     assert "\u202e" not in shown.out
     assert "2 shown of 2 dead letters\n" in shown.out
     assert "1 shown of 2 dead letters; --limit shows more" in one.out

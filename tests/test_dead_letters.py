@@ -136,11 +136,13 @@ def test_an_id_that_was_enqueued_again_is_left_alone(
 
 
 def test_a_failed_id_is_reset_in_the_same_step(valkey: redis.Redis, letters: DeadLetters) -> None:
+    """Its token deltas as well: those of the next run begin anew."""
     valkey.hset("responses:request:a%3Ab:order-1", mapping={"state": "failed", "crashes": 3})
+    valkey.xadd("responses:deltas:a%3Ab:order-1", {"type": "finished"})
 
     letters.replay(bury(valkey, tenant="a:b", request_id="order-1"))
 
-    assert valkey.exists("responses:request:a%3Ab:order-1") == 0
+    assert valkey.exists("responses:request:a%3Ab:order-1", "responses:deltas:a%3Ab:order-1") == 0
 
 
 def test_nothing_moves_while_a_key_of_another_type_is_in_the_way(valkey: redis.Redis, letters: DeadLetters) -> None:

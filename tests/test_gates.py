@@ -1,17 +1,26 @@
 """Pauses, dead keys and broken gateways: who may still call, who asks next, and what opens the way again."""
 
-from collections.abc import AsyncGenerator, Sequence
+import itertools
+from collections.abc import AsyncGenerator
 
 import pytest
 import redis
-from admission_parts import LONGEST_PAUSE_MS, PROBE_MS, Budget, open_budget
+from admission_parts import (
+    BROKEN,
+    CONFIRM_MS,
+    KEY,
+    LONGEST_PAUSE_MS,
+    PROBE_MS,
+    WALLET,
+    Budget,
+    open_breaker,
+    open_budget,
+    probe_after,
+    refused,
+    shut,
+)
 
-from worker.admission import Admission, Gate, Reservation, UpstreamVerdict
-
-CONFIRM_MS = 5_000
-KEY: Gate = "authentication_failed"
-WALLET: Gate = "quota_exhausted"
-BROKEN: Gate = "breaker_open"
+from worker.admission import Gate
 
 
 @pytest.fixture
@@ -19,38 +28,6 @@ async def budget(valkey: redis.Redis, redis_url: str) -> AsyncGenerator[Budget]:
     """Plenty: only what shuts the way is looked at."""
     async with open_budget(valkey, redis_url, requests_per_minute=600_000) as budget:
         yield budget
-
-
-async def refused(budget: Budget, call: Reservation, gate: Gate = KEY, code: str = "authentication_failed") -> None:
-    """A call ends as the processor ends it."""
-    await budget.admission.settle(call, used_tokens=call.tokens)
-    await budget.admission.refused(call, gate, code)
-
-
-async def shut(budget: Budget, gate: Gate = KEY) -> None:
-    """Refused and confirmed; the next probe is due in PROBE_MS."""
-    await refused(budget, await budget.one(), gate, gate)
-    budget.advance(CONFIRM_MS)
-    await refused(budget, await budget.one(), gate, gate)
-
-
-async def failing(budget: Budget, verdicts: Sequence[UpstreamVerdict]) -> None:
-    for verdict in verdicts:
-        await budget.ended(await budget.one(), verdict=verdict)
-
-
-async def open_breaker(budget: Budget) -> None:
-    await failing(budget, ["failed"] * 20)
-
-
-async def probe_after(budget: Budget, within_ms: int = 600_000, step_ms: int = 500) -> tuple[int, Reservation]:
-    """Asks steadily until a probe is granted: after how long, and the probe."""
-    began = budget.now_ms
-    while budget.now_ms - began <= within_ms:
-        if granted := await budget.ask():
-            return budget.now_ms - began, granted[0]
-        budget.advance(step_ms)
-    raise AssertionError(f"no probe within {within_ms} ms")
 
 
 class TestRetryAfter:
@@ -192,7 +169,7 @@ class TestDeadKey:
                     probes += [budget.now_ms for _ in await budget.ask(20, lane=lane, by=member)]
 
         assert len(probes) == 4
-        assert {later - earlier for earlier, later in zip(probes, probes[1:], strict=False)} == {PROBE_MS}
+        assert {later - earlier for earlier, later in itertools.pairwise(probes)} == {PROBE_MS}
 
     async def test_a_success_granted_before_the_gate_shut_does_not_open_it(self, budget: Budget) -> None:
         early, dead = await budget.ask(2)
@@ -282,7 +259,11 @@ class TestDeadKey:
 
     async def test_each_process_tells_of_each_change_once(self, budget: Budget) -> None:
         heard: list[tuple[Gate, str]] = []
-        listener = budget.process(on_gate=lambda gate, code: heard.append((gate, code)))
+
+        def hear(gate: Gate, code: str) -> None:
+            heard.append((gate, code))
+
+        listener = budget.process(on_gate=hear)
         await shut(budget)
         for _ in range(5):
             await budget.ask(by=listener)
@@ -293,90 +274,3 @@ class TestDeadKey:
 
         assert [gate for gate, _ in heard] == [KEY, ""]
         assert heard[0][1] == KEY
-
-
-class TestBreaker:
-    @pytest.mark.parametrize(
-        ("verdicts", "opens"),
-        [
-            pytest.param(["failed"] * 19, False, id="19 of 19: too few to judge"),
-            pytest.param(["failed"] * 20, True, id="20 of 20"),
-            pytest.param(["ok", "failed"] * 10, False, id="half of 20: not more than half"),
-            pytest.param([*["ok"] * 9, *["failed"] * 11], True, id="11 of 20"),
-            pytest.param([*["ok"] * 100, *["failed"] * 60], False, id="60 of 160"),
-            pytest.param([""] * 100, False, id="calls that say nothing"),
-            pytest.param([*["failed"] * 15, *[""] * 50], False, id="15 failures among calls that say nothing"),
-        ],
-    )
-    async def test_it_opens_when_most_of_twenty_calls_failed(
-        self, budget: Budget, verdicts: list[UpstreamVerdict], *, opens: bool
-    ) -> None:
-        await failing(budget, verdicts)
-
-        assert (budget.admission.gate == BROKEN) is opens
-
-    async def test_failures_of_long_ago_do_not_count(self, budget: Budget) -> None:
-        await failing(budget, ["failed"] * 15)
-        budget.advance(61_000)
-        await failing(budget, ["failed"] * 15)
-
-        assert budget.admission.gate == ""
-
-    async def test_failures_of_the_last_half_minute_count_across_its_middle(self, budget: Budget) -> None:
-        await failing(budget, ["ok"])
-        budget.advance(29_000)
-        await failing(budget, ["failed"] * 15)
-        budget.advance(2_000)
-        await failing(budget, ["failed"] * 4)
-
-        assert budget.admission.gate == BROKEN
-
-    async def test_failures_of_many_processes_add_up(self, budget: Budget) -> None:
-        processes: list[Admission] = [budget.process() for _ in range(5)]
-        for each in processes * 4:
-            await each.settle(await budget.one(by=each), used_tokens=1, verdict="failed")
-        await budget.ask(by=processes[0])
-
-        assert (processes[0].gate, budget.last.code) == (BROKEN, "upstream_error")
-
-    async def test_probes_come_at_doubling_intervals_up_to_a_quarter_minute(self, budget: Budget) -> None:
-        await open_breaker(budget)
-        intervals: list[int] = []
-        for _ in range(6):
-            waited_ms, probe = await probe_after(budget)
-            intervals.append(waited_ms)
-            await budget.ended(probe, verdict="failed")
-            await budget.admission.refused(probe, probe.gate, "upstream_overloaded")
-
-        assert intervals == [2_000, 4_000, 8_000, 15_000, 15_000, 15_000]
-        assert budget.last.code == "upstream_overloaded"
-
-    async def test_calls_in_flight_when_it_opened_do_not_put_probes_off(self, budget: Budget) -> None:
-        late = await budget.ask(30)
-        budget.advance(10)
-        await open_breaker(budget)
-        for call in late:
-            await budget.ended(call, verdict="failed")
-            budget.advance(10)
-
-        assert (await probe_after(budget, step_ms=100))[0] == 1_700
-
-    async def test_it_closes_with_the_first_probe_that_succeeds_and_forgets_what_failed(self, budget: Budget) -> None:
-        await open_breaker(budget)
-        _, probe = await probe_after(budget)
-        await budget.ended(probe, verdict="ok")
-
-        await failing(budget, ["failed"] * 19)
-
-        assert budget.admission.gate == ""
-        assert "breaker_open" not in budget.state().values()
-
-    async def test_a_dead_key_found_by_a_probe_takes_over(self, budget: Budget) -> None:
-        await open_breaker(budget)
-        _, probe = await probe_after(budget)
-        await refused(budget, probe)
-
-        waited_ms, probe = await probe_after(budget)
-        assert (waited_ms, budget.last.reason) == (CONFIRM_MS, KEY)
-        await refused(budget, probe)
-        assert (await probe_after(budget))[0] == PROBE_MS

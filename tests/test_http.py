@@ -7,11 +7,13 @@ import socket
 import subprocess
 import sys
 from collections.abc import Generator
+from contextlib import closing
+from pathlib import Path
 from typing import Any
 
 import pytest
-from harness import Fleet, Producer, wait_until
-from probing import Probe
+from harness import Fleet, Producer, body, wait_until
+from probing import Probe, ScriptedWorker, environment
 
 from worker.devstack import EmbeddedValkey, Simulator, embedded_valkey
 from worker.telemetry.metrics import METRICS, WAIT_REASONS
@@ -51,7 +53,7 @@ def test_counters_that_explain_exist_at_zero(fleet: Fleet) -> None:
     assert probe.metric("incidents_total", kind="authentication_failed", action="reported") == 0
 
 
-def test_metrics_of_a_request(fleet: Fleet, producer: Producer, gateway: Simulator) -> None:
+def test_metrics_of_a_request(fleet: Fleet, producer: Producer) -> None:
     """What was called, how long it took, what it used, whose fault what went wrong was."""
     probe = Probe.of(fleet.start(max_attempts=2))
     producer.ask("good [[sim:slow=0.3]]")
@@ -78,7 +80,7 @@ def test_lanes_and_streams_are_shown(fleet: Fleet, producer: Producer, valkey: A
     valkey.xgroup_create("responses:results", "billing", id="0", mkstream=True)
     probe = Probe.of(fleet.start(lanes="interactive=1"))
     producer.ask()
-    producer.enqueue({"body": {}}, countdown=3600)
+    producer.enqueue({"body": body()}, countdown=3600)
     producer.results(1)
     wait_until(lambda: valkey.zcard("responses:delayed:interactive") == 1, what="a parked request")
 
@@ -141,53 +143,56 @@ def test_a_lost_redis_is_not_ready_but_alive(own_valkey: EmbeddedValkey, gateway
         assert worker.events("redis.recovered")[0]["lost_s"] > 2
 
 
-STUCK = """
-import sys, threading, time
+STUCK_LOOP = """
+import threading, time
 from worker import app, pool
 from worker.settings import load
 
-def stick(thread):
-    if thread == "loop":
-        pool_of().submit(lambda service: stuck())
-    else:
-        pool_of().vitals.consumer.beat = lambda: None
-
-async def stuck():
+async def stuck(service):
     time.sleep(60)
-
-def pool_of():
-    return pool_instances[0]
-
-pool_instances = []
-start = pool.Pool.on_start
 
 def on_start(self):
     start(self)
-    pool_instances.append(self)
-    threading.Timer(3, stick, [sys.argv[1]]).start()
+    threading.Timer(3, lambda: self.submit(stuck)).start()
 
-pool.Pool.on_start = on_start
+start, pool.Pool.on_start = pool.Pool.on_start, on_start
+app.run(load())
+"""
+STUCK_CONSUMER = """
+import time
+from worker import app
+from worker.settings import load
+
+def stuck():
+    time.sleep(60)
+
+def on_start(self, parent):
+    start(self, parent)
+    parent.timer.call_after(3, stuck)
+
+start, app.Pulse.start = app.Pulse.start, on_start
 app.run(load())
 """
 
 
 @pytest.mark.parametrize(
-    ("heart", "event"), [("loop", "loop.stalled"), ("consumer", "consumer.stalled")], ids=["loop", "consumer"]
+    ("heart", "script"), [("loop", STUCK_LOOP), ("consumer", STUCK_CONSUMER)], ids=["loop", "consumer"]
 )
-def test_a_standstill_fails_livez_within_15_s(fleet: Fleet, heart: str, event: str) -> None:
+def test_a_standstill_fails_livez_within_15_s(
+    redis_url: str, gateway: Simulator, tmp_path: Path, heart: str, script: str
+) -> None:
     """Only a restart helps, so the probe asks for one; the line says where the thread stands."""
-    worker = fleet.start(script=STUCK, arguments=heart)
-    probe = Probe.of(worker)
-    wait_until(lambda: probe.verdict("/livez")[f"{heart}_silent_s"] > 3, what="silence")
-    assert probe.status("/livez") == 200
+    own = environment(redis_url, gateway.url)
+    with closing(ScriptedWorker(script, own, tmp_path / "log")) as worker:
+        probe = Probe.of(worker.wait_started())
+        wait_until(lambda: probe.verdict("/livez")[f"{heart}_silent_s"] > 2.5, what="silence")
+        assert probe.status("/livez") == 200
 
-    wait_until(lambda: probe.status("/livez") == 503, within_s=STALL_S - 3, what="/livez to fail")
+        wait_until(lambda: probe.status("/livez") == 503, within_s=STALL_S - 2.5, what="/livez to fail")
 
-    (told,) = worker.events(event)
-    assert told["stack"]
-    if heart == "loop":
+        (told,) = worker.events(f"{heart}.stalled")
         assert told["stack"][-1].endswith("in stuck")
-    worker.kill()
+        assert [one["kind"] for one in worker.events("incident.reported")] == [f"{heart}_stalled"]
 
 
 def test_a_stopped_process_answers_no_probe(fleet: Fleet) -> None:
@@ -203,13 +208,12 @@ def test_a_stopped_process_answers_no_probe(fleet: Fleet) -> None:
     assert probe.status("/livez") == 200
 
 
-def test_a_taken_port_stops_the_start_with_one_clear_line(fleet: Fleet) -> None:
+def test_a_taken_port_stops_the_start_with_one_clear_line(redis_url: str, gateway: Simulator) -> None:
     """Not a traceback, and not a worker without probes."""
     with socket.create_server(("", 0), family=socket.AF_INET6, dualstack_ipv6=True) as taken:
-        environment = fleet.environment | {"WORKER_HTTP_PORT": str(taken.getsockname()[1])}
-        ran = subprocess.run(
-            [sys.executable, "-m", "worker", "run"], env=environment, capture_output=True, text=True, timeout=30
-        )
+        own = environment(redis_url, gateway.url, WORKER_HTTP_PORT=str(taken.getsockname()[1]))
+        command = [sys.executable, "-m", "worker", "run"]
+        ran = subprocess.run(command, env=own, capture_output=True, text=True, timeout=30, check=False)
 
     assert ran.returncode == os.EX_CONFIG
     assert "WORKER_HTTP_PORT=0 takes any free port" in ran.stdout

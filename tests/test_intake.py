@@ -6,7 +6,6 @@ from collections import Counter
 from collections.abc import AsyncGenerator
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import Any
 
 import pytest
 import redis

@@ -32,7 +32,7 @@ INVALID: dict[str, tuple[Any, str]] = {
 }
 
 
-def test_every_kind_of_request_gets_its_one_result(fleet: Fleet, producer: Producer, gateway: Simulator) -> None:
+def test_every_kind_of_request_gets_its_one_result(fleet: Fleet, producer: Producer) -> None:
     """A mix of everything, at once: one result per request, each with the right outcome and code."""
     fleet.start(max_attempts=2)
     wanted: dict[str, tuple[str, str | None, int]] = {}

@@ -1,39 +1,30 @@
 """The log: one chain for everything, closed names, no content, and never somebody else's ids."""
 
 import asyncio
-import io
 import json
 import logging
 import re
 import subprocess
 import sys
 import warnings
-from collections.abc import Callable, Generator
+from collections.abc import Generator
 from pathlib import Path
-from typing import Any
 
 import pytest
-import structlog
+from own_log import Lines, own_log
 from pydantic import BaseModel, ValidationError
 
-from worker.telemetry import EVENTS, configure, log, log_exception, speaking
+from worker.telemetry import EVENTS, log, log_exception, speaking
 from worker.telemetry.logs import loop_exception, recent_warnings
 from worker.telemetry.redaction import clean, described
 
 CANARY = "canary-7f3a"
 
-Lines = Callable[[], list[dict[str, Any]]]
-
 
 @pytest.fixture
 def lines() -> Generator[Lines]:
-    """Everything written so far, decoded; the process is set up as a worker's and put back afterwards."""
-    root, out = logging.getLogger(), io.BytesIO()
-    before = (root.handlers[:], root.level, sys.excepthook, sys.unraisablehook, warnings.showwarning)
-    configure("json", "INFO", out=out, service="responses-worker")
-    yield lambda: [json.loads(line) for line in out.getvalue().splitlines()]
-    root.handlers[:], root.level, sys.excepthook, sys.unraisablehook, warnings.showwarning = before
-    structlog.reset_defaults()
+    with own_log() as lines:
+        yield lines
 
 
 def test_a_line_is_json_with_level_time_and_what_is_the_same_for_all(lines: Lines) -> None:

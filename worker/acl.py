@@ -21,7 +21,7 @@ CONNECTION: Final = "hello auth ping select client|setname client|setinfo multi 
 
 _FORMS: Final = {
     "{key}": "type exists del get llen rpop smembers hgetall hkeys hlen zcard xlen xinfo|groups",
-    "{key} 1": "set pexpireat lindex lpush rpush brpop hget hmget hexists hdel sadd srem sscan zscore zrem xdel",
+    "{key} 1": "set pexpire pexpireat lindex lpush rpush brpop hget hmget hexists hdel sadd srem sscan zscore zrem xdel",
     "{key} 1 1": "lrange hset hincrby zadd zincrby zcount zrange zrangebyscore zrevrangebyscore zremrangebyscore",
     "{key} - +": "xrange xrevrange",
     "{key} group": "xgroup|destroy xinfo|consumers xpending",
@@ -117,7 +117,7 @@ PRODUCER: Final = Role(
             "sadd",
             "%W~_kombu.binding.responses.* %W~_kombu.binding_permanent.responses.*",
         ),
-        Grant("cancel a request before its call", "set", "%W~responses:cancel:*"),
+        Grant("cancel a request", "set", "%W~responses:cancel:*"),
     ),
 )
 
@@ -151,10 +151,10 @@ WORKER: Final = Role(
     grants=(
         _SCRIPTS,
         _STATE,
-        Grant("take from lanes and give back", "type lindex lrange rpop rpush", "~responses.*"),
+        Grant("take from lanes and give back", "type llen lindex lrange rpop rpush", "~responses.*"),
         Grant(
             "keep leases, requests, results and budgets",
-            "type exists del pexpireat set hget hmget hgetall hkeys hexists hset hdel hincrby "
+            "type exists del pexpire pexpireat set hget hmget hgetall hkeys hexists hset hdel hincrby "
             "zadd zincrby zrem zcard zscore zrangebyscore zremrangebyscore sadd srem sscan "
             "xadd xtrim xlen xpending xinfo|groups",
             "~responses:*",
@@ -187,6 +187,7 @@ OPERATOR: Final = Role(
         Grant("read and drop dead letters", "xrange xrevrange xdel", f"~{DEAD_STREAM}"),
         Grant("put them back on their lanes", "lpush", "%W~responses.*"),
         Grant("let their ids run anew", "hmget del", "~responses:request:*"),
+        Grant("drop what they streamed", "del", "%W~responses:deltas:*"),
         Grant("cancel a request", "set", "%W~responses:cancel:*"),
         Grant("wake it where it is parked", "zadd", "~responses:delayed:*"),
         Grant("remove abandoned consumer groups", "xgroup|destroy", f"~{RESULT_STREAM} ~{RESULT_STREAM}:*"),

@@ -67,9 +67,10 @@ function State:open()
     'failed', 'calls_before', 'failed_before', 'counted_from')
 end
 
--- Two spans of counters stand for the last half to one minute.
+-- Two sets of counters stand for the last 40 to 80 calls, none older than a minute: an upstream that was well for
+-- long would otherwise have to fail for as long before anybody believes it.
 function State:count(failed)
-  if now - (self.counted_from or 0) >= BREAKER_SPAN_MS then
+  if now - (self.counted_from or 0) >= BREAKER_SPAN_MS or self.calls >= 2 * BREAKER_CALLS then
     local fresh = now - (self.counted_from or 0) < 2 * BREAKER_SPAN_MS
     self.calls_before, self.failed_before = fresh and self.calls or 0, fresh and self.failed or 0
     self.calls, self.failed, self.counted_from = 0, 0, now
@@ -84,10 +85,10 @@ end
 local commands = {}
 
 -- Grants as many of the (token, cost) pairs as may start now, in the order given, to one lane.
--- Returns granted, wait_ms, reason, gate_code, whether the grant is a probe, now, requests a second.
+-- Returns granted, wait_ms, reason, gate_code, whether the grant is a probe, now, requests of this size a second.
 function commands.admit(s, lease_ms, max_in_flight, probe_ms, name, weight, ...)
   local asked, lane = { ... }, s:lane(name)
-  local rate = tostring(s.scale * 1000 / math.max(s.request_ms, 0.001))
+  local rate = tostring(s.scale * 1000 / math.max(s:charge(tonumber(asked[2])), 0.001))
   local in_flight_allowed = s.limit_in_flight or tonumber(max_in_flight)
   if s.paused then return { 0, 1000, 'paused', '', 0, now, rate } end
   if s.gate then

@@ -2,6 +2,7 @@
 --
 --   responses:dead              stream  lane, reason, request_id, tenant, message; written by ledger.lua
 --   responses:request:<t>:<id>  hash    the request's state, described in ledger.lua
+--   responses:deltas:<t>:<id>   stream  the token deltas of its last run
 --   responses.<lane>[\6\22{3,6,9}]      lists; producers push on the left, workers take from the right
 
 local DEAD = 'responses:dead'
@@ -14,9 +15,7 @@ local function as_letter(entry)
   return letter
 end
 
-local function request_key(letter)
-  return 'responses:request:' .. string.gsub(letter.tenant, ':', '%%3A') .. ':' .. letter.request_id
-end
+local function scoped(letter) return string.gsub(letter.tenant, ':', '%%3A') .. ':' .. letter.request_id end
 
 -- The sub-list that Celery would put this message on.
 local function list_of(letter)
@@ -53,7 +52,7 @@ function commands.replay(id)
   if not entry then return 'GONE' end
   local letter = as_letter(entry)
   if letter.lane == '' then return 'NO_LANE' end
-  local key = letter.request_id ~= '' and request_key(letter)
+  local key = letter.request_id ~= '' and 'responses:request:' .. scoped(letter)
   if key then
     local kind = redis.call('TYPE', key).ok
     if kind ~= 'hash' and kind ~= 'none' then return 'BLOCKED' end
@@ -62,7 +61,7 @@ function commands.replay(id)
     if state and state ~= 'failed' then return 'UNDER_WAY' end
   end
   redis.call('LPUSH', list_of(letter), letter.message)
-  if key then redis.call('DEL', key) end
+  if key then redis.call('DEL', key, 'responses:deltas:' .. scoped(letter)) end
   redis.call('XDEL', DEAD, id)
   return 'REPLAYED'
 end

@@ -66,6 +66,7 @@ class _Handler(BaseHTTPRequestHandler):
     server: _Server  # pyright: ignore[reportIncompatibleVariableOverride]  # the only one that makes these
     timeout = _READ_S
     protocol_version = "HTTP/1.1"
+    wbufsize = 65536  # head and body leave together
 
     def do_GET(self) -> None:
         probes = self.server.probes

@@ -75,10 +75,3 @@ tls: {{ eq $url.scheme "rediss" }}
 {{- define "responses-worker.unquoted" -}}
 {{- trimPrefix "/" (urlParse (printf "http://host/%s" .)).path -}}
 {{- end -}}
-
-{{/* Where an alert is explained: (dict "root" "alert"). */}}
-{{- define "responses-worker.runbook" -}}
-{{- with .root.Values.prometheusRule.runbookUrl -}}
-runbook_url: {{ printf "%s%s" . $.alert | quote }}
-{{- end -}}
-{{- end -}}

@@ -14,8 +14,8 @@ import typer
 from worker.commands.terminal import NO_ANSWER_YET, WRONG, connected, ended, settings
 
 if TYPE_CHECKING:
+    from api_contracts.client import ResponsesClient, Ticket
     from worker.settings import Settings
-    from worker.submit import Submitter, Ticket
 
 
 def submit(
@@ -46,10 +46,10 @@ def submit(
         raise ended("--lane: must be a name of letters, digits, - and _", WRONG)
     options = {"stream": stream or None, "max_output_tokens": max_output_tokens}
     envelope = _envelope(text, file, body=options, request_id=request_id, tenant=tenant)
-    with _submitter(settings()) as submitter:
-        ticket = _enqueued(submitter, envelope, lane)
+    with _client(settings()) as client:
+        ticket = _enqueued(client, envelope, lane)
         if wait:
-            result = _awaited(submitter, ticket, timeout)
+            result = _awaited(client, ticket, timeout)
             raise typer.Exit(answers.print_answer(result, as_json=as_json))
     ids = {"request_id": ticket.request_id, "tenant": ticket.tenant, "lane": lane}
     typer.echo(json.dumps(ids) if as_json else ticket.request_id)
@@ -84,39 +84,34 @@ def _read(file: Path) -> dict[str, Any]:
 
 
 @contextmanager
-def _submitter(settings: "Settings") -> "Generator[Submitter]":
-    from celery import Celery
+def _client(settings: "Settings") -> "Generator[ResponsesClient]":
+    from api_contracts.client import ResponsesClient
 
-    from worker.submit import Submitter
-
-    app = Celery(
-        "submit",
-        broker=settings.redis.broker_url,
-        set_as_current=False,
-        broker_transport_options=settings.redis.broker_options(),
-        task_ignore_result=True,
-    )
-    with connected(settings) as redis, app:
-        yield Submitter(app, redis)
+    with connected(settings) as redis:
+        yield ResponsesClient(redis)
 
 
-def _enqueued(submitter: "Submitter", envelope: Mapping[str, Any], lane: str) -> "Ticket":
+def _enqueued(client: "ResponsesClient", envelope: Mapping[str, Any], lane: str) -> "Ticket":
     from api_contracts import ContractViolation
+    from api_contracts.client import BackloggedError
 
     try:
-        return submitter.enqueue(envelope, lane=lane)
+        (ticket,) = client.enqueue_many([envelope], lane=lane)
     except ContractViolation as refused:
         raise ended("\n".join(violation.message for violation in refused.violations), WRONG) from None
+    except BackloggedError as full:
+        raise ended(str(full)) from None
+    return ticket
 
 
-def _awaited(submitter: "Submitter", ticket: "Ticket", timeout_s: float) -> bytes:
+def _awaited(client: "ResponsesClient", ticket: "Ticket", timeout_s: float) -> bytes:
     from rich.console import Console
 
-    from worker.submit import NoAnswerError, NotAnsweredError
+    from api_contracts.client import NoAnswerError, NotAnsweredError
 
     with Console(stderr=True).status("queued") as status:
         try:
-            return submitter.wait(ticket, timeout_s=timeout_s, on_state=lambda state: status.update(state or "queued"))
+            return client.wait_raw(ticket, timeout_s=timeout_s, on_state=lambda state: status.update(state or "queued"))
         except NotAnsweredError as error:
             message = f"no answer yet: {error}; to wait on, submit the same with --request-id {ticket.request_id}"
             raise ended(message, NO_ANSWER_YET) from None

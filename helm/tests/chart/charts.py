@@ -46,7 +46,11 @@ class Rendered:
 
 
 def render(
-    *files: Path, values: dict[str, Any] | None = None, major: str = "4", kubernetes: str = NEWEST, release: str = "test"
+    *files: Path,
+    values: dict[str, Any] | None = None,
+    major: str = "4",
+    kubernetes: str = NEWEST,
+    release: str = "test",
 ) -> Rendered:
     """Raises RefusedError."""
     return _render(files, json.dumps(values or {}, sort_keys=True), major, kubernetes, release)

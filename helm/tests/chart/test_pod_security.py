@@ -34,8 +34,8 @@ def effective(pod: Pod, key: str) -> list[Any]:
 
 CONTROLS: dict[str, Check] = {
     "no host namespaces": lambda pod: not {"hostNetwork", "hostPID", "hostIPC", "hostUsers"} & pod["spec"].keys(),
-    "no host ports": lambda pod: not any(
-        "hostPort" in port for container in containers(pod) for port in container.get("ports", [])
+    "no host ports": lambda pod: (
+        not any("hostPort" in port for container in containers(pod) for port in container.get("ports", []))
     ),
     "not privileged": lambda pod: not any(context.get("privileged") for context in contexts(pod)),
     "only harmless volumes": lambda pod: all(
@@ -46,15 +46,17 @@ CONTROLS: dict[str, Check] = {
     ),
     "never root": lambda pod: all(effective(pod, "runAsNonRoot")) and 0 not in effective(pod, "runAsUser"),
     "a seccomp profile": lambda pod: all(
-        (profile or {}).get("type") in ("RuntimeDefault", "Localhost") for profile in effective(pod, "seccompProfile")
+        profile and profile["type"] in ("RuntimeDefault", "Localhost") for profile in effective(pod, "seccompProfile")
     ),
     "no capability": lambda pod: all(
         context.get("capabilities", {}).get("drop") == ["ALL"] and not context["capabilities"].get("add")
         for context in contexts(pod)
     ),
-    "no SELinux, procMount, sysctl or AppArmor of its own": lambda pod: not (
-        {"seLinuxOptions", "sysctls", "appArmorProfile"} & pod["spec"].get("securityContext", {}).keys()
-        or any({"seLinuxOptions", "procMount", "appArmorProfile"} & context.keys() for context in contexts(pod))
+    "no SELinux, procMount, sysctl or AppArmor of its own": lambda pod: (
+        not (
+            {"seLinuxOptions", "sysctls", "appArmorProfile"} & pod["spec"].get("securityContext", {}).keys()
+            or any({"seLinuxOptions", "procMount", "appArmorProfile"} & context.keys() for context in contexts(pod))
+        )
     ),
     "read-only root": lambda pod: all(context.get("readOnlyRootFilesystem") for context in contexts(pod)),
     "no token": lambda pod: pod["spec"].get("automountServiceAccountToken") is False,
@@ -75,7 +77,7 @@ def test_pods_are_restricted(values: Path, control: str) -> None:
 
 def test_controls_can_fail() -> None:
     """A pod that asks for everything fails every control: none of them is decoration."""
-    greedy = {
+    greedy: Pod = {
         "spec": {
             "hostNetwork": True,
             "securityContext": {"sysctls": []},

@@ -1,7 +1,8 @@
 """Wrong values stop the rendering, with a sentence that says what would be right."""
 
 import json
-from typing import Any
+from collections.abc import Iterator
+from typing import Any, cast
 
 import pytest
 from charts import CHART, HELMS, OLDEST, RefusedError, render
@@ -84,7 +85,10 @@ def test_hpa_scales_to_zero_only_where_kubernetes_can() -> None:
 
 def test_grace_may_be_short_where_somebody_says_so() -> None:
     values = {"shutdown": {"graceSeconds": 25, "interruptCalls": True}}
-    assert render(values=values).one("Deployment", "batch")["spec"]["template"]["spec"]["terminationGracePeriodSeconds"] == 45
+    assert (
+        render(values=values).one("Deployment", "batch")["spec"]["template"]["spec"]["terminationGracePeriodSeconds"]
+        == 45
+    )
 
 
 def test_every_key_of_the_values_has_a_type() -> None:
@@ -96,14 +100,14 @@ def test_every_key_of_the_values_has_a_type() -> None:
     }  # fmt: skip
 
 
-def _objects(node: Any, path: str) -> list[tuple[str, dict[str, Any]]]:
-    found: list[tuple[str, dict[str, Any]]] = []
+def _objects(node: Any, path: str) -> Iterator[tuple[str, dict[str, Any]]]:
+    children: list[tuple[str, Any]] = []
     if isinstance(node, dict):
-        if node.get("type") == "object":
-            found.append((path, node))
-        for key, value in node.items():
-            found += _objects(value, f"{path}/{key}")
+        mapping = cast("dict[str, Any]", node)
+        if mapping.get("type") == "object":
+            yield path, mapping
+        children = [(f"{path}/{key}", value) for key, value in mapping.items()]
     elif isinstance(node, list):
-        for value in node:
-            found += _objects(value, path)
-    return found
+        children = [(path, value) for value in cast("list[Any]", node)]
+    for child_path, child in children:
+        yield from _objects(child, child_path)

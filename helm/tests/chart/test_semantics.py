@@ -68,7 +68,7 @@ def test_replicas_belong_to_whoever_scales(chart: Path) -> None:
 
 @each_rendering
 def test_grace_outlasts_everything_that_happens_in_it(chart: Path) -> None:
-    """A call, handing back what is left, and the flush of the telemetry; or the handing back, where calls may be cut."""
+    """A call, handing back what is left, the flush of the telemetry; without the call where calls may be cut."""
     rendered = render(chart)
     settings = rendered.one("ConfigMap", "worker" if chart.stem != "fixed-values" else "answers")["data"]
     grace_s = duration(settings["WORKER_SHUTDOWN_GRACE"]).total_seconds()

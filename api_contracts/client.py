@@ -1,0 +1,273 @@
+"""A client for services in Python: enqueue, wait, read results, cancel, watch tokens.
+
+    with ResponsesClient("redis://localhost:6379/0") as client:
+        ticket = client.enqueue({"model": "gpt-5.4-mini", "input": [{"role": "user", "content": "Hello!"}]})
+        print(client.wait(ticket, timeout_s=60).response.output_text)
+
+It talks to the workers through Redis alone, so it needs no worker code, and every method is a few commands that any
+language can send (README, "Ask, and read the answer").
+"""
+
+import sys
+import time
+import uuid
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any, Final, Self
+
+from redis import Redis, ResponseError
+
+from api_contracts.celery_messages import encode, lane_list
+from api_contracts.fields import rfc3339
+from api_contracts.fingerprints import fingerprint
+from api_contracts.generation import GenerationRequest, GenerationResult
+from api_contracts.queues import DEFAULT_TENANT, cancel_key, delta_stream, request_key, result_stream
+
+BACKLOG_LIMIT: Final = 100_000
+"""Messages on a lane at which `enqueue` says no: the workers are hours behind, and Redis is not a disk."""
+
+ABANDONED_MS: Final = 60_000
+"""A result read this long ago and never acknowledged belongs to a consumer that is gone."""
+
+CANCELLED_FOR_S: Final = 24 * 3600
+_PIPELINED: Final = 500
+_FINAL: Final = frozenset({b"completed", b"incomplete", b"failed"})
+_FIRST_LOOK_S: Final = 0.02
+_LAST_LOOK_S: Final = 0.25
+"""One HMGET each: a hundred who wait for minutes cost Redis less than one worker does."""
+
+
+class BackloggedError(Exception):
+    """The lane holds more than the client's limit; nothing was enqueued. Try later, or on another lane."""
+
+
+class NotAnsweredError(TimeoutError):
+    """There is no answer yet; `state` is where the request was last seen, or None if no worker has taken it."""
+
+    def __init__(self, state: str | None) -> None:
+        super().__init__(state or "queued")
+        self.state = state
+
+
+class NoAnswerError(Exception):
+    """There will be no answer to this request under its id; the message says why."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ticket:
+    """What tells the answer to one enqueued request from all others."""
+
+    tenant: str
+    request_id: str
+    fingerprint: str = field(repr=False)
+    outdated: bytes | None = field(default=None, repr=False)
+    """The delivery whose retryable failure was there before, and is not the answer."""
+
+
+@dataclass(frozen=True, slots=True)
+class Delta:
+    """One entry of a streamed request: `type` is the gateway's event type, `restarted` or `finished`."""
+
+    id: str
+    type: str
+    data: bytes = field(repr=False)
+    """JSON, as the gateway wrote it."""
+
+
+class ResponsesClient:
+    """One connection pool; safe to share between threads. `redis` may also be a client you already have."""
+
+    def __init__(self, redis: Any, *, tenant: str = DEFAULT_TENANT, backlog_limit: int = BACKLOG_LIMIT) -> None:
+        self._redis = _connected(redis) if isinstance(redis, str) else redis
+        self._owned = isinstance(redis, str)
+        self._tenant = tenant
+        self._backlog_limit = backlog_limit
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._owned:
+            self._redis.close()
+
+    def enqueue(
+        self, body: Mapping[str, Any], *, lane: str = "interactive", priority: int = 0, **envelope: Any
+    ) -> Ticket:
+        """Enqueues one request; `envelope` holds further fields of GenerationRequest.
+
+        Raises ContractViolation, and enqueues nothing, where a worker would refuse the request; BackloggedError
+        where the lane is full.
+        """
+        (ticket,) = self.enqueue_many([{"body": body, **envelope}], lane=lane, priority=priority)
+        return ticket
+
+    def enqueue_many(
+        self, envelopes: Iterable[Mapping[str, Any]], *, lane: str = "interactive", priority: int = 0
+    ) -> list[Ticket]:
+        """Enqueues many, five hundred a round trip, in order; all are checked before any is sent."""
+        prepared = [self._prepared(envelope) for envelope in envelopes]
+        tickets: list[Ticket] = []
+        for start in range(0, len(prepared), _PIPELINED):
+            tickets += self._push(prepared[start : start + _PIPELINED], lane, priority)
+        return tickets
+
+    def wait(
+        self, ticket: Ticket, *, timeout_s: float, on_state: Callable[[str | None], None] | None = None
+    ) -> GenerationResult:
+        """The result of one request; `on_state` hears where it is at every look.
+
+        Raises NotAnsweredError after `timeout_s`, and NoAnswerError where waiting longer is of no use.
+        """
+        return GenerationResult.from_entry({"result": self.wait_raw(ticket, timeout_s=timeout_s, on_state=on_state)})
+
+    def wait_raw(
+        self, ticket: Ticket, *, timeout_s: float, on_state: Callable[[str | None], None] | None = None
+    ) -> bytes:
+        """As `wait`, but the JSON as the worker wrote it."""
+        give_up_at, look_again_s = time.monotonic() + timeout_s, _FIRST_LOOK_S
+        while True:
+            state, result = self._look(ticket)
+            if result is not None:
+                return result
+            if on_state:
+                on_state(state)
+            left_s = give_up_at - time.monotonic()
+            if left_s <= 0:
+                raise NotAnsweredError(state)
+            time.sleep(min(look_again_s, left_s))
+            look_again_s = min(look_again_s * 1.5, _LAST_LOOK_S)
+
+    def results(
+        self, group: str, *, reply_to: str | None = None, consumer: str | None = None, idle_s: float | None = None
+    ) -> Generator[GenerationResult]:
+        """Results for a consumer group, each acknowledged when the loop asks for the next one.
+
+        Every result comes at least once: one whose reader died before that is given to another after a minute.
+        Ends after `idle_s` without a result; never by default.
+        """
+        stream, name = result_stream(reply_to), consumer or f"client-{uuid.uuid4().hex[:12]}"
+        self._make_group(stream, group)
+        quiet_since = time.monotonic()
+        while idle_s is None or time.monotonic() - quiet_since < idle_s:
+            for entry_id, fields in self._claimed_or_new(stream, group, name):
+                yield GenerationResult.from_entry(fields)
+                self._redis.xack(stream, group, entry_id)
+                quiet_since = time.monotonic()
+
+    def cancel(self, request_id: str, *, tenant: str | None = None) -> None:
+        """Cancels a request, wherever it is: queued, parked or in flight. It is answered `cancelled`, once.
+
+        A request that is already answered is not touched.
+        """
+        tenant = tenant or self._tenant
+        state, lane, token = self._redis.hmget(request_key(tenant, request_id), "state", "lane", "token")
+        if state in _FINAL:
+            return
+        self._redis.set(cancel_key(tenant, request_id), 1, ex=CANCELLED_FOR_S)
+        if state == b"parked":  # wake it, so that its answer is not late
+            self._redis.zadd(f"responses:delayed:{lane.decode()}", {token: 0}, xx=True)
+
+    def deltas(
+        self, request_id: str, *, tenant: str | None = None, after: str = "0", timeout_s: float = 600
+    ) -> Generator[Delta]:
+        """The events of a request with `stream: true` as they come, the last one being `finished`.
+
+        After `restarted` forget what came before: an attempt was cut short. `after` resumes behind an id.
+        Raises NotAnsweredError when nothing came for `timeout_s`.
+        """
+        stream = delta_stream(tenant or self._tenant, request_id)
+        heard = time.monotonic()
+        while True:
+            for entry_id, fields in _entries(self._redis.xread({stream: after}, count=100, block=1000)):
+                after, heard = entry_id.decode(), time.monotonic()
+                delta = Delta(after, fields[b"type"].decode(), fields[b"data"])
+                yield delta
+                if delta.type == "finished":
+                    return
+            if time.monotonic() - heard > timeout_s:
+                raise NotAnsweredError("streaming")
+
+    def _prepared(self, envelope: Mapping[str, Any]) -> tuple[str, Ticket, dict[str, Any]]:
+        stamped = {"tenant": self._tenant, "enqueued_at": rfc3339(datetime.now(UTC)), **envelope}
+        request = GenerationRequest.parse(stamped)
+        task_id = str(uuid.uuid4())
+        ticket = Ticket(
+            tenant=request.tenant,
+            request_id=request.request_id or task_id,
+            fingerprint=fingerprint(stamped["body"]),
+        )
+        return task_id, ticket, stamped
+
+    def _push(self, prepared: list[tuple[str, Ticket, dict[str, Any]]], lane: str, priority: int) -> list[Ticket]:
+        target = lane_list(lane, priority)
+        looking = self._redis.pipeline(transaction=False)
+        looking.llen(target)
+        for _, ticket, _ in prepared:
+            looking.hmget(request_key(ticket.tenant, ticket.request_id), "state", "token", "retryable")
+        length, *known = looking.execute()
+        if length + len(prepared) > self._backlog_limit:
+            raise BackloggedError(f"lane {lane} holds {length} messages, the limit is {self._backlog_limit}")
+        headers = _trace_headers()
+        messages = [
+            encode(envelope, task_id=task_id, lane=lane, priority=priority, headers=headers)
+            for task_id, _, envelope in prepared
+        ]
+        self._redis.lpush(target, *messages)
+        return [
+            Ticket(
+                tenant=ticket.tenant,
+                request_id=ticket.request_id,
+                fingerprint=ticket.fingerprint,
+                outdated=token if state in _FINAL and retryable == b"1" else None,
+            )
+            for (_, ticket, _), (state, token, retryable) in zip(prepared, known, strict=True)
+        ]
+
+    def _look(self, ticket: Ticket) -> tuple[str | None, bytes | None]:
+        key = request_key(ticket.tenant, ticket.request_id)
+        state, token, kept, result = self._redis.hmget(key, "state", "token", "fingerprint", "result")
+        if state is None:
+            return None, None
+        if kept.decode() != ticket.fingerprint:
+            raise NoAnswerError("duplicate_conflict: this request_id belongs to a request with another body")
+        if token == ticket.outdated:
+            return None, None
+        if state not in _FINAL:
+            return state.decode(), None
+        if result is None:
+            raise NoAnswerError("this request_id was answered before and its result is no longer kept")
+        return state.decode(), result
+
+    def _make_group(self, stream: str, group: str) -> None:
+        try:
+            self._redis.xgroup_create(stream, group, id="0", mkstream=True)
+        except ResponseError as error:
+            if not str(error).startswith("BUSYGROUP"):
+                raise
+
+    def _claimed_or_new(self, stream: str, group: str, consumer: str) -> Iterator[tuple[bytes, dict[bytes, bytes]]]:
+        _, abandoned, _ = self._redis.xautoclaim(stream, group, consumer, ABANDONED_MS, count=10)
+        yield from ((entry_id, fields) for entry_id, fields in abandoned if fields)
+        yield from _entries(self._redis.xreadgroup(group, consumer, {stream: ">"}, count=10, block=1000))
+
+
+def _entries(reply: Any) -> list[tuple[bytes, dict[bytes, bytes]]]:
+    """Of the one stream that was asked for; redis-py answers a list in RESP2 and a mapping in RESP3."""
+    if not reply:
+        return []
+    return reply[0][1] if type(reply) is list else next(iter(reply.values()))[0]
+
+
+def _connected(url: str) -> Any:
+    client: Any = Redis
+    return client.from_url(url, socket_timeout=10, health_check_interval=10)
+
+
+def _trace_headers() -> dict[str, str]:
+    """The caller's trace, where its process has Sentry: never a reason to import it."""
+    sentry: Any = sys.modules.get("sentry_sdk")
+    if sentry is None:
+        return {}
+    found = {"sentry-trace": sentry.get_traceparent(), "baggage": sentry.get_baggage()}
+    return {name: value for name, value in found.items() if value}

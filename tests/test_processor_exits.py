@@ -1,0 +1,279 @@
+"""How a request ends early: interrupted, superseded, not worth a call, poison, or watched by a reader."""
+
+import asyncio
+import json
+from collections import deque
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from harness import body
+from processor_parts import (
+    ANSWER,
+    MINUTE_MS,
+    POLICY,
+    World,
+    attempts,
+    failing,
+    interrupted,
+    message,
+    process,
+    processor,
+    run_of,
+)
+
+from api_contracts import ErrorCode
+from worker.admission import Deferred, Reason
+from worker.claims import Refusal, Standing, Verdict
+from worker.policy import POISON_CRASHES, SUSPECT_CRASHES
+from worker.processor import Disposition
+from worker.runs import Interruption
+
+
+def past_attempt(number: int, outcome: str = "failed") -> bytes:
+    return json.dumps(
+        {"number": number, "outcome": outcome, "duration_ms": 3, "code": None, "maybe_billed": False}
+    ).encode()
+
+
+class TestInterruption:
+    async def test_draining_while_waiting_hands_it_back_untouched(self) -> None:
+        world = World(grants=deque([None]))
+
+        assert await interrupted(world, Interruption.DRAINING, world.admitting) is Disposition.RELEASED
+        assert world.names == ["claim", "admit", "release"]
+        assert world.heard("release")[0]["history"] is None
+
+    async def test_draining_in_a_call_hands_it_back_as_maybe_billed(self) -> None:
+        world = World(outcomes=deque([None]))
+
+        assert await interrupted(world, Interruption.DRAINING, world.calling) is Disposition.RELEASED
+        assert world.names == ["claim", "admit", "begin", "settle", "release"]
+        assert (world.heard("settle")[0]["unused"], world.heard("settle")[0]["called"]) == (0, True)
+        attempt = json.loads(world.heard("release")[0]["history"].attempt)
+        assert (attempt["outcome"], attempt["maybe_billed"]) == ("interrupted", True)
+
+    async def test_cancelled_while_waiting_it_is_answered(self) -> None:
+        world = World(grants=deque([None]))
+
+        assert await interrupted(world, Interruption.CANCELLED, world.admitting) is Disposition.FAILED
+        assert (world.result["error"]["code"], world.result["attempts"]) == ("cancelled", [])
+
+    async def test_cancelled_in_a_call_it_is_answered_with_its_history(self) -> None:
+        world = World(outcomes=deque([None]))
+
+        assert await interrupted(world, Interruption.CANCELLED, world.calling) is Disposition.FAILED
+        assert world.result["error"]["code"] == "cancelled"
+        assert attempts(world) == [("interrupted", None, True)]
+        assert len(world.heard("settle")) == 1
+
+    @pytest.mark.parametrize("why", list(Interruption))
+    async def test_before_the_call_is_recorded_it_costs_nothing(self, why: Interruption) -> None:
+        """The grant was there already: it is given back, and no attempt is on record."""
+        run = run_of()
+        world = World(on_admit=lambda: setattr(run, "interruption", why))
+        await processor(world).process(run)
+
+        (settled,) = world.heard("settle")
+        assert settled["called"] is False
+        assert settled["unused"] > 0
+        assert "begin" not in world.names
+        assert world.calls == []
+
+    @pytest.mark.parametrize("why", list(Interruption))
+    async def test_between_record_and_call_nothing_is_sent(self, why: Interruption) -> None:
+        world = World()
+        run = run_of()
+        world.on_begin = lambda: run.interrupt(why)
+
+        await processor(world).process(run)
+
+        assert world.calls == []
+        assert len(world.heard("settle")) == 1
+
+    async def test_an_answer_that_arrived_is_published_even_when_draining(self) -> None:
+        run = run_of(message({"body": body(stream=True)}))
+        world = World(on_flush=lambda: run.interrupt(Interruption.DRAINING))
+
+        assert await processor(world).process(run) is Disposition.COMPLETED
+
+    async def test_a_cancellation_that_is_no_interruption_goes_through(self) -> None:
+        """The loop is ending; nothing may swallow that."""
+        world = World(outcomes=deque([None]))
+        task = asyncio.create_task(process(world))
+        await world.calling.wait()
+        task.cancel()
+
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+
+class TestSuperseded:
+    async def test_a_lease_lost_before_the_call_makes_none_and_gives_the_grant_back(self) -> None:
+        world = World(verdict=Verdict.SUPERSEDED)
+
+        assert await process(world) is Disposition.SUPERSEDED
+        assert world.calls == []
+        assert world.heard("settle")[0]["called"] is False
+
+    @pytest.mark.parametrize("verdict", [Verdict.SUPERSEDED, Verdict.DUPLICATE])
+    @pytest.mark.parametrize(
+        "outcome", [ANSWER, failing(ErrorCode.UPSTREAM_ERROR), failing(ErrorCode.CONTENT_REJECTED)]
+    )
+    async def test_a_lease_lost_in_the_call_is_told_as_such(self, verdict: Verdict, outcome: Any) -> None:
+        world = World(outcomes=deque([outcome]))
+        task = asyncio.create_task(process(world))
+        await world.calling.wait()
+        world.verdict = verdict
+
+        assert await task is Disposition.SUPERSEDED
+        assert world.heard("settle")[0]["called"] is True
+
+    @pytest.mark.parametrize("refusal", [r for r in Refusal if r not in {Refusal.CONFLICT, Refusal.GONE}])
+    async def test_what_somebody_else_runs_or_ran_is_left_alone(self, refusal: Refusal) -> None:
+        world = World(lease=refusal)
+
+        assert await process(world) == refusal.lower()
+        assert world.names == ["claim"]
+
+    @pytest.mark.parametrize("refusal", [Refusal.CONFLICT, Refusal.GONE])
+    async def test_a_newcomer_that_cannot_run_is_answered_without_touching_the_first(self, refusal: Refusal) -> None:
+        world = World(lease=refusal)
+
+        assert await process(world) is Disposition.FAILED
+        assert world.names == ["claim", "answer"]
+        assert world.heard("answer")[0]["result"]["error"]["code"] == "duplicate_conflict"
+
+
+class TestObstacles:
+    @pytest.mark.parametrize(
+        ("standing", "code"), [(Standing.CANCELLED, "cancelled"), (Standing.EXPIRED, "deadline_exceeded")]
+    )
+    async def test_what_need_not_run_any_more_is_answered_without_a_call(self, standing: Standing, code: str) -> None:
+        world = World(lease={"standing": standing})
+
+        assert await process(world) is Disposition.FAILED
+        assert world.result["error"]["code"] == code
+        assert world.names == ["claim", "complete"]
+
+    async def test_a_wrong_request_is_answered_with_every_fault(self) -> None:
+        world = World()
+
+        assert await process(world, message({"body": {"model": "gpt-4", "input": []}})) is Disposition.FAILED
+        error = world.result["error"]
+        assert error["code"] == "invalid_request"
+        assert len(error["violations"]) >= 2
+
+    async def test_what_names_nobody_is_a_dead_letter(self) -> None:
+        world = World()
+
+        assert await process(world, b"rubbish") is Disposition.DEAD_LETTERED
+        assert world.names == ["bury"]
+
+    async def test_an_eta_is_waited_for_in_redis(self) -> None:
+        eta = datetime.now(UTC) + timedelta(seconds=20)
+        world = World(lease={"failures": 1})
+
+        assert await process(world, message(headers={"eta": eta.isoformat()})) is Disposition.DELAYED
+        (parked,) = world.heard("park")
+        assert parked["delay_ms"] == pytest.approx(20_000, abs=2_000)
+        assert parked["failures"] == 1
+
+    @pytest.mark.parametrize(("own", "left_ms", "expected"), [(None, MINUTE_MS, 30), (5, MINUTE_MS, 5), (50, 2_000, 2)])
+    async def test_a_call_lasts_no_longer_than_its_timeout_nor_the_deadline(
+        self, own: float | None, left_ms: int, expected: float
+    ) -> None:
+        world = World(lease={"left_ms": left_ms})
+        await process(world, message({"timeout": own} if own else {}))
+
+        assert world.calls[0]["timeout_s"] == pytest.approx(expected, abs=0.5)
+        assert world.heard("admit")[0]["within_s"] == pytest.approx(left_ms / 1000, abs=0.5)
+
+    async def test_a_wait_never_begins_with_negative_time(self) -> None:
+        world = World(lease={"left_ms": -500}, grants=deque([Deferred(Reason.TIME, 0)]))
+        await process(world)
+
+        assert world.heard("admit")[0]["within_s"] == 0
+
+
+class TestPoison:
+    async def test_at_the_third_crash_it_is_dead_and_answered(self) -> None:
+        world = World(lease={"crashes": POISON_CRASHES, "attempts": (past_attempt(1, "started"),)})
+
+        assert await process(world) is Disposition.FAILED
+        assert world.result["error"]["code"] == "internal_error"
+        assert world.heard("complete")[0]["dead"] == "poison"
+        assert world.calls == []
+        assert attempts(world) == [("interrupted", None, True)]
+
+    async def test_suspects_run_one_at_a_time_beside_everybody_else(self) -> None:
+        """Who took two processes down must be alone among its kind when the third falls."""
+        world = World(lease={"crashes": SUSPECT_CRASHES}, outcomes=deque([None]))
+        shared = processor(world)
+        suspects = [run_of(name=f"s{number}") for number in range(3)]
+        tasks = [asyncio.create_task(shared.process(run)) for run in suspects]
+        await world.calling.wait()
+        world.lease = {"crashes": SUSPECT_CRASHES - 1}
+        assert await shared.process(run_of(name="innocent")) is Disposition.COMPLETED
+        assert len(world.calls) == 2
+
+        suspects[0].interrupt(Interruption.DRAINING)
+        dispositions = await asyncio.wait_for(asyncio.gather(*tasks), 5)
+
+        assert dispositions == [Disposition.RELEASED, Disposition.COMPLETED, Disposition.COMPLETED]
+        assert world.most_running == 2
+
+    async def test_a_bug_is_answered_and_told(self) -> None:
+        world = World(outcomes=deque([ZeroDivisionError("secret prompt")]))
+
+        assert await process(world) is Disposition.FAILED
+        assert world.result["error"]["code"] == "internal_error"
+        assert "secret" not in world.heard("complete")[0]["answer"].result.decode()
+        assert [type(bug) for bug in world.bugs] == [ZeroDivisionError]
+
+    async def test_a_bug_in_one_suspect_lets_the_next_one_run(self) -> None:
+        world = World(lease={"crashes": SUSPECT_CRASHES}, outcomes=deque([ZeroDivisionError()]))
+        shared = processor(world)
+
+        assert await shared.process(run_of()) is Disposition.FAILED
+        assert await asyncio.wait_for(shared.process(run_of()), 5) is Disposition.COMPLETED
+
+
+class TestStreaming:
+    async def test_deltas_are_flushed_before_the_result(self) -> None:
+        world = World()
+        await process(world, message({"body": body(stream=True)}))
+
+        assert world.names[2:6] == ["begin", "open", "event", "flushed"]
+        assert world.names[-1] == "complete"
+        assert world.heard("complete")[0]["answer"].streamed
+
+    async def test_readers_are_told_when_it_starts_over(self) -> None:
+        world = World(outcomes=deque([failing(ErrorCode.RATE_LIMITED)]))
+        await process(world, message({"body": body(stream=True)}))
+
+        assert [told["attempt"] for told in world.heard("open")] == [1, 2]
+        assert world.heard("restarted") == [{"code": "rate_limited"}]
+
+    async def test_nobody_watches_what_was_not_asked_for(self) -> None:
+        world = World()
+        await process(world)
+
+        assert "open" not in world.names
+
+
+async def test_attempts_go_on_counting_where_the_last_worker_stopped() -> None:
+    world = World(lease={"attempts": (past_attempt(2, "started"), past_attempt(1)), "throttle_ms": 100})
+    await process(world)
+
+    assert [attempt["number"] for attempt in world.result["attempts"]] == [1, 2, 3]
+    assert world.result["attempts"][1]["outcome"] == "interrupted"
+    assert world.result["timing"]["throttle_ms"] == 107
+    assert world.result["timing"]["upstream_ms"] == 3 + 3 + 5
+
+
+async def test_the_result_is_kept_as_long_as_the_policy_says() -> None:
+    world = World()
+    await process(world)
+
+    assert world.heard("complete")[0]["kept_ms"] == POLICY.result_ttl.total_seconds() * 1000
