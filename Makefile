@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test check lint types layers docs format lock bench-throughput clean
+.PHONY: demo test check lint types layers docs format lock bench-throughput clean chaos
 
 demo: $(STAMP)  ## the main job end to end: embedded Valkey, simulated gateway, a real worker
 	$(BIN)/responses-worker demo
@@ -36,6 +36,9 @@ lock: $(STAMP)  ## after a change of dependencies in pyproject.toml
 		--extra demo --group dev --output-file requirements.lock pyproject.toml
 	$(BIN)/uv pip compile --universal --generate-hashes --no-emit-index-url --no-header --quiet \
 		--extra worker --output-file requirements-worker.lock pyproject.toml
+
+chaos: $(STAMP)  ## minutes of kills, drains, Redis restarts and cut networks; then the books must balance
+	$(BIN)/python tests/chaos/driver.py
 
 bench-throughput: $(STAMP)
 	$(BIN)/python bench/throughput.py

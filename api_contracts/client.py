@@ -14,7 +14,7 @@ import uuid
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any, Final, Self
+from typing import Any, Final, Self, cast
 
 from redis import Redis, ResponseError
 
@@ -256,7 +256,9 @@ def _entries(reply: Any) -> list[tuple[bytes, dict[bytes, bytes]]]:
     """Of the one stream that was asked for; redis-py answers a list in RESP2 and a mapping in RESP3."""
     if not reply:
         return []
-    return reply[0][1] if type(reply) is list else next(iter(reply.values()))[0]
+    if isinstance(reply, dict):
+        return next(iter(cast("dict[Any, Any]", reply).values()))[0]
+    return reply[0][1]
 
 
 def _connected(url: str) -> Any:

@@ -1,221 +1,259 @@
-"""The world the controller is judged in. Draft."""
+"""The world the admission controller is judged in: one upstream with a limit of its own, and N pumping processes."""
 
 import heapq
 import random
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Literal
+
+from sim_controller import Controller
+
+PUMP_MS, IDLE_MS = 20, 50  # a process asks for grants this often, unless told to come back later
+BATCH = 50
 
 
 @dataclass(slots=True)
 class Gateway:
+    """An upstream that earns `per_minute` and holds at most `seconds` of it: always, or per window of that width."""
+
     per_minute: float
-    kind: str = "bucket"  # bucket | window
-    burst_s: float = 10.0
-    width_s: float = 60.0
+    kind: Literal["bucket", "window"] = "bucket"
+    seconds: float = 10.0
     phase_ms: float = 0.0
-    tokens: bool = False
     refusal_ms: float = 200.0
     failures_count: bool = False
-    schedule: list = field(default_factory=list)  # (from ms, per_minute)
-    frozen: tuple = (0.0, 0.0)
-    headers: float = 0.0  # advertised limit
-    retry_after: bool = False
+    charges: Literal["requests", "reserved", "used"] = "requests"
+    advertised_rpm: tuple[float, ...] = ()  # what x-ratelimit-limit-requests says, one of these per response
+    steps: list[tuple[float, float]] = field(default_factory=list)  # (from ms, per minute)
+    frozen_ms: tuple[float, float] = (0.0, 0.0)  # refuses all, and says until when
     level: float = 0.0
-    at: float = 0.0
+    at_ms: float = 0.0
     window: int = -1
-    late: bool = False
 
-    def __post_init__(self):
-        self.level = self.capacity()
+    def __post_init__(self) -> None:
+        self.level = self.capacity
 
-    def oracle_s(self, now, n):
-        """Shortest time in which `n` requests can pass from `now` on (fixed limit)."""
+    @property
+    def capacity(self) -> float:
+        """What can pass at once when nothing was asked for long."""
+        return self.per_minute / 60 * self.seconds
+
+    def offer(self, now_ms: float, tokens: int) -> bool:
+        """Whether a call arriving now is served."""
+        self.advance(now_ms)
+        if self.frozen_ms[0] <= now_ms < self.frozen_ms[1]:
+            return False
+        cost = {"requests": 1.0, "reserved": float(tokens), "used": 0.0}[self.charges]
+        served = self.level > 0 if self.charges == "used" else self.level >= cost
+        if served or self.failures_count:
+            self.level = max(self.level - cost, -self.capacity / 2)
+        return served
+
+    def retry_after_ms(self, now_ms: float) -> float:
+        """What a refusal names; 0, as gateways do, for mere overload."""
+        return self.frozen_ms[1] - now_ms if self.frozen_ms[0] <= now_ms < self.frozen_ms[1] else 0.0
+
+    def finish(self, now_ms: float, used: int) -> None:
+        """Charges what a call used, if that is how this upstream counts."""
+        if self.charges == "used":
+            self.advance(now_ms)
+            self.level -= used
+
+    def advance(self, now_ms: float) -> None:
+        """Earns what time has brought."""
+        while self.steps and now_ms >= self.steps[0][0]:
+            step_ms, per_minute = self.steps.pop(0)
+            self._earn(step_ms)
+            self.per_minute = per_minute
+            self.level = min(self.level, self.capacity)
+        self._earn(now_ms)
+
+    def _earn(self, now_ms: float) -> None:
         if self.kind == "bucket":
-            self._advance(now)
-            return max(0.0, n - self.level) / self.per_minute * 60
-        self._advance(now)
-        width = self.width_s * 1000
-        if n <= self.level:
-            return 0.0
-        windows = -(-(n - self.level) // self.capacity())
-        return ((width - (now + self.phase_ms) % width) + (windows - 1) * width) / 1000
-
-    def capacity(self):
-        return self.per_minute / 60 * (self.burst_s if self.kind == "bucket" else self.width_s)
-
-    def offer(self, now, tokens):
-        """-> (accepted, retry_after_ms)"""
-        while self.schedule and now >= self.schedule[0][0]:
-            self._advance(self.schedule[0][0])
-            self.per_minute = self.schedule.pop(0)[1]
-            self.level = min(self.level, self.capacity())
-        if self.frozen[0] <= now < self.frozen[1]:
-            return False, self.frozen[1] - now
-        self._advance(now)
-        cost = tokens if self.tokens else 1.0
-        if self.late:
-            cost = 0.0
-            if self.level <= 0: return False, 0.0
-        if self.level >= cost:
-            self.level -= cost
-            return True, 0.0
-        if self.failures_count:
-            self.level = max(self.level - cost, -self.capacity() / 2 if self.kind == "bucket" else 0.0)
-        if not self.retry_after:
-            return False, 0.0
-        if self.kind == "bucket":
-            return False, (cost - self.level) / self.per_minute * 60_000
-        width = self.width_s * 1000
-        return False, width - (now + self.phase_ms) % width
-
-    def _advance(self, now):
-        if self.kind == "bucket":
-            self.level = min(self.capacity(), self.level + (now - self.at) * self.per_minute / 60_000)
+            earned = (now_ms - self.at_ms) * self.per_minute / 60_000
+            self.level = min(self.capacity, self.level + earned)
         else:
-            window = int((now + self.phase_ms) // (self.width_s * 1000))
+            window = int((now_ms + self.phase_ms) // (self.seconds * 1_000))
             if window != self.window:
-                self.window, self.level = window, self.capacity()
-        self.at = now
+                self.window, self.level = window, self.capacity
+        self.at_ms = now_ms
+
+    def fastest_s(self, now_ms: float, calls: int) -> float:
+        """Least time in which so many calls can still pass from now on."""
+        self.advance(now_ms)
+        missing = max(0.0, calls - self.level)
+        if self.kind == "bucket" or not missing:
+            return missing / self.per_minute * 60
+        width_ms = self.seconds * 1_000
+        rest_ms = width_ms - (now_ms + self.phase_ms) % width_ms
+        return (rest_ms + (-(-missing // self.capacity) - 1) * width_ms) / 1_000
 
 
-@dataclass
-class Run:
+@dataclass(slots=True)
+class Work:
+    """Requests of one lane: their reserved tokens, and when they are enqueued."""
+
+    weight: float
+    tokens: list[int]
+    at_ms: list[float]
+
+
+@dataclass(slots=True)
+class Call:
+    """One request on its way."""
+
+    process: int
+    lane: str
+    tokens: int
+    since_ms: float
+    granted_at_ms: float
+
+
+@dataclass(slots=True)
+class Report:
+    """What the upstream and the callers saw."""
+
+    total: int = 0
+    done: int = 0
     calls: int = 0
     refused: int = 0
-    done: int = 0
-    accepted: int = 0
-    first: float = -1.0
-    last: float = 0.0
-    accepted_at_30s: int = 0
-    grants: list = field(default_factory=list)
-    pauses: list = field(default_factory=list)
-    waits: dict = field(default_factory=dict)
-    trace: list = field(default_factory=list)
+    first_ms: float = -1.0
+    last_ms: float = 0.0
+    served_in_30s: int = 0
+    fastest_rest_s: float = 0.0  # least time for what was left after 30 s
     polls: int = 0
-    oracle_s: float = -1.0
+    grants_ms: list[float] = field(default_factory=list)
+    told_to_pause_ms: float = -1.0
+    waits_ms: dict[str, list[float]] = field(default_factory=dict)
+
+    @property
+    def lost(self) -> int:
+        """Requests without an answer."""
+        return self.total - self.done
+
+    @property
+    def span_s(self) -> float:
+        """The upstream's first to last call."""
+        return (self.last_ms - self.first_ms) / 1_000
+
+    @property
+    def refused_percent(self) -> float:
+        """Share of 429s among all calls."""
+        return 100 * self.refused / max(1, self.calls)
 
 
 class Fleet:
-    """N processes, one controller, one gateway."""
+    """Processes that ask one controller for grants and call one gateway."""
 
-    def __init__(self, rng, controller, gateway, lanes, processes, capacity=500, limit_s=7200, latency_s=0.8, usage=None, trace=False):
-        self.rng, self.c, self.g = rng, controller, gateway
-        self.usage = usage
-        self.latency = latency_s
-        self.events = []
-        self.seq = 0
-        self.now = 0.0
-        self.run = Run()
-        self.limit_ms = limit_s * 1000
-        self.lanes = {}
-        self.weights = {}
-        self.total = 0
-        for name, (weight, costs, arrivals) in lanes.items():
-            self.lanes[name] = deque()
-            self.weights[name] = weight
-            self.total += len(costs)
-            for cost, t in zip(costs, arrivals):
-                if t <= 0:
-                    self.lanes[name].append((cost, 0.0))
-                else:
-                    self.push(t, self.enqueue, (name, cost))
-        self.capacity = capacity
-        self.alive = {}
-        self.inflight = {}
-        self.do_trace = trace
-        for t, names in processes:  # (ms, list of lane lists)
-            self.push(t, self.scale, names)
+    def __init__(
+        self,
+        rng: random.Random,
+        controller: Controller,
+        gateway: Gateway,
+        work: dict[str, Work],
+        processes: list[tuple[float, list[tuple[str, ...]]]],  # from when on, which live, by the lanes they serve
+        *,
+        use: Callable[[random.Random, int], int] | None = None,  # tokens used, of those reserved
+        latency_s: float = 0.8,
+        skew_ms: float = 40,
+        capacity: int = 500,
+        limit_s: float = 7_200,
+    ) -> None:
+        self.rng, self.controller, self.gateway = rng, controller, gateway
+        self.use, self.latency_s, self.skew_ms, self.capacity = use, latency_s, skew_ms, capacity
+        self.limit_ms = limit_s * 1_000
+        self.report = Report(total=sum(len(w.tokens) for w in work.values()))
+        self.weights = {name: w.weight for name, w in work.items()}
+        self.queues: dict[str, deque[tuple[int, float]]] = {name: deque() for name in work}
+        self.serves: dict[int, tuple[str, ...]] = {}
+        self.in_flight: dict[int, int] = {}
+        self.now_ms = 0.0
+        self.events: list[tuple[float, int, Callable[..., None], tuple[object, ...]]] = []
+        self.scheduled = 0
+        for name, w in work.items():
+            for tokens, at_ms in zip(w.tokens, w.at_ms, strict=True):
+                self.at(at_ms, self.enqueue, name, tokens)
+        for at_ms, alive in processes:
+            self.at(at_ms, self.scale_to, alive)
 
-    def push(self, t, fn, arg):
-        self.seq += 1
-        heapq.heappush(self.events, (t, self.seq, fn, arg))
+    def at(self, when_ms: float, do: Callable[..., None], *args: object) -> None:
+        """Schedules an event."""
+        self.scheduled += 1
+        heapq.heappush(self.events, (when_ms, self.scheduled, do, args))
 
-    def enqueue(self, arg):
-        name, cost = arg
-        self.lanes[name].append((cost, self.now))
+    def simulate(self) -> Report:
+        """Runs until all is answered, or time is up."""
+        while self.events and self.report.lost:
+            self.now_ms, _, do, args = heapq.heappop(self.events)
+            if self.now_ms > self.limit_ms:
+                break
+            do(*args)
+        return self.report
 
-    def scale(self, names):
-        """names: list of lane-tuples, one per process that should live from now on."""
-        for i in list(self.alive):
-            if i >= len(names):
-                self.alive[i] = None
-        for i, lanes in enumerate(names):
-            if self.alive.get(i) is None:
-                self.inflight.setdefault(i, 0)
-                self.push(self.now + self.rng.uniform(0, 50), self.pump, i)
-            self.alive[i] = lanes
+    def enqueue(self, lane: str, tokens: int) -> None:
+        self.queues[lane].append((tokens, self.now_ms))
 
-    def simulate(self):
-        events = self.events
-        while events and self.run.done < self.total and self.now < self.limit_ms:
-            self.now, _, fn, arg = heapq.heappop(events)
-            fn(arg)
-        return self.run
+    def scale_to(self, alive: list[tuple[str, ...]]) -> None:
+        before, self.serves = self.serves, dict(enumerate(alive))
+        for process in self.serves:
+            self.in_flight.setdefault(process, 0)
+            if process not in before:
+                self.at(self.now_ms + self.rng.uniform(0, IDLE_MS), self.pump, process)
 
-    def pump(self, i):
-        lanes = self.alive.get(i)
-        if lanes is None:
-            return
-        rng = self.rng
-        nap = 1000.0
-        for name in lanes:
-            queue = self.lanes[name]
-            n = min(50, len(queue), self.capacity - self.inflight[i])
-            if n <= 0:
-                nap = min(nap, 50.0)
+    def pump(self, process: int) -> None:
+        if process not in self.serves:
+            return  # scaled in: what it called still answers
+        nap_ms = 1_000.0
+        for lane in self.serves[process]:
+            queue = self.queues[lane]
+            room = min(BATCH, len(queue), self.capacity - self.in_flight[process])
+            if room <= 0:
+                nap_ms = min(nap_ms, IDLE_MS)
                 continue
-            costs = [queue[k][0] for k in range(n)]
-            self.run.polls += 1
-            granted, wait = self.c.admit(self.now, name, self.weights[name], costs)
+            costs = [queue[i][0] for i in range(room)]
+            self.report.polls += 1
+            granted, wait_ms = self.controller.admit(self.now_ms, lane, self.weights[lane], costs)
             for _ in range(granted):
-                cost, since = queue.popleft()
-                self.inflight[i] += 1
-                self.run.waits.setdefault(name, []).append(self.now - since)
-                self.run.grants.append(self.now)
-                self.push(self.now + rng.uniform(2, 40), self.arrive, (i, name, cost, since, self.now))
-            nap = min(nap, wait if granted < n else 20.0)
-        self.push(self.now + max(nap, 20.0) + rng.uniform(0, 20), self.pump, i)
+                self.start(Call(process, lane, *queue.popleft(), self.now_ms))
+            nap_ms = min(nap_ms, wait_ms if granted < room else PUMP_MS)
+        self.at(self.now_ms + max(nap_ms, PUMP_MS) + self.rng.uniform(0, 20), self.pump, process)
 
-    def arrive(self, call):
-        run, g, rng = self.run, self.g, self.rng
-        i, name, cost, since, granted_at = call
-        run.calls += 1
-        if run.first < 0:
-            run.first = self.now
-        run.last = self.now
-        ok, retry_after = g.offer(self.now, cost)
-        if ok:
-            run.accepted += 1
-            if self.now - run.first <= 30_000:
-                run.accepted_at_30s += 1
-            elif run.oracle_s < 0:
-                run.oracle_s = g.oracle_s(self.now, self.total - run.accepted)
-            self.push(self.now + 1000 * self.latency * rng.lognormvariate(-0.125, 0.5), self.finish, call)
+    def start(self, call: Call) -> None:
+        self.in_flight[call.process] += 1
+        self.report.grants_ms.append(self.now_ms)
+        self.report.waits_ms.setdefault(call.lane, []).append(self.now_ms - call.since_ms)
+        self.at(self.now_ms + self.rng.uniform(2, self.skew_ms), self.arrive, call)
+
+    def arrive(self, call: Call) -> None:
+        report = self.report
+        report.calls += 1
+        report.first_ms = self.now_ms if report.first_ms < 0 else report.first_ms
+        report.last_ms = self.now_ms
+        if self.gateway.offer(self.now_ms, call.tokens):
+            if self.now_ms - report.first_ms <= 30_000:
+                report.served_in_30s += 1
+                report.fastest_rest_s = self.gateway.fastest_s(self.now_ms, report.total - report.served_in_30s)
+            latency_ms = 1_000 * self.latency_s * self.rng.lognormvariate(-0.125, 0.5)
+            self.at(self.now_ms + latency_ms, self.answer, call)
         else:
-            run.refused += 1
-            delay = g.refusal_ms * rng.uniform(0.8, 1.25) + rng.uniform(1, 20)
-            self.push(self.now + delay, self.refuse, (call, retry_after))
-        if self.do_trace:
-            run.trace.append((self.now, ok, self.c.state.scale, g.level, name))
+            report.refused += 1
+            delay_ms = self.gateway.refusal_ms * self.rng.uniform(0.8, 1.25) + self.rng.uniform(1, 20)
+            self.at(self.now_ms + delay_ms, self.refuse, call, self.gateway.retry_after_ms(self.now_ms))
 
-    def finish(self, call):
-        i, _, cost, _, _ = call
-        self.inflight[i] -= 1
-        self.run.done += 1
-        if self.usage:
-            used = self.usage(self.rng, cost)
-            self.c.settle(self.now, cost, used)
-            if self.g.late:
-                self.g._advance(self.now)
-                self.g.level -= used
-        g = self.g
-        if g.headers:
-            self.c.learn(g.headers if g.headers > 0 else g.per_minute)
+    def answer(self, call: Call) -> None:
+        self.in_flight[call.process] -= 1
+        self.report.done += 1
+        if self.use:
+            used = self.use(self.rng, call.tokens)
+            self.controller.settle(self.now_ms, call.tokens, used)
+            self.gateway.finish(self.now_ms, used)
+        if self.gateway.advertised_rpm:
+            self.controller.learn(self.rng.choice(self.gateway.advertised_rpm))
 
-    def refuse(self, arg):
-        (i, name, cost, since, granted_at), retry_after = arg
-        self.inflight[i] -= 1
-        self.lanes[name].appendleft((cost, since))
-        self.c.throttled(self.now, granted_at, cost, retry_after)
-        if retry_after:
-            self.run.pauses.append((self.now, self.now + retry_after))
+    def refuse(self, call: Call, retry_after_ms: float) -> None:
+        self.in_flight[call.process] -= 1
+        self.queues[call.lane].appendleft((call.tokens, call.since_ms))
+        self.controller.throttled(self.now_ms, call.granted_at_ms, call.tokens, retry_after_ms)
+        if retry_after_ms and self.report.told_to_pause_ms < 0:
+            self.report.told_to_pause_ms = self.now_ms

@@ -21,9 +21,10 @@ CONNECTION: Final = "hello auth ping select client|setname client|setinfo multi 
 
 _FORMS: Final = {
     "{key}": "type exists del get llen rpop smembers hgetall hkeys hlen zcard xlen xinfo|groups",
-    "{key} 1": "set pexpire pexpireat lindex lpush rpush brpop hget hmget hexists hdel sadd srem sscan zscore zrem xdel",
+    "{key} 1": "set pexpire pexpireat lindex lpush rpush brpop hget hmget hexists hdel sadd srem sscan zscore zrem",
     "{key} 1 1": "lrange hset hincrby zadd zincrby zcount zrange zrangebyscore zrevrangebyscore zremrangebyscore",
     "{key} - +": "xrange xrevrange",
+    "{key} 1-1": "xdel",
     "{key} group": "xgroup|destroy xinfo|consumers xpending",
     "{key} group 1-1": "xack xgroup|create xgroup|createconsumer xgroup|delconsumer",
     "{key} group name 1 1-1": "xclaim xautoclaim",
