@@ -34,7 +34,7 @@ class Budget:
     runner: RecordingRunner
     admission: Admission
     now_ms: int = field(default_factory=lambda: round(time.time() * 1000))
-    last: Grant = field(init=False)
+    last: Grant = field(init=False, repr=False)
     _numbers: "itertools.count[int]" = field(default_factory=itertools.count)
 
     def __post_init__(self) -> None:

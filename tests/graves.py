@@ -19,8 +19,8 @@ def bury(valkey: Any, entry_id: str = "*", **fields: str | bytes) -> str:
     return valkey.xadd("responses:dead", plain | fields, id=entry_id).decode()
 
 
-def celery_message(producer: Producer, **options: Any) -> bytes:
+def celery_message(producer: Producer, *, deadline: str | None = None, **options: Any) -> bytes:
     """What Celery itself puts on a lane; it is taken away again."""
-    producer.enqueue({"body": body(PROMPT), "request_id": "order-1"}, **options)
+    producer.enqueue({"body": body(PROMPT), "request_id": "order-1", "deadline": deadline}, **options)
     (queue,) = producer.redis.keys("responses.interactive*")
     return producer.redis.rpop(queue)

@@ -5,6 +5,7 @@ side by side; where they differ, one of them is wrong.
 """
 
 from dataclasses import dataclass, field, replace
+from itertools import takewhile
 from typing import Any, Final
 
 FINAL: Final = ("completed", "incomplete", "failed")
@@ -70,26 +71,25 @@ class Model:
 
     def pop(self, lease_ms: int, pop_id: str, total: int, *wanted: Any) -> list[Any]:
         rows = list(zip(wanted[::3], wanted[1::3], wanted[2::3], strict=True))
-        tokens = {lane: [f"{pop_id}.{lane}.{number + 1}" for number in range(total)] for lane, *_ in rows}
-        again = [(token, lane) for lane, names in tokens.items() for token in names if token in self.inflight]
-        taken = dict.fromkeys(tokens, 0)
-        for first in (True, False):
-            for lane, quota, limit in rows:
-                room = total - sum(taken.values())
-                for _ in range(0 if again else min(room, quota if first else limit - taken[lane])):
-                    taken[lane] += self._take(lane, tokens[lane][taken[lane]], lease_ms)
-        found = again or [(token, lane) for lane in tokens for token in tokens[lane][: taken[lane]]]
+        tokens = {lane: [f"{pop_id}.{lane}.{number}" for number in range(1, 100)] for lane, *_ in rows}
+        found = {lane: list(takewhile(self.inflight.__contains__, tokens[lane])) for lane in tokens}
+        for quota in () if any(found.values()) else (1, 2):
+            for row in rows:
+                lane, taken = row[0], sum(len(mine) for mine in found.values())
+                for _ in range(min(total - taken, row[quota] - (quota - 1) * len(found[lane]))):
+                    token = next(token for token in tokens[lane] if token not in self.inflight)
+                    found[lane] += [token] if self._take(lane, token, lease_ms) else []
         # The order of the reply is tested elsewhere, with lanes that are easier to read.
-        return [self.now, *sorted([token, lane, self.inflight[token].message] for token, lane in found)]
+        return [self.now, *sorted([one, lane, self.inflight[one].message] for lane in found for one in found[lane])]
 
-    def _take(self, lane: str, token: str, lease_ms: int) -> int:
+    def _take(self, lane: str, token: str, lease_ms: int) -> bool:
         for suffix in PRIORITIES:
             name = f"responses.{lane}{suffix}"
             if self.lists.get(name):
                 self.inflight[token] = Record(lane, name, self.lists[name].pop(0))
                 self.leases[token] = self.now + lease_ms
-                return 1
-        return 0
+                return True
+        return False
 
     def claim(self, lane: str, token: str, tenant: str, id_: str, *rest: Any) -> list[Any]:
         task_id, fingerprint, enqueued_at, deadline, default_ms, longest_ms, stream = rest

@@ -13,7 +13,8 @@ from probing import Probe
 from roles import PASSWORD, client_of, denials, url_of, users_of
 
 import worker
-from worker.acl import CONSUMER, OPERATOR, PRODUCER, ROLES, WORKER, Role, readme
+from api_contracts.client import ResponsesClient
+from worker.acl import CLIENT, CONSUMER, OPERATOR, PRODUCER, ROLES, WORKER, Role, readme
 from worker.admission import Admission, Limits
 from worker.dead_letters import DeadLetters, Replay, Selection
 from worker.devstack import Simulator
@@ -117,6 +118,23 @@ def test_a_consumer_reads_acknowledges_and_waits(users: Any, redis_url: str) -> 
 def _entries(reply: Any) -> list[Any]:
     """RESP3 answers with a mapping, RESP2 with pairs; each page is one list of entries."""
     return [*reply.items()] if hasattr(reply, "items") else [*reply]
+
+
+def test_the_python_client_works_as_its_role(users: redis.Redis, redis_url: str, fleet: Fleet) -> None:
+    """Enqueue, wait, read as a group, watch tokens, cancel what is parked."""
+    fleet.start(requests_per_minute=6000)
+    with ResponsesClient(url_of(CLIENT, redis_url)) as service:
+        streamed = service.enqueue(body(stream=True))
+        assert service.wait(streamed, timeout_s=10).outcome == "completed"
+        assert [*service.deltas(streamed.request_id)][-1].type == "finished"
+        parked = service.enqueue(body("[[sim:500]]"))
+        key = f"responses:request:default:{parked.request_id}"
+        wait_until(lambda: users.hget(key, "state") == b"parked", what="a parked request")
+        service.cancel(parked.request_id)
+        read = {result.request_id: result.outcome for result in service.results("billing", idle_s=1)}
+
+    assert read == {streamed.request_id: "completed", parked.request_id: "failed"}
+    assert denials(users, CLIENT) == []
 
 
 async def test_an_operator_looks_pauses_cancels_and_replays(users: Any, redis_url: str) -> None:

@@ -8,7 +8,7 @@ import redis
 from redis.exceptions import NoPermissionError
 from roles import client_of, users_of
 
-from worker.acl import CONSUMER, OPERATOR, PRODUCER, ROLES, WORKER, Role
+from worker.acl import CLIENT, CONSUMER, OPERATOR, PRODUCER, ROLES, WORKER, Role
 
 CANCEL_MARK = "responses:cancel:default:order-1"
 
@@ -57,6 +57,17 @@ MAY_NOT: dict[Role, list[str]] = {
         "PUBLISH /0.celery.pidbox {}",
         "PSUBSCRIBE *",
     ],
+    CLIENT: [
+        "LRANGE responses.interactive 0 -1",
+        "HGETALL responses:inflight:interactive",
+        "HSET responses:request:default:order-1 state x",
+        "XADD responses:results * result x",
+        "XRANGE responses:dead - +",
+        "ZREM responses:delayed:interactive x",
+        "ZADD responses:leases:interactive 0 x",
+        "PUBLISH /0.celery.pidbox {}",
+        "PSUBSCRIBE *",
+    ],
     WORKER: [
         "GET anything",
         "SET anything x",
@@ -76,7 +87,7 @@ MAY_NOT: dict[Role, list[str]] = {
         "HGETALL responses:inflight:interactive",
         "XRANGE responses:results - +",
         "XADD responses:results * result x",
-        "HSET responses:request:default:order-1 state completed",
+        "HGETALL responses:request:default:order-1",
         "PSUBSCRIBE *",
         "SCRIPT FLUSH",
     ],
@@ -104,7 +115,7 @@ def test_no_role_does_what_is_not_its_job(users: Any, redis_url: str, role: Role
     assert allowed == []
 
 
-@pytest.mark.parametrize("role", [PRODUCER, CONSUMER], ids=lambda role: role.name)
+@pytest.mark.parametrize("role", [PRODUCER, CONSUMER, CLIENT], ids=lambda role: role.name)
 @pytest.mark.usefixtures("users")
 def test_who_needs_no_scripts_may_run_none(redis_url: str, role: Role) -> None:
     someone = client_of(role, redis_url)

@@ -103,6 +103,7 @@ def test_replay_says_what_it_left_and_why(valkey: redis.Redis, redis_url: str) -
         ("drop", "1-1", "--lane", "batch"),
         ("replay", "order-1"),
         ("show", "+"),
+        ("replay", "--all", "--within", "8d", "--yes"),
         ("list", "--older-than", "soon"),
     ],
 )

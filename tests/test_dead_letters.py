@@ -8,7 +8,7 @@ import pytest
 import redis
 from commands import called
 from graves import bury, celery_message
-from harness import Fleet, Producer, wait_until
+from harness import Fleet, Producer, body, wait_until
 
 from worker.dead_letters import DEAD_LETTERS, DeadLetters, Replay, Selection
 from worker.devstack import Simulator
@@ -48,6 +48,23 @@ def test_a_replayed_poison_runs_anew_and_is_answered(fleet: Fleet, producer: Pro
     assert [attempt["number"] for attempt in again["attempts"]] == [1]
     assert producer.redis.hget(key, "crashes") == b"0"
     assert DeadLetters(valkey).count() == 0
+
+
+def test_a_replay_may_give_new_time(fleet: Fleet, producer: Producer, letters: DeadLetters) -> None:
+    """A letter is mostly older than its deadline when somebody looks at it; its id stays known, for its body alone."""
+    message = celery_message(producer, deadline="2026-01-01T00:00:00Z")
+    late, given = (bury(producer.redis, request_id="order-1", tenant="default", message=message) for _ in range(2))
+    fleet.start()
+
+    letters.replay(late)
+    assert producer.result("order-1")["error"]["code"] == "deadline_exceeded"
+    assert letters.replay(given, within=timedelta(minutes=1)) is Replay.REPLAYED
+    wait_until(lambda: len(producer.entries()) == 2, what="the answer of the replay")
+    producer.enqueue({"body": body("another"), "request_id": "order-1"})
+    wait_until(lambda: len(producer.entries()) == 3, what="the answer to another body")
+
+    assert [entry["outcome"] for entry in producer.entries()] == ["failed", "completed", "failed"]
+    assert producer.entries()[2]["error"]["code"] == "duplicate_conflict"
 
 
 def test_what_could_not_be_read_is_replayed_as_it_is(

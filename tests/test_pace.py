@@ -1,6 +1,7 @@
 """The script learns exactly as the simulation does, in which thousands of gateways were tried."""
 
 import random
+import sys
 from collections.abc import AsyncGenerator
 from dataclasses import dataclass, field
 from importlib.util import module_from_spec, spec_from_file_location
@@ -11,7 +12,7 @@ import pytest
 import redis
 from admission_parts import HOUR_MS, Budget, open_budget, process
 
-from worker.admission import Admission, Reservation
+from worker.admission import Admission, Limits, Reservation
 
 LANE = "interactive"
 FIELDS = {
@@ -53,7 +54,7 @@ def controller(**settings: Any) -> Any:
     assert spec.loader is not None
     module = module_from_spec(spec)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(__import__("sys").modules, "sim_controller", module)  # dataclasses look their module up
+        patch.setitem(sys.modules, "sim_controller", module)  # dataclasses look their module up
         spec.loader.exec_module(module)
     return module.Controller(**settings)
 
@@ -68,23 +69,23 @@ class Twins:
     rng: random.Random
     calls: list[Reservation] = field(default_factory=list[Reservation])
     granted: int = 0
-    cuts: int = 0
+    ceilings: set[float] = field(default_factory=set[float])
 
     async def step(self) -> None:
         self.pass_time()
         ending = self.rng.random()
-        if ending < 0.55 or not self.calls:
+        if ending < 0.6 or not self.calls:
             await self.admit()
         elif ending < 0.85:
             await self.settle()
-        elif ending < 0.97:
+        elif ending < 0.95:
             await self.throttled()
         else:
             await self.learn()
 
     def pass_time(self) -> None:
         kind = self.rng.random()
-        longest_ms = 0 if kind < 0.3 else 300 if kind < 0.8 else 5_000 if kind < 0.985 else HOUR_MS
+        longest_ms = 0 if kind < 0.2 else 1_000 if kind < 0.8 else 10_000 if kind < 0.99 else HOUR_MS
         self.budget.advance(self.rng.randint(0, longest_ms))
         if kind > 0.995:
             self.budget.advance(-self.rng.randint(0, HOUR_MS))
@@ -115,10 +116,10 @@ class Twins:
 
     async def throttled(self) -> None:
         call = self.one()
-        retry_after_s = self.rng.choice([None, None, 0.5, 2, 20, 5_000])
+        retry_after_s = self.rng.choice([None, None, None, None, 0.5, 2])
         await self.script.throttled(call, retry_after_s)
         self.simulation.throttled(self.budget.now_ms, call.granted_at_ms, call.tokens, (retry_after_s or 0) * 1000)
-        self.cuts += self.simulation.state.cut_at_ms == self.budget.now_ms
+        self.ceilings.add(self.simulation.state.ceiling)
 
     async def learn(self) -> None:
         limit = self.rng.choice(["60", "600", "12000"])
@@ -152,31 +153,27 @@ async def test_the_same_events_make_the_same_grants_and_the_same_state(
         await twins.step()
         twins.agree()
 
-    assert twins.granted > 20
-    assert twins.cuts > 3
+    assert twins.granted > 100
+    assert len(twins.ceilings) > 1, "some refusals must have cut the rate"
 
 
-def limits_of(*, rpm: int = 0, tpm: int = 0, burst_s: float = 2.0) -> Any:
-    from worker.admission import Limits
-
+def limits_of(*, rpm: int = 0, tpm: int = 0, burst_s: float = 2.0) -> Limits:
     return Limits(rpm, tpm, 0, burst_s)
 
 
 async def test_an_unknown_limit_is_found_and_kept(budget: Budget) -> None:
     """Ten a second behind silence: no header, no Retry-After, refusals alone."""
-    level, refusals, passed = 10.0, 0, [0] * 6
-    for tick in range(6 * 600):
-        budget.advance(100)
-        level = min(10.0, level + 1.0)
+    level, refusals, passed = 10.0, 0, [0] * 4
+    for tick in range(4 * 300):
+        budget.advance(200)
+        level = min(10.0, level + 2.0)
         for call in await budget.ask(20):
-            level -= 1.0
-            await budget.ended(call)
-            if level < 0:
-                level += 1.0
+            if level < 1:
                 refusals += 1
                 await budget.admission.throttled(call, None)
             else:
-                passed[tick // 600] += 1
+                level -= 1.0
+                passed[tick // 300] += 1
 
     assert refusals <= 0.05 * sum(passed)
     assert min(passed[2:]) >= 0.75 * 600
@@ -184,6 +181,7 @@ async def test_an_unknown_limit_is_found_and_kept(budget: Budget) -> None:
 
 async def test_a_refused_call_of_before_the_cut_does_not_cut_again(budget: Budget) -> None:
     await budget.rate(30)
+    budget.advance(1_000)
     calls = await budget.drain()
     budget.advance(200)
     for call in calls[:1]:

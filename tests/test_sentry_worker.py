@@ -5,11 +5,13 @@ import re
 import time
 from collections import Counter
 from collections.abc import Generator
+from contextlib import closing
+from pathlib import Path
 from typing import Any, Final
 
 import pytest
 from harness import Fleet, Producer, body, wait_until
-from probing import Probe
+from probing import Probe, ScriptedWorker, environment
 from sentry_receiver import SentryReceiver
 
 from worker.devstack import Simulator
@@ -78,7 +80,7 @@ def test_what_passes_and_what_callers_got_wrong_show_nothing(
 
 
 def test_a_dead_key_is_one_event_and_so_is_its_repair(
-    redis_url: str, gateway: Simulator, producer: Producer, receiver: SentryReceiver, told: Fleet
+    told: Fleet, gateway: Simulator, producer: Producer, receiver: SentryReceiver
 ) -> None:
     """Two workers, one revoked key: after the confirming call one of them reports, and one tells the end."""
     workers = [told.start(probe_interval="1s", patience="interactive=deadline") for _ in range(2)]
@@ -193,16 +195,71 @@ def test_nothing_that_is_content_leaves_anywhere(
     assert CANARY not in unknown_keys
 
 
-BROKEN_READ: Final = """
-from worker import processor, app
+BROKEN: Final = """
+from worker import app, processor
 from worker.settings import load
 
-def read(run, message):
-    raise ValueError(message.request.body.input[0].content)
+async def generate(self, run, message):
+    raise ValueError(message.body)
 
-processor.Processor._generate = lambda self, run, message: read(run, message)
+processor.Processor._generate = generate
 app.run(load())
 """
+
+
+def test_a_bug_is_an_incident_whose_words_stay_here(
+    redis_url: str, gateway: Simulator, producer: Producer, receiver: SentryReceiver, tmp_path: Path
+) -> None:
+    """An exception that quotes the prompt: the caller gets internal_error, on call gets type, place and counts."""
+    own = environment(redis_url, gateway.url, SENTRY_DSN=receiver.dsn)
+    with closing(ScriptedWorker(BROKEN, own, tmp_path / "log")) as worker:
+        worker.wait_started()
+        for _ in range(5):
+            producer.ask(CANARY)
+        codes = {result["error"]["code"] for result in producer.results(5)}
+        worker.terminate()
+        worker.wait()
+
+        assert codes == {"internal_error"}
+        assert [line["error_type"] for line in worker.events("request.crashed")] == ["ValueError"] * 5
+        assert CANARY not in worker.log
+    first, tail = receiver.events()
+    assert first["tags"]["failure_class"] == "bug"
+    assert first["exception"]["values"][0]["stacktrace"]["frames"][-1]["function"] == "generate"
+    assert failures([first, tail]) == 5
+    assert CANARY.encode() not in b"\n".join(receiver.raw)
+
+
+def test_an_answer_that_cannot_be_published_pages(
+    told: Fleet, producer: Producer, receiver: SentryReceiver, gateway: Simulator
+) -> None:
+    """It was paid for, and its caller sees nothing: the worst there is short of silence."""
+    worker = told.start()
+    producer.ask("[[sim:slow=1]]")
+    wait_until(lambda: len(gateway.calls()) == 1, what="a call in flight")
+    producer.redis.set("responses:results", "somebody was here")
+    wait_until(lambda: worker.events("ledger.refused"), what="the refusal")
+    wait_until(receiver.events, what="the alarm")
+
+    (event,) = receiver.events()
+    assert event["tags"]["failure_class"] == "results_unpublishable"
+    assert (event["level"], event["tags"]["page"]) == ("fatal", "true")
+
+
+def test_unread_results_are_told_when_workers_stop_for_them(
+    told: Fleet, producer: Producer, receiver: SentryReceiver
+) -> None:
+    """And the number says that this is what everything waits for."""
+    probe = Probe.of(told.start(results_high_water=3))
+    for _ in range(3):
+        producer.ask()
+    producer.results(3)
+    wait_until(receiver.events, within_s=15, what="the alarm")
+
+    (event,) = receiver.events()
+    assert event["tags"]["failure_class"] == "results_high_water"
+    assert "3 entries in responses:results" in event["contexts"]["impact"]["detail"]
+    wait_until(lambda: probe.metric("waiting_seconds_total", reason="results_high_water") >= 1, what="the reason")
 
 
 def test_a_worker_with_a_broken_sentry_is_as_quick(
@@ -224,6 +281,8 @@ def test_a_worker_with_a_broken_sentry_is_as_quick(
             assert worker.wait() == 0
             left_s = time.monotonic() - leaving
 
+            lines = worker.events("request.finished")
+
     assert took_s < 10
     assert left_s < 5 + 3
-    assert Counter(line["outcome"] for line in worker.events("request.finished")) == {"completed": 50, "failed": 50}
+    assert Counter(line["outcome"] for line in lines) == {"completed": 50, "failed": 50}

@@ -137,6 +137,16 @@ CONSUMER: Final = Role(
     ),
 )
 
+CLIENT: Final = Role(
+    name="client",
+    who="a service with `api_contracts.client`: both of these",
+    grants=(
+        *PRODUCER.grants,
+        *CONSUMER.grants,
+        Grant("wake what it cancels", "zadd", "%W~responses:delayed:*"),
+    ),
+)
+
 _SCRIPTS: Final = Grant("run scripts, whose commands are checked like its own", "eval evalsha script|load")
 _STATE: Final = Grant("see the server's time and state", "time info")
 _MAILBOXES: Final = Grant(
@@ -187,7 +197,7 @@ OPERATOR: Final = Role(
         Grant("pause, resume, change limits", "hmget hgetall hset hdel", "~responses:quota:*"),
         Grant("read and drop dead letters", "xrange xrevrange xdel", f"~{DEAD_STREAM}"),
         Grant("put them back on their lanes", "lpush", "%W~responses.*"),
-        Grant("let their ids run anew", "hmget del", "~responses:request:*"),
+        Grant("let their ids run anew", "hmget hset del pexpireat", "~responses:request:*"),
         Grant("drop what they streamed", "del", "%W~responses:deltas:*"),
         Grant("cancel a request", "set", "%W~responses:cancel:*"),
         Grant("wake it where it is parked", "zadd", "~responses:delayed:*"),
@@ -198,7 +208,7 @@ OPERATOR: Final = Role(
     ),
 )
 
-ROLES: Final = (PRODUCER, CONSUMER, WORKER, OPERATOR)
+ROLES: Final = (PRODUCER, CONSUMER, CLIENT, WORKER, OPERATOR)
 
 
 def readme() -> str:

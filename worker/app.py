@@ -10,7 +10,7 @@ import socket
 import sys
 from functools import cached_property
 from types import FrameType
-from typing import Any, cast
+from typing import Any, Final, cast
 
 from celery import Celery, bootsteps
 from celery.apps.worker import Worker as CeleryWorker
@@ -23,6 +23,8 @@ from worker.pool import Pool
 from worker.sentry_settings import load_sentry
 from worker.settings import Settings, WrongSettingsError, load
 from worker.telemetry import sentry
+
+_WRONG_SETTINGS: Final = 2
 
 
 class Worker(CeleryWorker):
@@ -72,7 +74,10 @@ class App(Celery):
 
 
 def create_app(settings: Settings) -> Any:
-    """The app for one process; `settings` decide where its broker is and what its pool serves."""
+    """The app for one process; `settings` decide where its broker is and what its pool serves.
+
+    Raises WrongSettingsError for wrong SENTRY_ variables.
+    """
     app: Any = App("responses-worker", set_as_current=True)
     app.conf.update(
         broker_url=settings.redis.broker_url,
@@ -92,7 +97,7 @@ def create_app(settings: Settings) -> Any:
         enable_utc=True,
     )
     app.steps["consumer"].add(Pulse)
-    Pool.settings = settings
+    Pool.settings, Pool.sentry = settings, sentry.NoSentry(load_sentry().options)
     app.task(name=TASK_NAME)(_create)
     return app
 
@@ -108,7 +113,7 @@ def _create(envelope: dict[str, Any]) -> None:
 
 @cast("Any", setup_logging).connect
 def _logging(**_: Any) -> None:
-    settings, options = Pool.settings, load_sentry().options
+    settings, options = Pool.settings, Pool.sentry.options
     telemetry.configure(
         settings.log_format,
         settings.log_level,
@@ -123,7 +128,12 @@ def _logging(**_: Any) -> None:
 
 def run(settings: Settings) -> int:
     """Runs a worker in this process until it is told to leave; returns the exit code."""
-    worker = create_app(settings).Worker(
+    try:
+        app = create_app(settings)
+    except WrongSettingsError as error:
+        sys.stderr.write(f"{error}\n")
+        return _WRONG_SETTINGS
+    worker = app.Worker(
         quiet=True,
         without_gossip=True,
         without_mingle=True,

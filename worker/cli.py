@@ -2,11 +2,14 @@
 
 import typer
 
+from worker.commands.contracts import contracts
 from worker.commands.dead import dead
 from worker.commands.demo import demo
 from worker.commands.doctor import doctor
+from worker.commands.operate import limits, pause, resume
 from worker.commands.results import results
 from worker.commands.run import run
+from worker.commands.runbook import runbook
 from worker.commands.simulator import simulator
 from worker.commands.status import status
 from worker.commands.submit import submit
@@ -18,7 +21,7 @@ cli = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (run, submit, results, status, doctor, simulator, demo):
+for command in (run, submit, results, status, pause, resume, limits, doctor, runbook, contracts, simulator, demo):
     cli.command()(command)
 cli.add_typer(dead, name="dead")
 

@@ -7,6 +7,7 @@
 
 local DEAD = 'responses:dead'
 local PRIORITIES = { [0] = '', [3] = '\6\0223', [6] = '\6\0226', [9] = '\6\0229' }
+local MARKER_MS = 3600 * 1000 -- as in ledger.lua: how long a request is remembered after its deadline
 local PAGE_BYTES = 8 * 1024 * 1024 -- messages may have some MiB each, and a script keeps what it read
 
 local function as_letter(entry)
@@ -45,9 +46,19 @@ function commands.page(newest, oldest, limit)
   return page
 end
 
+-- What `claim` would write for a first delivery, but with a deadline that is not the message's own.
+local function start_anew(key, lane, fingerprint, within_ms)
+  local time = redis.call('TIME')
+  local now = time[1] * 1000 + math.floor(time[2] / 1000)
+  redis.call('HSET', key, 'v', 1, 'state', 'queued', 'token', '', 'lane', lane, 'fingerprint', fingerprint,
+    'enqueued_at', now, 'enqueued_at_source', 'worker', 'claimed_at', now, 'deadline', now + within_ms,
+    'failures', 0, 'crashes', 0, 'throttle_ms', 0, 'calling', 0)
+  redis.call('PEXPIREAT', key, now + within_ms + MARKER_MS)
+end
+
 -- Puts the message on its lane, behind what waits there, lets its id run anew, and removes the letter. A second
 -- replay finds no letter. What would answer in its stead, or has answered well, is left alone, and so is the letter.
-function commands.replay(id)
+function commands.replay(id, fingerprint, within_ms)
   local entry = redis.call('XRANGE', DEAD, id, id)[1]
   if not entry then return 'GONE' end
   local letter = as_letter(entry)
@@ -61,7 +72,10 @@ function commands.replay(id)
     if state and state ~= 'failed' then return 'UNDER_WAY' end
   end
   redis.call('LPUSH', list_of(letter), letter.message)
-  if key then redis.call('DEL', key, 'responses:deltas:' .. scoped(letter)) end
+  if key then
+    redis.call('DEL', key, 'responses:deltas:' .. scoped(letter))
+    if within_ms ~= '' then start_anew(key, letter.lane, fingerprint, within_ms) end
+  end
   redis.call('XDEL', DEAD, id)
   return 'REPLAYED'
 end

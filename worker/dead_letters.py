@@ -6,8 +6,8 @@ They wait in a stream until an operator replays or drops them, or until age and 
 **A replay** is one script: the message goes to the *back* of its lane, its id runs anew with no attempts and no
 crashes behind it, and the letter is gone. To the back, because whatever killed workers once must not stand before
 everybody's work, and because thousands of letters are no reason to let callers wait. The message itself is
-untouched: priority and id stay, and so does a deadline that its caller named; past that, the answer is
-`deadline_exceeded`.
+untouched: priority and id stay, and so does its deadline, past which the answer is `deadline_exceeded`. Most letters
+are older than that when somebody looks at them, so a replay may give the request new time instead.
 """
 
 from collections.abc import Iterable, Iterator
@@ -17,6 +17,7 @@ from enum import StrEnum
 from typing import Any, Final
 
 from api_contracts.queues import DEAD_STREAM
+from worker.messages import Unreadable, decode
 from worker.scripts import Script
 
 DEAD_LETTERS: Final = Script.load("dead_letters.lua", even_when_full=frozenset({"page"}))
@@ -115,9 +116,18 @@ class DeadLetters:
         found = self._redis.xrange(DEAD_STREAM, entry_id, entry_id)
         return found[0][1].get(b"message", b"") if found else None
 
-    def replay(self, entry_id: str) -> Replay:
-        """Sends one message back to its lane and lets its id run anew; safe to repeat when the reply was lost."""
-        return Replay(self._call("replay", entry_id).decode())
+    def replay(self, entry_id: str, *, within: timedelta | None = None) -> Replay:
+        """Sends one message back to its lane and lets its id run anew; safe to repeat when the reply was lost.
+
+        `within`, if given, is how long from now an answer is useful, whatever the message says.
+        """
+        if within is None:
+            return Replay(self._call("replay", entry_id, "", "").decode())
+        raw = self.content(entry_id) or b""
+        message = decode(raw, max_body=len(raw))
+        fingerprint = "" if isinstance(message, Unreadable) else message.fingerprint
+        within_ms = round(within.total_seconds() * 1000)
+        return Replay(self._call("replay", entry_id, fingerprint, within_ms).decode())
 
     def drop(self, entry_ids: Iterable[str]) -> int:
         """Removes letters for good, a page at a time; returns how many there were."""

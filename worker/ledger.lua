@@ -118,22 +118,35 @@ end
 
 local commands = {}
 
--- Takes up to `total` messages, each under a lease: first each lane's quota, then whatever any lane has, oldest of
--- the highest priority first. Tokens are <pop id>.<lane>.<n>, so a pop whose reply was lost finds what it took; as
--- long as any of it is in flight it takes nothing else, and so never gives one token to two messages.
+-- Takes up to `total` messages, each under a lease: first each lane's quota, then whatever any lane has, up to its
+-- limit, oldest of the highest priority first. Tokens are <pop id>.<lane>.<n>, so a pop whose reply was lost finds
+-- what it took.
 function commands.pop(lease_ms, pop_id, total, ...)
-  local taken, wanted, count = { now }, { ... }, {}
+  local taken, wanted, count, number = { now }, { ... }, {}, {}
   local left, bytes = tonumber(total), 0
   local function deliver(token, lane, message)
     for _, part in ipairs({ token, lane, message }) do taken[#taken + 1] = part end
   end
+  local function next_token(lane)
+    number[lane] = (number[lane] or 0) + 1
+    return pop_id .. '.' .. lane .. '.' .. number[lane]
+  end
   local function again(lane)
-    local tokens = {}
-    for n = 1, left do tokens[n] = pop_id .. '.' .. lane .. '.' .. n end
     redis.call('ZCARD', leases(lane)) -- a key of another type is to fail here, before anything is taken
-    for n, record in ipairs(redis.call('HMGET', inflight(lane), unpack(tokens))) do
-      if record then deliver(tokens[n], lane, select(2, unpack_record(record))) end
+    local token = next_token(lane)
+    local record = redis.call('HGET', inflight(lane), token)
+    while record do
+      deliver(token, lane, select(2, unpack_record(record)))
+      token = next_token(lane)
+      record = redis.call('HGET', inflight(lane), token)
     end
+    number[lane] = 0
+  end
+  local function lease(lane)
+    local token
+    -- What a first try of this pop took may be back in its lane in part: the rest is not to be written over.
+    repeat token = next_token(lane) until redis.call('ZADD', leases(lane), 'NX', now + lease_ms, token) == 1
+    return token
   end
   local function take(lane, quota)
     for _, suffix in ipairs(PRIORITIES) do
@@ -141,19 +154,17 @@ function commands.pop(lease_ms, pop_id, total, ...)
       -- Whatever else a team makes of its own list must not stop the lanes of others.
       local message = quota > 0 and redis.call('TYPE', list).ok == 'list' and redis.call('LINDEX', list, -1)
       while message do
-        count[lane] = (count[lane] or 0) + 1
-        local token = pop_id .. '.' .. lane .. '.' .. count[lane]
-        redis.call('ZADD', leases(lane), now + lease_ms, token)
+        local token = lease(lane)
         redis.call('HSET', inflight(lane), token, pack({ v = 1, list = list }, message))
         redis.call('RPOP', list)
         deliver(token, lane, message)
+        count[lane] = (count[lane] or 0) + 1
         quota, left, bytes = quota - 1, left - 1, bytes + #message
         if bytes > POP_BYTES then left = 0 end
         message = quota > 0 and left > 0 and redis.call('LINDEX', list, -1)
       end
     end
   end
-  if left < 1 then return taken end
   for i = 1, #wanted, 3 do again(wanted[i]) end
   if #taken > 1 then return taken end
   for i = 1, #wanted, 3 do take(wanted[i], math.min(left, wanted[i + 1])) end

@@ -5,6 +5,9 @@
 {{- $groups := dict -}}
 {{- range $name, $group := .Values.workers -}}
 {{- if not (kindIs "invalid" $group) -}}
+{{- if not $group.lanes -}}
+{{- fail (printf "workers.%s.lanes: a group needs at least one lane" $name) -}}
+{{- end -}}
 {{- $_ := set $groups $name (mustMergeOverwrite (deepCopy $.Values.workerDefaults) $group) -}}
 {{- end -}}
 {{- end -}}
@@ -53,9 +56,6 @@
 {{- define "responses-worker.validateLanes" -}}
 {{- $owners := dict -}}
 {{- range $name, $group := . -}}
-{{- if not $group.lanes -}}
-{{- fail (printf "workers.%s.lanes: a group needs at least one lane" $name) -}}
-{{- end -}}
 {{- range $lane, $_ := $group.lanes -}}
 {{- $owner := get $owners (replace "-" "_" $lane) -}}
 {{- if $owner -}}

@@ -109,20 +109,27 @@ def replay(
     tenant: _Tenant = None,
     older_than: _OlderThan = None,
     newer_than: _NewerThan = None,
+    within: Annotated[
+        timedelta | None, typer.Option(parser=_age, metavar="TIME", help="Give them this long from now, such as 1h.")
+    ] = None,
     yes: _Yes = False,
 ) -> None:
     """Send dead letters to the back of their lanes; their ids run anew.
 
     Each is one step, so an interrupted replay is simply repeated. A letter
-    stays where it is if its id was enqueued again. A deadline that the
-    caller named stays: past it the answer is `deadline_exceeded`.
+    stays where it is if its id was enqueued again. Without --within their
+    deadlines stay: past it the answer is `deadline_exceeded`.
     """
     from worker.dead_letters import Replay
+    from worker.settings import LONGEST_DEADLINE
+
+    if within is not None and not timedelta(0) < within <= LONGEST_DEADLINE:
+        raise ended("--within: must be at most 7 days, and more than nothing", WRONG)
 
     selection = _selection(lane, reason, tenant, older_than, newer_than)
     with _dead_letters() as letters:
         chosen = _chosen(letters, entry_ids, selection, everything=everything, verb="Replay", yes=yes)
-        done = Counter(_told(entry_id, letters.replay(entry_id)) for entry_id in chosen)
+        done = Counter(_told(entry_id, letters.replay(entry_id, within=within)) for entry_id in chosen)
     typer.echo(f"{done[Replay.REPLAYED]} replayed, {done[Replay.GONE]} not there any more")
     if done.total() > done[Replay.REPLAYED] + done[Replay.GONE]:
         raise typer.Exit(FAILED)

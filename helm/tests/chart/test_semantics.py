@@ -47,6 +47,7 @@ def test_every_selector_finds_exactly_its_own_pods(chart: Path) -> None:
 def test_test_pod_belongs_to_no_group(chart: Path) -> None:
     """It must not count as a replica, nor be evicted or scraped as one; the network policy must let it out."""
     rendered = render(chart)
+    assert len(rendered.all("Pod")) == (chart.stem != "fixed-values")
     for pod in rendered.all("Pod"):
         labels = pod["metadata"]["labels"]
         owners = [*rendered.all("Deployment"), *rendered.all("PodDisruptionBudget"), *rendered.all("PodMonitor")]

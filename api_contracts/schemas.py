@@ -1,0 +1,97 @@
+"""The contract for every language: JSON Schemas of request, result and error, and an AsyncAPI 3 document over them."""
+
+from typing import Any, Final
+
+from pydantic import BaseModel
+
+from api_contracts.errors import MappedError
+from api_contracts.generation import CONTRACT_VERSION, GenerationRequest, GenerationResult
+from api_contracts.queues import DEAD_STREAM, DEFAULT_LANES, RESULT_STREAM, TASK_NAME, lane_queue
+
+_DIALECT: Final = "https://json-schema.org/draft/2020-12/schema"
+MODELS: Final[dict[str, type[BaseModel]]] = {
+    "request": GenerationRequest,
+    "result": GenerationResult,
+    "error": MappedError,
+}
+
+
+def json_schemas() -> dict[str, dict[str, Any]]:
+    """By name: `request` is what callers write, `result` and `error` what workers write."""
+    return {
+        name: {"$schema": _DIALECT, "$comment": f"contract {CONTRACT_VERSION}", **model.model_json_schema()}
+        for name, model in MODELS.items()
+    }
+
+
+def asyncapi() -> dict[str, Any]:
+    """Lanes to push to and streams to read, with the messages on them."""
+    lanes = {lane: _channel(lane_queue(lane), f"Requests of the lane {lane}.", "request") for lane in DEFAULT_LANES}
+    streams = {
+        "results": _channel(RESULT_STREAM, "One entry per request; read it as a consumer group.", "result"),
+        "resultsFor": _channel(
+            f"{RESULT_STREAM}:{{reply_to}}",
+            "Results of requests that name this `reply_to`.",
+            "result",
+            parameters={"reply_to": {"description": "As in the request."}},
+        ),
+    }
+    return {
+        "asyncapi": "3.0.0",
+        "info": {
+            "title": "responses-worker",
+            "version": CONTRACT_VERSION,
+            "description": "Queued generation requests in, exactly one published result out. Undeliverable messages "
+            f"become entries of the stream {DEAD_STREAM}.",
+        },
+        "servers": {"redis": {"host": "redis:6379", "protocol": "redis"}},
+        "channels": lanes | streams,
+        "operations": _operations(lanes, streams),
+        "components": {"messages": _messages(), "schemas": _components()},
+    }
+
+
+def _channel(address: str, description: str, message: str, **more: Any) -> dict[str, Any]:
+    reference = {"$ref": f"#/components/messages/{message}"}
+    return {"address": address, "description": description, "messages": {message: reference}, **more}
+
+
+def _operations(lanes: dict[str, Any], streams: dict[str, Any]) -> dict[str, Any]:
+    """As the worker sees it: it receives from lanes and sends to streams."""
+    directions = [("receive", lanes), ("send", streams)]
+    return {
+        f"{action}{name[:1].upper()}{name[1:]}": {"action": action, "channel": {"$ref": f"#/channels/{name}"}}
+        for action, channels in directions
+        for name in channels
+    }
+
+
+def _messages() -> dict[str, Any]:
+    return {
+        "request": {
+            "name": TASK_NAME,
+            "title": "A Celery message, protocol 2",
+            "summary": "LPUSH it to the lane's list. Its body is base64 of the JSON `[[envelope], {}, {}]`; the "
+            "payload described here is the envelope.",
+            "contentType": "application/json",
+            "payload": {"$ref": "#/components/schemas/request"},
+        },
+        "result": {
+            "name": "result",
+            "title": "A stream entry",
+            "summary": "Fields `request_id`, `tenant`, `outcome` and `result`; the payload described here is the JSON "
+            "in `result`.",
+            "contentType": "application/json",
+            "payload": {"$ref": "#/components/schemas/result"},
+        },
+    }
+
+
+def _components() -> dict[str, Any]:
+    """Every model once, so that references between them stay inside the document."""
+    components: dict[str, Any] = {}
+    for name, model in MODELS.items():
+        schema = model.model_json_schema(ref_template="#/components/schemas/{model}")
+        components |= schema.pop("$defs", {})
+        components[name] = schema
+    return components

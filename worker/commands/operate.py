@@ -1,0 +1,57 @@
+# ruff: noqa: PLC0415  # imports wait until the command runs: --help stays quick
+"""`responses-worker pause`, `resume` and `limits`: what an operator decides for the whole fleet, at once."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from worker.commands.terminal import WRONG, connected, ended, settings
+
+if TYPE_CHECKING:
+    from worker.admission import Admission
+
+_Limit = Annotated[str, typer.Option(help="A number, 0 for unknown, or `default` for what the workers' settings say.")]
+
+
+def pause() -> None:
+    """Stop starting calls, everywhere, until `resume`. Calls in flight end; requests wait in place."""
+    _with_admission(lambda admission: admission.pause())
+    typer.echo("paused; `responses-worker resume` ends it")
+
+
+def resume() -> None:
+    """End every pause and open every gate: a repaired key or a paid account need not wait for the next probe."""
+    _with_admission(lambda admission: admission.resume())
+    typer.echo("resumed")
+
+
+def limits(*, rpm: _Limit = "", tpm: _Limit = "", in_flight: _Limit = "") -> None:
+    """Change the fleet's limits without a restart; they override every worker's settings until set to `default`."""
+    wanted = {"--rpm": rpm, "--tpm": tpm, "--in-flight": in_flight}
+    for option, value in wanted.items():
+        if value not in ("", "default") and not value.isdecimal():
+            raise ended(f"{option}: must be a whole number or `default`", WRONG)
+    if not any(wanted.values()):
+        raise ended("give at least one of --rpm, --tpm and --in-flight", WRONG)
+    _with_admission(lambda admission: admission.override(rpm=rpm, tpm=tpm, in_flight=in_flight))
+    typer.echo("changed; `responses-worker status` shows it")
+
+
+def _with_admission(act: "Callable[[Admission], Awaitable[None]]") -> None:
+    from worker.admission import Admission, Limits
+    from worker.ledger import LEASE_MS
+    from worker.scripts import ScriptRunner
+
+    current = settings()
+
+    async def once() -> None:
+        runner = ScriptRunner(current.redis.async_client())
+        try:
+            await act(Admission(runner=runner, limits=Limits(), lease_ms=LEASE_MS, longest_pause_ms=0, probe_ms=0))
+        finally:
+            await runner.aclose()
+
+    with connected(current):  # Redis answers, or the command ends here
+        asyncio.run(once())

@@ -1,0 +1,71 @@
+# ruff: noqa: PLC0415  # imports wait until the command runs: --help stays quick
+"""`responses-worker runbook`."""
+
+import difflib
+import json
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from worker.commands.terminal import WRONG, ended
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+
+def runbook(
+    name: Annotated[str | None, typer.Argument(help="A failure class, state or alert.", show_default=False)] = None,
+    rules: Annotated[bool, typer.Option("--rules", help="Print Prometheus' rules as JSON, which is YAML.")] = False,  # noqa: FBT002  # an option, never positional
+) -> None:
+    """Say what a failure class, state or alert means, where to look first, and what ends it.
+
+    Without NAME: all there are. Needs no settings and no connection.
+    """
+    from rich.console import Console
+
+    from worker.telemetry.rules import prometheus_groups
+    from worker.telemetry.runbook import RUNBOOK
+
+    console = Console(highlight=False)
+    if rules:
+        typer.echo(json.dumps(prometheus_groups(), indent=2))
+    elif name is None:
+        console.print(_all())
+    elif name in RUNBOOK:
+        console.print(_one(name))
+    else:
+        near = difflib.get_close_matches(name, RUNBOOK, n=1)
+        raise ended(f"{name}: no such entry" + (f"; did you mean {near[0]}?" if near else ""), WRONG)
+
+
+def _one(name: str) -> "RenderableType":
+    from rich.console import Group
+    from rich.padding import Padding
+    from rich.text import Text
+
+    from worker.telemetry.runbook import RUNBOOK
+
+    entry = RUNBOOK[name]
+    told = {
+        "meaning": entry.meaning,
+        "first look": entry.first_look,
+        "remedy": entry.remedy,
+        "command": entry.command,
+    }
+    parts = [part for label, text in told.items() for part in (Text(f"\n{label}", "dim"), Padding(Text(text), (0, 2)))]
+    return Group(Text(name, "bold"), *parts)
+
+
+def _all() -> "RenderableType":
+    from worker.commands.tables import table
+    from worker.telemetry.runbook import RUNBOOK
+    from worker.telemetry.treatments import TREATMENTS
+
+    entries = table("entry", "event", "pages", "meaning")
+    entries.columns[-1].no_wrap = False
+    treatments = {str(kind): treatment for kind, treatment in TREATMENTS.items()}
+    for name, entry in RUNBOOK.items():
+        treatment = treatments.get(name)
+        level = (treatment.level or "none") if treatment else "alert rule"
+        entries.add_row(name, level, "yes" if treatment and treatment.pages else "", entry.meaning)
+    return entries
