@@ -61,7 +61,7 @@ test-helm: $(CHART_TOOLS)  ## the chart with Helm 3 and 4, its scaling on a real
 test-image: $(STAMP)  ## builds the image and runs it locked down; as root; skips itself where it cannot
 	$(BIN)/pytest helm/tests/image
 
-bench-autoscale: $(STAMP)  ## pods, cost and waiting of four ways to scale, simulated
+bench-autoscale: $(CHART_TOOLS)  ## pods, cost, 429s and waiting of three ways to scale, simulated
 	$(BIN)/python bench/autoscale.py
 
 $(CHART_TOOLS): $(STAMP) helm/tests/requirements.lock helm/tests/binaries.lock $(wildcard helm/tests/chart/kinds/*)
@@ -70,3 +70,22 @@ $(CHART_TOOLS): $(STAMP) helm/tests/requirements.lock helm/tests/binaries.lock $
 	touch $@
 
 .PHONY: test-helm test-image bench-autoscale
+
+BUGSINK := $(VENV)/bugsink/.installed
+
+test-sentry: $(BUGSINK)  ## grouping, levels and tags as a real Sentry-compatible server, Bugsink, sees them
+	$(BIN)/pytest tests/bugsink
+
+demo-oncall: $(STAMP)  ## an outage, a revoked key and their repair: the log, the alarms, the issue list
+	$(BIN)/python examples/oncall.py
+
+bench-telemetry: $(STAMP)  ## what watching costs, and what a storm, a lost Redis and a lost Sentry do
+	$(BIN)/python bench/telemetry.py
+
+$(BUGSINK): $(STAMP) tests/bugsink/requirements.lock
+	$(BIN)/uv venv --quiet --clear $(VENV)/bugsink
+	$(BIN)/uv pip install --quiet --no-deps --require-hashes --python $(VENV)/bugsink/bin/python \
+		-r tests/bugsink/requirements.lock
+	touch $@
+
+.PHONY: test-sentry demo-oncall bench-telemetry

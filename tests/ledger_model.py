@@ -216,7 +216,7 @@ class Model:
 
     def reclaim(self, lease_ms: int, limit: int, *lanes: str) -> list[Any]:
         gap = self.now - (self.now if self.tick is None else self.tick)
-        if gap < 0 or gap > lease_ms / 2:
+        if gap > lease_ms / 2:
             self.hold_until = self.now + lease_ms
         self.hold_until, self.tick = min(self.hold_until, self.now + lease_ms), self.now
         reclaimed: list[Any] = []

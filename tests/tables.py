@@ -9,9 +9,11 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any, Final, cast
 
+from oncall_tables import TABLES as ONCALL_TABLES
 from pydantic import BaseModel, SecretStr
 
 from api_contracts import ErrorCode, GenerationRequest
+from worker import acl
 from worker.remote import CELERY_SURFACE
 from worker.settings import Settings
 from worker.simulator import fault_table
@@ -51,7 +53,9 @@ TABLES: Final[dict[str, Callable[[], str]]] = {
     "errors": errors,
     "settings": settings,
     "celery": celery,
+    "acl": acl.readme,
     "simulator": fault_table,
+    **ONCALL_TABLES,
 }
 
 

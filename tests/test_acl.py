@@ -1,5 +1,6 @@
 """Each role does its job with nothing but its grants, and nothing else with them."""
 
+import asyncio
 import re
 from collections.abc import Generator
 from pathlib import Path
@@ -15,8 +16,6 @@ from roles import PASSWORD, client_of, denials, url_of, users_of
 import worker
 from api_contracts.client import ResponsesClient
 from worker.acl import CLIENT, CONSUMER, OPERATOR, PRODUCER, ROLES, WORKER, Role, readme
-from worker.admission import Admission, Limits
-from worker.dead_letters import DeadLetters, Replay, Selection
 from worker.devstack import Simulator
 from worker.ledger import Ledger
 from worker.scripts import ScriptRunner
@@ -137,30 +136,35 @@ def test_the_python_client_works_as_its_role(users: redis.Redis, redis_url: str,
     assert denials(users, CLIENT) == []
 
 
-async def test_an_operator_looks_pauses_cancels_and_replays(users: Any, redis_url: str) -> None:
-    operator = client_of(OPERATOR, redis_url)
-    key = "responses:request:default:order-1"
-    users.hset(key, mapping={"state": "parked", "lane": "interactive", "token": "t"})
+def test_an_operator_looks_pauses_cancels_and_replays(users: Any, redis_url: str) -> None:
+    """Every command that is an operator's, and a cancellation that wakes what is parked."""
+    url = url_of(OPERATOR, redis_url)
+    users.hset("responses:request:default:order-1", mapping={"state": "parked", "lane": "interactive", "token": "t"})
     users.zadd("responses:delayed:interactive", {"t": 2**42})
-    users.xadd("responses:dead", {"lane": "batch", "reason": "poison", "request_id": "", "tenant": "", "message": "{}"})
-    (letter,) = DeadLetters(operator).find(Selection())
-    runner = ScriptRunner(load(redis_url=url_of(OPERATOR, redis_url)).redis.async_client())
-    ledger = Ledger(runner)
-    admission = Admission(runner=runner, limits=Limits(), lease_ms=15000, longest_pause_ms=60000, probe_ms=1000)
+    for _ in range(2):
+        users.xadd(
+            "responses:dead", {"lane": "batch", "reason": "poison", "request_id": "a", "tenant": "b", "message": ""}
+        )
+    first, second = (entry_id.decode() for entry_id, _ in users.xrange("responses:dead"))
 
-    assert called("status", WORKER_REDIS_URL=url_of(OPERATOR, redis_url)).code == 0
-    assert called("dead", "show", letter.entry_id, WORKER_REDIS_URL=url_of(OPERATOR, redis_url)).code == 0
-    assert DeadLetters(operator).replay(letter.entry_id) is Replay.REPLAYED
-    assert DeadLetters(operator).drop([letter.entry_id]) == 0
-    assert await ledger.cancel("default", "order-1", ttl_ms=1000) == "parked"
-    await admission.pause()
-    assert users.hexists("responses:quota:default", "paused")
-    await admission.override(rpm="60")
-    await admission.resume()
-    await runner.aclose()
-    operator.close()
+    async def cancel() -> str:
+        ledger = Ledger(ScriptRunner(load(redis_url=url).redis.async_client()))
+        try:
+            return await ledger.cancel("default", "order-1", ttl_ms=1000)
+        finally:
+            await ledger.runner.aclose()
+
+    commands = [("status",), ("pause",), ("limits", "--rpm", "60"), ("resume",), ("dead", "list")]
+    commands += [
+        ("dead", "show", first, "--content"),
+        ("dead", "replay", first, "--within", "1h"),
+        ("dead", "drop", second),
+    ]
+    assert [called(*command, WORKER_REDIS_URL=url).code for command in commands] == [0] * len(commands)
+    assert asyncio.run(cancel()) == "parked"
 
     assert users.zscore("responses:delayed:interactive", "t") < 2**42
+    assert users.llen("responses.batch") == 1
     assert denials(users, OPERATOR) == []
 
 

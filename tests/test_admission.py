@@ -97,14 +97,18 @@ async def test_the_budget_is_one_for_all_processes(budget: Budget) -> None:
     assert sum(map(len, granted)) == 5
 
 
-async def test_settling_gives_back_what_was_not_used(valkey: redis.Redis, redis_url: str) -> None:
+@pytest.mark.parametrize("believed", [0.0, 0.5, 1.0])
+async def test_settling_gives_back_what_was_not_used_as_far_as_the_upstream_does(
+    valkey: redis.Redis, redis_url: str, believed: float
+) -> None:
     async with open_budget(valkey, redis_url, tokens_per_minute=60_000) as budget:
         call = await budget.one(tokens=400)
         before = budget.number("tokens_ms")
+        valkey.hset(QUOTA, "refund", believed)
 
         await budget.admission.settle(call, used_tokens=100, verdict="ok")
 
-        assert budget.number("tokens_ms") == pytest.approx(before + 300)
+        assert budget.number("tokens_ms") == pytest.approx(before + 300 * believed)
 
 
 async def test_a_call_that_used_more_than_it_reserved_owes_the_rest(valkey: redis.Redis, redis_url: str) -> None:
@@ -253,6 +257,7 @@ async def test_a_limit_header_that_is_no_number_teaches_nothing(
     valkey: redis.Redis, redis_url: str, header: str
 ) -> None:
     async with open_budget(valkey, redis_url, burst_s=2.0) as budget:
+        budget.advance(1_000)
         await budget.one()
         await budget.admission.learn({"x-ratelimit-limit-requests": header})
 

@@ -49,16 +49,16 @@ async def test_reclaimed_deliveries_keep_their_order(desk: Desk) -> None:
 
 
 async def test_a_renewed_lease_does_not_end(desk: Desk) -> None:
-    """The permit of its call lives as long; a permit that is gone does not come back."""
-    desk.redis.zadd("responses:permits:default", {"other": 1})
-    delivery = await desk.taken()
-    desk.redis.zadd("responses:permits:default", {delivery.token: 1})
+    """The permit of its call lives as long; who waits for one does not get it that way."""
+    delivery, waiting = await desk.taken("a"), await desk.taken("b")
+    held = [("interactive", delivery.token), ("interactive", waiting.token), ("batch", "x")]
+    desk.redis.zadd("responses:permits:default", {"other": 1, delivery.token: 1})
 
     for _ in range(6):
         await reclaim_after(desk, 4_000)
-        assert renew(desk.redis, [("interactive", delivery.token), ("batch", "x")], upstream="default") == {"x"}
+        assert renew(desk.redis, held, upstream="default") == {"x"}
 
-    assert desk.places() == {"inflight": 1}
+    assert desk.places() == {"inflight": 2}
     permits = dict(desk.redis.zrange("responses:permits:default", 0, -1, withscores=True))
     assert permits == {b"other": 1, delivery.token.encode(): desk.now_ms + LEASE_MS}
 

@@ -197,8 +197,8 @@ OPERATOR: Final = Role(
         Grant("pause, resume, change limits", "hmget hgetall hset hdel", "~responses:quota:*"),
         Grant("read and drop dead letters", "xrange xrevrange xdel", f"~{DEAD_STREAM}"),
         Grant("put them back on their lanes", "lpush", "%W~responses.*"),
-        Grant("let their ids run anew", "hmget hset del pexpireat", "~responses:request:*"),
-        Grant("drop what they streamed", "del", "%W~responses:deltas:*"),
+        Grant("let their ids run anew", "hmget hset pexpireat", "~responses:request:*"),
+        Grant("drop what they streamed", "del", "%W~responses:request:* %W~responses:deltas:*"),  # in one command
         Grant("cancel a request", "set", "%W~responses:cancel:*"),
         Grant("wake it where it is parked", "zadd", "~responses:delayed:*"),
         Grant("remove abandoned consumer groups", "xgroup|destroy", f"~{RESULT_STREAM} ~{RESULT_STREAM}:*"),

@@ -53,7 +53,7 @@ function State:spend(lane, weight, tokens)
   self[lane.spent] = (self[lane.spent] or 0) + self:charge(tokens) / weight
   if self.probing == 1 then -- one call alone shows whether the upstream is open again
     self.probing = 0
-    self.pause_until = now + math.min(1.25 * self.refusal_ms, PROBE_MAX_MS)
+    self.pause_until = now + PROBE_PATIENCE * self.refusal_ms
   end
 end
 
@@ -128,13 +128,7 @@ end
 function commands.settle(s, token, granted_at, reserved, used, called, verdict)
   if redis.call('ZREM', s.permits, token) == 0 then return s.gate or '' end
   s:refill()
-  local full, unused = s.burst_ms * s.scale, tonumber(reserved) - tonumber(used)
-  s.tokens_ms = math.min(full, s.tokens_ms + unused * s.token_ms)
-  s.passed_ms = s.passed_ms - s:charge(tonumber(reserved)) + s:charge(tonumber(used))
-  if called == '0' then
-    s.requests_ms = math.min(full, s.requests_ms + s.request_ms)
-    s.passed_ms = s.passed_ms - s:charge(0)
-  end
+  if called == '0' then s:give_back(tonumber(reserved)) else s:correct(tonumber(reserved), tonumber(used)) end
   s:save()
   if verdict == 'ok' and s.gate and tonumber(granted_at) > s.gate_since then
     s:open()
@@ -154,9 +148,9 @@ end
 function commands.throttled(s, granted_at, tokens, retry_after_ms, longest_ms)
   s:refill()
   granted_at = tonumber(granted_at)
-  local age_ms = now - granted_at
+  local age_ms = math.max(0, now - granted_at)
   local pause_ms = math.min(tonumber(retry_after_ms), tonumber(longest_ms))
-  s.refusal_ms = math.max(age_ms, 0.8 * s.refusal_ms + 0.2 * age_ms)
+  s.refusal_ms = math.min(REFUSAL_MAX_MS, math.max(age_ms, 0.8 * s.refusal_ms + 0.2 * age_ms))
   if granted_at > s.cut_at_ms then -- calls in flight at the cut tell nothing new
     pause_ms = math.max(pause_ms, s:cut(age_ms, s:charge(tonumber(tokens))))
     s.hold_ms = math.min(s.hold_ms + SHUT_WEIGHT * pause_ms, HOLD_MAX_MS)

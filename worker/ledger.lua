@@ -365,8 +365,8 @@ function commands.reclaim(lease_ms, limit, ...)
   local guard = redis.call('HMGET', RECLAIMER, 'tick', 'hold_until')
   local gap = now - tonumber(guard[1] or now)
   local hold_until = tonumber(guard[2] or 0)
-  if gap < 0 or gap > lease_ms / 2 then hold_until = now + lease_ms end
-  hold_until = math.min(hold_until, now + lease_ms)
+  if gap > lease_ms / 2 then hold_until = now + lease_ms end
+  hold_until = math.min(hold_until, now + lease_ms) -- the clock may have jumped back since
   redis.call('HSET', RECLAIMER, 'tick', now, 'hold_until', hold_until)
   local reclaimed = {}
   for _, lane in ipairs({ ... }) do

@@ -4,24 +4,24 @@
 -- Budget is measured in nominal milliseconds: a request costs the time the configured limit takes to earn it
 -- (60,000 / RPM, or tokens x 60,000 / TPM), so one learned number, `scale`, serves requests and tokens alike: the
 -- bucket earns `scale` nominal ms per ms. A configured limit is scale 1 and its cap; without one the nominal rate is
--- one request a second and scale has no cap. bench/simulate_admission.py is where these rules were found.
+-- one request a second and scale has no cap. bench/sim_controller.py, where these rules were
+-- found, holds them in Python; tests/test_pace.py keeps the two alike.
 
-local HEADROOM = 0.96         -- of a ceiling just met: windows and clocks jitter by a call or two
-local GROWTH = 0.03           -- per second above the hold; each hit costs (excess rate x time to refuse) calls
-local COLD_START = 1.5        -- requests a second, growing by as much per second until the first refusal
-local COLD_CUT = 0.7          -- first cut from an unknown ceiling: a burst hides the rate until it is empty
-local BLIND_CUT = 0.5         -- refused again before anything could be measured
-local PASSED_OVER_LIMIT = 1.1 -- what passed may also have been too little: do not ratchet down
-local RISEN = 1.25            -- past this multiple the remembered ceiling is history
-local HINT_GROWTH = 4         -- per second, towards a limit named by headers
-local HOLD_MS, HOLD_HINT_MS, HOLD_MAX_MS = 15000, 30000, 120000
-local CONFIRMED = 0.15        -- a ceiling met again within this doubles the hold
-local SHUT_WEIGHT = 3         -- an upstream shut for t counts by windows longer than t: hold longer
+local HEADROOM = 0.97   -- of a ceiling just met: window edges and network jitter misplace a call or two
+local GROWTH = 0.03     -- per second once the hold is over; a hit costs (excess rate x time to refuse) calls
+local COLD_START = 1.5  -- calls a second; grows by as much every second until 1 / GROWTH seconds, then by GROWTH
+local HINT_GROWTH = 8   -- fold per second, towards a limit that headers name
+local HOLD_MS, HOLD_HINT_MS, HOLD_MAX_MS = 15000, 30000, 120000 -- quiet time under a ceiling before probing
+local CONFIRMED = 0.3   -- a ceiling met again within this share doubles the hold
+local SHUT_WEIGHT = 3   -- who stays shut for t counts by windows longer than t: the hold grows by this much of t
+local EVIDENCE = 5      -- calls that must have passed since the last cut before they measure a rate
+local BURSTY = 1.1      -- calls that passed this much faster than earned: the burst was too much, not the rate
+local FLOOR = 0.01
 local BACKOFF_MS, BACKOFF_MAX_MS = 100, 8000
-local EVIDENCE = 4            -- calls that must have passed before a rate is measured
-local REFUSAL_MS, PROBE_MAX_MS = 200, 2000
+local REFUSAL_MS, REFUSAL_MAX_MS = 200, 2000 -- first guess, and most, of the time the upstream takes to refuse
+local PROBE_PATIENCE = 1.25 -- x that time: a lone call not refused by then shows an open upstream
 local START_BURST_MS, MIN_BURST_MS = 500, 250
-local FLOOR, UNKNOWN_MS = 0.01, 1000
+local UNKNOWN_MS = 1000
 
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
@@ -49,11 +49,13 @@ function State.load(upstream, rpm, tpm, burst_ms)
 end
 
 function State:start()
-  self.at_ms, self.burst_ms = now, self.longest_burst_ms
-  self.scale, self.ceiling = self.known and 1 or COLD_START, self.known and 1 or 0
-  self.requests_ms = math.max(math.min(START_BURST_MS, self.burst_ms), self.request_ms)
-  self.tokens_ms = self.requests_ms
-  self.busy_ms, self.passed_ms, self.hold_ms, self.cut_at_ms = 0, 0, HOLD_MS, -1
+  local level = math.min(START_BURST_MS, self.longest_burst_ms) -- a bucket found empty: nobody knows who called before
+  self.at_ms, self.requests_ms, self.tokens_ms = now, level, level
+  self.scale, self.ceiling, self.hold_ms, self.burst_ms = COLD_START, 0, 0, level
+  if self.known then
+    self.scale, self.ceiling, self.hold_ms, self.burst_ms = 1, 1, HOLD_MAX_MS, self.longest_burst_ms
+  end
+  self.refund, self.busy_ms, self.passed_ms, self.cut_at_ms = 0, 0, 0, 0
   self.backoff_ms, self.refusal_ms, self.probing = BACKOFF_MS, REFUSAL_MS, 0
   self.pause_until, self.hint = self.pause_until or 0, self.hint or 0 -- new limits end no pause
 end
@@ -63,7 +65,7 @@ function State:follow_clock()
   local back_ms = self.at_ms - now
   if back_ms <= 0 then return end
   for field, value in pairs(self) do
-    if CLOCKED[field] or string.find(field, '^wanting:') then
+    if (CLOCKED[field] or string.find(field, '^wanting:')) and value ~= 0 then -- 0 is never
       self[field] = value - back_ms
       redis.call('HSET', self.key, field, self[field])
     end
@@ -74,7 +76,7 @@ function State:follow_clock()
 end
 
 local SAVED = { 'at_ms', 'scale', 'ceiling', 'burst_ms', 'requests_ms', 'tokens_ms', 'busy_ms', 'passed_ms', 'hold_ms',
-  'cut_at_ms', 'pause_until', 'backoff_ms', 'refusal_ms', 'probing', 'hint' }
+  'cut_at_ms', 'pause_until', 'backoff_ms', 'refusal_ms', 'probing', 'hint', 'refund' }
 
 function State:save(...)
   local fields = {}
@@ -89,60 +91,66 @@ end
 
 function State:charge(tokens) return math.max(self.request_ms, tokens * self.token_ms) end
 
--- Earns budget for the time since the last call, never for negative time; a pause earns none, and a bucket that
--- nobody drew on is no evidence of what the upstream allows.
+-- Earns budget for the time since the last call; a pause earns none.
 function State:refill()
-  local elapsed = math.max(0, now - self.at_ms)
+  local elapsed = now - self.at_ms
   self.at_ms = now
   local open_ms = math.min(elapsed, math.max(0, now - self.pause_until))
   local full = self.burst_ms * self.scale
-  local scarce = math.max(0, full / 2 - math.min(self.requests_ms, self.tokens_ms)) / self.scale
-  local used = math.min(open_ms, scarce)
+  -- A bucket over half full held nobody back: such time neither measures the upstream nor earns growth.
+  local scarce_ms = math.min(open_ms, math.max(0, full / 2 - math.min(self.requests_ms, self.tokens_ms)) / self.scale)
   self.requests_ms = math.min(full, self.requests_ms + open_ms * self.scale)
   self.tokens_ms = math.min(full, self.tokens_ms + open_ms * self.scale)
-  self.busy_ms = self.busy_ms + elapsed - open_ms + used
-  self:grow(used / 1000)
+  self.busy_ms = self.busy_ms + elapsed - open_ms + scarce_ms
+  self:grow(scarce_ms / 1000)
 end
 
 function State:grow(seconds)
-  local target = self.cut_at_ms < 0 and HEADROOM * self.hint or 0
-  if self.scale < target then
-    self.scale = math.min(target, self.scale * HINT_GROWTH ^ seconds)
-    if self.scale == target then
+  local refused = self.cut_at_ms ~= 0
+  local named = refused and 0 or HEADROOM * self.hint
+  if self.scale < named then
+    self.scale = math.min(named, self.scale * HINT_GROWTH ^ seconds)
+    if self.scale == named then
       self.ceiling, self.hold_ms, self.busy_ms, self.passed_ms = self.hint, HOLD_HINT_MS, 0, 0
     end
-  elseif self.ceiling == 0 or self.busy_ms > self.hold_ms then
-    if self.scale > RISEN * self.ceiling then self.ceiling = 0 end
-    local growth = self.ceiling > 0 and GROWTH or math.max(GROWTH, 1000 / math.max(self.busy_ms, 1000))
-    self.burst_ms = math.min(self.longest_burst_ms, self.burst_ms * (1 + growth * seconds))
-    self.scale = self.scale * (1 + growth * seconds)
-    if self.scale >= self.cap then self.scale, self.ceiling = self.cap, self.cap end
+  elseif self.busy_ms > self.hold_ms then
+    local growth = refused and GROWTH or math.max(GROWTH, 1000 / math.max(self.busy_ms, 1000))
+    self.scale = math.min(self.cap, self.scale * (1 + growth * seconds))
+    self.burst_ms = math.min(self.longest_burst_ms, self.burst_ms * (1 + GROWTH * seconds))
+    self.refund = math.min(1, self.refund + GROWTH * seconds)
   end
 end
 
--- What was granted and not refused since the last cut is what the upstream allows; the first refusal of a burst cuts.
+-- Corrects a reservation to what the call used, as far as the upstream seems to do the same.
+function State:correct(reserved, used)
+  local unused = (reserved - used) * (used < reserved and self.refund or 1)
+  self.tokens_ms = math.min(self.burst_ms * self.scale, self.tokens_ms + unused * self.token_ms)
+end
+
+-- Returns the grant of a call that never ran.
+function State:give_back(tokens)
+  local full = self.burst_ms * self.scale
+  self.requests_ms = math.min(full, self.requests_ms + self.request_ms)
+  self.tokens_ms = math.min(full, self.tokens_ms + tokens * self.token_ms)
+  self.passed_ms = self.passed_ms - self:charge(tokens)
+end
+
+-- Sets the scale to what the upstream let pass since the last cut; returns for how long to back off.
 function State:cut(age_ms, charge)
-  local granted = self.passed_ms - charge
-  local passed = granted - age_ms * self.scale
-  if granted < EVIDENCE * charge then -- still shut
+  local passed_ms = self.passed_ms - charge - age_ms * self.scale -- what followed the refused call was refused, too
+  if passed_ms < EVIDENCE * charge then
     self.passed_ms = 0
     self.backoff_ms = math.min(self.backoff_ms * 2, BACKOFF_MAX_MS)
     return self.backoff_ms
   end
-  local measured = passed / math.max(1, self.busy_ms - age_ms)
-  local ceiling = passed >= EVIDENCE * charge and self:new_ceiling(measured) or self.scale * BLIND_CUT
+  local measured = passed_ms / math.max(1, self.busy_ms - age_ms)
+  if measured > BURSTY * self.scale then self.burst_ms = math.max(MIN_BURST_MS, self.burst_ms / 2) end
+  -- Where it was growing, the limit lies between what passed and where it was met.
+  if self.busy_ms > self.hold_ms then measured = (measured + self.scale) / 2 end
+  local ceiling = math.min(self.scale, measured)
   local confirmed = math.abs(ceiling - self.ceiling) <= CONFIRMED * self.ceiling
   self.hold_ms = confirmed and self.hold_ms * 2 or HOLD_MS
-  self.ceiling, self.scale = ceiling, math.max(FLOOR, HEADROOM * ceiling)
+  self.ceiling, self.scale, self.refund = ceiling, math.max(FLOOR, HEADROOM * ceiling), self.refund / 2
   self.busy_ms, self.passed_ms, self.backoff_ms = 0, 0, BACKOFF_MS
   return self.backoff_ms
-end
-
-function State:new_ceiling(measured)
-  if self.ceiling == 0 then return self.scale * COLD_CUT end
-  if measured > PASSED_OVER_LIMIT * self.scale and self.burst_ms > MIN_BURST_MS then
-    self.burst_ms = math.max(MIN_BURST_MS, self.burst_ms / 2)
-    return self.scale / HEADROOM
-  end
-  return math.min(self.scale, PASSED_OVER_LIMIT * measured)
 end
