@@ -22,6 +22,7 @@ RUN python -m venv /build \
       --requirement requirements-worker.lock
 COPY pyproject.toml README.md LICENSE ./
 COPY api_contracts api_contracts
+COPY examples examples
 COPY worker worker
 # A read-only file system cannot keep byte code, so it is made here; hashes instead of times keep it reproducible.
 RUN /build/bin/pip wheel --no-deps --no-build-isolation --wheel-dir /wheels . \

@@ -77,7 +77,7 @@ test-sentry: $(BUGSINK)  ## grouping, levels and tags as a real Sentry-compatibl
 	$(BIN)/pytest tests/bugsink
 
 demo-oncall: $(STAMP)  ## an outage, a revoked key and their repair: the log, the alarms, the issue list
-	$(BIN)/python examples/oncall.py
+	PYTHONPATH=tests $(BIN)/python examples/oncall.py
 
 bench-telemetry: $(STAMP)  ## what watching costs, and what a storm, a lost Redis and a lost Sentry do
 	$(BIN)/python bench/telemetry.py

@@ -224,7 +224,7 @@ class Controller:
         s.hold_ms = s.hold_ms * 2 if abs(ceiling - s.ceiling) <= CONFIRMED * s.ceiling else HOLD_MS
         s.ceiling = ceiling
         s.scale = max(FLOOR, HEADROOM * ceiling)
-        s.refund /= 2
+        s.refund /= 4
         s.busy_ms = s.passed_ms = 0.0
         s.backoff_ms = BACKOFF_MS
         return s.backoff_ms

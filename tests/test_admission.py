@@ -5,7 +5,7 @@ from collections.abc import AsyncGenerator
 
 import pytest
 import redis
-from admission_parts import HOUR_MS, LEASE_MS, LONGEST_PAUSE_MS, PERMITS, QUOTA, Budget, open_budget
+from admission_parts import HOUR_MS, LEASE_MS, PERMITS, QUOTA, Budget, open_budget
 
 from worker.admission import Limits, estimate_tokens
 from worker.scripts import ScriptError
@@ -257,8 +257,7 @@ async def test_a_limit_header_that_is_no_number_teaches_nothing(
     valkey: redis.Redis, redis_url: str, header: str
 ) -> None:
     async with open_budget(valkey, redis_url, burst_s=2.0) as budget:
-        budget.advance(1_000)
-        await budget.one()
+        await budget.ask()
         await budget.admission.learn({"x-ratelimit-limit-requests": header})
 
         assert "learn" not in budget.runner.asked
@@ -278,10 +277,3 @@ async def test_a_pause_is_not_polled_like_a_full_house(valkey: redis.Redis, redi
 
         assert await budget.ask() == []
         assert (budget.last.reason, budget.last.wait_ms) == ("throttled", 60_000)
-
-
-async def test_a_pause_is_capped_even_when_the_upstream_asks_for_a_day(budget: Budget) -> None:
-    await budget.admission.throttled(await budget.one(), 86_400)
-    await budget.ask()
-
-    assert budget.last.wait_ms == LONGEST_PAUSE_MS

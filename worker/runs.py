@@ -73,9 +73,9 @@ class Run:
         self._lease, self._claimed = lease, time.monotonic()
         self.failures, self.throttle_ms = lease.failures, lease.throttle_ms
         for past in sorted((orjson.loads(attempt) for attempt in lease.attempts), key=lambda past: past["number"]):
-            if past["outcome"] == "started":
+            if past.get("outcome") == "started":
                 past |= {"outcome": "interrupted", "maybe_billed": True}
-            self.upstream_ms += past["duration_ms"] or 0
+            self.upstream_ms += past.get("duration_ms") or 0
             self.attempts.append(orjson.dumps(past))
 
     @property
