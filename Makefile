@@ -58,7 +58,7 @@ CHART_TOOLS := $(VENV)/.chart-tools
 test-helm: $(CHART_TOOLS)  ## the chart with Helm 3 and 4, its scaling on a real Valkey, rules, dashboard, Dockerfile
 	$(BIN)/pytest helm/tests/chart
 
-test-image: $(STAMP)  ## builds the image and runs it locked down; as root; skips itself where it cannot
+test-image: $(CHART_TOOLS)  ## builds the image, runs it locked down and as the chart renders it; as root, else skipped
 	$(BIN)/pytest helm/tests/image
 
 bench-autoscale: $(CHART_TOOLS)  ## pods, cost, 429s and waiting of three ways to scale, simulated

@@ -139,21 +139,34 @@ class ResponsesClient:
             look_again_s = min(look_again_s * 1.5, _LAST_LOOK_S)
 
     def results(
-        self, group: str, *, reply_to: str | None = None, consumer: str | None = None, idle_s: float | None = None
+        self,
+        group: str,
+        *,
+        reply_to: str | None = None,
+        consumer: str | None = None,
+        idle_s: float | None = None,
+        take_over: bool = False,
     ) -> Generator[GenerationResult]:
         """Results for a consumer group, each acknowledged when the loop asks for the next one.
 
         Every result comes at least once: one whose reader died before that is given to another after a minute.
-        Ends after `idle_s` without a result; never by default.
+        Ends after `idle_s` without a result; never by default. `take_over` claims at once what an earlier reader
+        left: for a group that has one reader at a time.
         """
         stream, name = result_stream(reply_to), consumer or f"client-{uuid.uuid4().hex[:12]}"
         self._make_group(stream, group)
+        abandoned_ms = 0 if take_over else ABANDONED_MS
         quiet_since = time.monotonic()
         while idle_s is None or time.monotonic() - quiet_since < idle_s:
-            for entry_id, fields in self._claimed_or_new(stream, group, name):
+            for entry_id, fields in self._claimed_or_new(stream, group, name, abandoned_ms):
                 yield GenerationResult.from_entry(fields)
                 self._redis.xack(stream, group, entry_id)
                 quiet_since = time.monotonic()
+
+    def drop_results(self, reply_to: str) -> None:
+        """Removes a stream of one's own, once everything on it has been used."""
+        self._redis.delete(result_stream(reply_to))
+        self._redis.srem("responses:streams", result_stream(reply_to))
 
     def cancel(self, request_id: str, *, tenant: str | None = None) -> None:
         """Cancels a request, wherever it is: queued, parked or in flight. It is answered `cancelled`, once.
@@ -246,8 +259,10 @@ class ResponsesClient:
             if not str(error).startswith("BUSYGROUP"):
                 raise
 
-    def _claimed_or_new(self, stream: str, group: str, consumer: str) -> Iterator[tuple[bytes, dict[bytes, bytes]]]:
-        _, abandoned, _ = self._redis.xautoclaim(stream, group, consumer, ABANDONED_MS, count=10)
+    def _claimed_or_new(
+        self, stream: str, group: str, consumer: str, abandoned_ms: int
+    ) -> Iterator[tuple[bytes, dict[bytes, bytes]]]:
+        _, abandoned, _ = self._redis.xautoclaim(stream, group, consumer, abandoned_ms, count=10)
         yield from ((entry_id, fields) for entry_id, fields in abandoned if fields)
         yield from _entries(self._redis.xreadgroup(group, consumer, {stream: ">"}, count=10, block=1000))
 

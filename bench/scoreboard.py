@@ -59,7 +59,7 @@ def table(rows: Sequence[Row], scenarios: Sequence[Scenario]) -> list[str]:
     for scenario in scenarios:
         own = [row for row in rows if row["scenario"] == scenario.name]
         title = scenario.says
-        for name in own[0]["measures"] if own else ():
+        for name in own[0]["measures"]:
             values = [row["measures"][name] for row in own]
             median, bar = statistics.median(values), scenario.bars.get(name)
             verdict = "" if bar is None else "ok" if median <= bar else "MISSED"
@@ -88,6 +88,7 @@ def main() -> None:
     parser.add_argument("--scenario", nargs="*", default=[], help="only these: " + ", ".join(s.name for s in SCENARIOS))
     parser.add_argument("--seeds", default="", help="such as 1,2,3 (1 to 5; with --quick 1)")
     parser.add_argument("--quick", action="store_true", help=f"one seed and {QUICK} times fewer requests")
+    parser.add_argument("--show", type=Path, nargs="*", default=[], help="runs nothing: earlier --json files together")
     parser.add_argument("--jobs", type=int, default=1, help="runs at the same time; two cores are busy with one")
     parser.add_argument("--json", type=Path, help="every run, call by call in seconds")
     parser.add_argument("--plot", type=Path, help="calls a second in the first seed of each scenario")
@@ -97,9 +98,12 @@ def main() -> None:
         parser.error(f"no such scenario: {', '.join(sorted(unknown))}")
     chosen = [scenario for scenario in SCENARIOS if not options.scenario or scenario.name in options.scenario]
     seeds = [int(seed) for seed in (options.seeds or ("1" if options.quick else "1,2,3,4,5")).split(",")]
-    with ThreadPoolExecutor(options.jobs) as pool:
-        runs = [pool.submit(run, scenario, seed, quick=options.quick) for scenario in chosen for seed in seeds]
-        rows = [each.result() for each in runs]
+    rows = [row for path in options.show for row in json.loads(path.read_text())]
+    if not options.show:
+        with ThreadPoolExecutor(options.jobs) as pool:
+            runs = [pool.submit(run, scenario, seed, quick=options.quick) for scenario in chosen for seed in seeds]
+            rows = [each.result() for each in runs]
+    chosen = [scenario for scenario in chosen if any(row["scenario"] == scenario.name for row in rows)]
     print("\n".join(table(rows, chosen)))
     if options.json:
         options.json.write_text(json.dumps(rows))

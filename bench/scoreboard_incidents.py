@@ -75,7 +75,11 @@ def retry_after(world: World, _: Unknowns, n: int) -> Played:
     }
     until_ms = max((until for _, until in pauses), default=NOT_SEEN)
     resumed_ms = min((at for at in witness.grants_ms if at >= until_ms), default=NOT_SEEN)
-    notes = {"resumed_ms": resumed_ms - until_ms, "span_s": span_s(record.calls), "pauses": len({until for _, until in pauses})}
+    notes = {
+        "resumed_ms": resumed_ms - until_ms,
+        "span_s": span_s(record.calls),
+        "pauses": len({until for _, until in pauses}),
+    }
     return Played(record, measures, [(0.0, 10.0)], notes)
 
 

@@ -4,6 +4,7 @@ The gateways of the rows with "no headers" answer a call over the limit with an 
 does. Ideal is what passes under the limit after min(own burst, gateway's burst) has passed at once.
 """
 
+import math
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -33,11 +34,6 @@ class Scenario:
     play: Play
     bars: Mapping[str, float]
     """The most that a measure may be."""
-
-
-def head_start(unknowns: Unknowns, rate: float) -> float:
-    """What may pass at once."""
-    return min(OWN_BURST_S, unknowns.burst_s) * rate
 
 
 def fixed(processes: int) -> Staffing:
@@ -78,12 +74,15 @@ def celery(world: World, n: int) -> None:
     world.drain(lambda: not world.redis.llen("responses.peer") and not world.redis.hlen("unacked"))
 
 
-def steady(rate: Callable[[Unknowns], float], staff: Staffing, *, from_s: float = 0.0) -> Play:
+def steady(
+    rate: Callable[[Unknowns], float], staff: Staffing, *, from_s: float = 0.0, own_burst_s: float = OWN_BURST_S
+) -> Play:
     """One limit throughout; the span counts from `from_s` on."""
 
     def play(world: World, unknowns: Unknowns, n: int) -> Played:
         staff(world, n)
-        return measured(world, unknowns, [(0.0, rate(unknowns) / 60)], from_s=from_s)
+        head_start_s = min(own_burst_s, unknowns.burst_s)
+        return measured(world, [(0.0, rate(unknowns) / 60)], head_start_s, from_s=from_s)
 
     return play
 
@@ -100,7 +99,7 @@ def dropped(world: World, unknowns: Unknowns, n: int) -> Played:
         world.gateway.configure(requests_per_minute=rate)
         world.say(f"the limit is {rate} now")
     world.drain()
-    return measured(world, unknowns, [(0.0, 10), (rise_s, 200 / 60), (fall_s, 10)])
+    return measured(world, [(0.0, 10), (rise_s, 200 / 60), (fall_s, 10)], min(OWN_BURST_S, unknowns.burst_s))
 
 
 def tokens(world: World, unknowns: Unknowns, n: int) -> Played:
@@ -114,10 +113,11 @@ def tokens(world: World, unknowns: Unknowns, n: int) -> Played:
     return Played(record, measures, [(0.0, 300_000 / 60 * len(passed(record.calls)) / total)], {})
 
 
-def measured(world: World, unknowns: Unknowns, limit: Limit, *, from_s: float = 0.0) -> Played:
+def measured(world: World, limit: Limit, head_start_s: float, *, from_s: float = 0.0) -> Played:
+    """The span against the ideal one: at most `head_start_s` of the limit passes at once, the rest at the limit."""
     record = world.record()
     late = after(record.calls, from_s) if from_s else record.calls
-    ideal = ideal_s(len(passed(late)) - head_start(unknowns, limit[0][1]), limit)
+    ideal = ideal_s(len(passed(late)) - head_start_s * limit[0][1], limit)
     span = (span_s(record.calls) - from_s) / ideal if ideal > 0 else 0.0
     return Played(record, basics(record.calls, lost(record)) | {"span": span}, limit, {"ideal_s": ideal})
 
@@ -230,7 +230,7 @@ SCENARIOS: Final = (
         says="peer: Celery autoretry_for, backoff, jitter; RPM 600",
         n=400,
         gateway=lambda _: {"requests_per_minute": 600, "headers": "openai", "rate_limit_fault": "429"},
-        play=steady(lambda _: 600, celery),
+        play=steady(lambda _: 600, celery, own_burst_s=math.inf),
         bars={},
     ),
 )

@@ -14,7 +14,8 @@ HEADROOM = 0.97  # of a ceiling just met: window edges and network jitter mispla
 GROWTH = 0.03  # per second once the hold is over; a hit costs (excess rate x time to refuse) calls
 COLD_START = 1.5  # calls/s; grows by as much every second until 1 / GROWTH seconds, then by GROWTH
 HINT_GROWTH = 8.0  # fold per second, towards a limit that headers name
-HOLD_MS, HOLD_HINT_MS, HOLD_MAX_MS = 15_000, 30_000, 120_000  # quiet time under a ceiling before probing
+HOLD_MS, HOLD_HINT_MS, HOLD_MAX_MS = 15_000, 30_000, 90_000  # quiet time under a ceiling before probing
+HOLD_CALLS = 100
 CONFIRMED = 0.3  # a ceiling met again within this share doubles the hold
 SHUT_WEIGHT = 3  # who stays shut for t counts by windows longer than t: the hold grows by this much of t
 EVIDENCE = 5  # calls that must have passed since the last cut before they measure a rate
@@ -171,7 +172,7 @@ class Controller:
             s.scale = min(named, s.scale * HINT_GROWTH**seconds)
             if s.scale == named:
                 s.ceiling, s.hold_ms, s.busy_ms, s.passed_ms = s.hint, HOLD_HINT_MS, 0.0, 0.0
-        elif s.busy_ms > s.hold_ms:
+        elif s.busy_ms > s.hold_ms and (not s.cut_at_ms or s.passed_ms > HOLD_CALLS * self.request_ms):
             growth = GROWTH if s.cut_at_ms else max(GROWTH, 1_000 / max(s.busy_ms, 1_000))
             s.scale = min(self.cap, s.scale * (1 + growth * seconds))
             s.burst_ms = min(self.burst_ms, s.burst_ms * (1 + GROWTH * seconds))
@@ -212,7 +213,7 @@ class Controller:
         s = self.state
         passed_ms = s.passed_ms - charge - age_ms * s.scale  # what followed the refused call was refused, too
         if passed_ms < EVIDENCE * charge:
-            s.passed_ms = 0.0
+            s.passed_ms = max(0.0, passed_ms)
             s.backoff_ms = min(s.backoff_ms * 2, BACKOFF_MAX_MS)
             return s.backoff_ms
         measured = passed_ms / max(1.0, s.busy_ms - age_ms)

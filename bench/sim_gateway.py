@@ -37,7 +37,7 @@ class Gateway:
     @property
     def capacity(self) -> float:
         """What can pass at once when nothing was asked for long."""
-        return self.per_minute / 60 * self.seconds
+        return max(1.0, self.per_minute / 60 * self.seconds)
 
     def offer(self, now_ms: float, tokens: int) -> bool:
         """Whether a call arriving now is served."""

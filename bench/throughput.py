@@ -1,9 +1,9 @@
 """What a request costs a worker: CPU, memory, latency and Redis commands, beside plain Celery.
 
 `python bench/throughput.py [--quick] [--json] [--runs 5] [--only NAME]`. Everything is real: an embedded Valkey, the
-simulated gateway in a process of its own, one worker process per row, started anew for every run. CPU is counted
-rather than time on a clock, so a busy machine changes little. Rows take turns within a run, and each figure is the
-median over the runs. Start-up is left out of everything but the peak of memory.
+simulated gateway in a process of its own, one worker process per row, started anew for every run. Rows take turns
+within a run, and each figure is the median over the runs. Start-up is left out of everything but the peak of memory.
+Time on a CPU is measured, so that other work on the machine matters little; when it matters, the report says so.
 
 Load is a closed loop in steady state: so many requests outstanding, each result replaced by a new request. With a
 latency of L seconds, N calls in flight are N/L requests a second; L is such that one core can do them. Latencies
@@ -40,10 +40,13 @@ _COLUMNS = (
     ("idle_sent_s", "idle", "cmds/s", ".1f"),
     ("idle_inside_s", "idle", "inside/s", ".0f"),
     ("idle_cpu_ms_s", "idle CPU", "ms/s", ".1f"),
+    ("starved", "waited", "for CPU", ".0%"),
 )
 _LEGEND = """\
 calls in flight: the most the gateway saw at once. added: from enqueueing to the entry in the result stream, less
-what the gateway took. commands: sent to Redis by the worker, scripts among them; inside: run by those scripts."""
+what the gateway took. commands: sent to Redis by the worker, scripts among them; inside: run by those scripts.
+waited for CPU: share of the time in which other processes kept the worker from running."""
+_BUSY = 0.1
 
 
 def median(samples: Sequence[Sample]) -> Sample:
@@ -91,6 +94,8 @@ def run_all(chosen: Sequence[Row], *, runs: int, idle_s: float) -> dict[str, lis
 def report(samples: Mapping[str, Sequence[Sample]], medians: Mapping[str, Sample], runs: int) -> str:
     machine = f"Python {platform.python_version()}, {platform.machine()}, median of {runs}"
     parts = [machine, table(medians), _LEGEND]
+    if any(sample.starved > _BUSY for sample in medians.values()):
+        parts.append("The machine was busy: delays are not the worker's own, and batches grew, which flatters its CPU.")
     if {FEW_ROW, MANY_ROW} <= samples.keys():
         parts.append(verdicts(medians[FEW_ROW], medians[MANY_ROW]))
     return "\n\n".join(parts)

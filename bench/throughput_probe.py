@@ -4,6 +4,7 @@ import threading
 from collections import Counter
 from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Self
 
 import psutil
@@ -37,6 +38,16 @@ class Processes:
     def cpu_s(self) -> float:
         times = [process.cpu_times() for process in self._all()]
         return sum(time.user + time.system for time in times)
+
+    @property
+    def waited_s(self) -> float:
+        """How long its threads were ready to run while others had the CPUs: run delay of proc(5), 0 where there is none."""
+        waited_ns = 0
+        for process in self._all():
+            for schedstat in Path(f"/proc/{process.pid}/task").glob("*/schedstat"):
+                with suppress(OSError):  # the thread is gone
+                    waited_ns += int(schedstat.read_text(encoding="ascii").split()[1])
+        return waited_ns / 1e9
 
     @property
     def peak_mb(self) -> float:

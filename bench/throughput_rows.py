@@ -60,6 +60,8 @@ class Sample:
     idle_sent_s: float
     idle_inside_s: float
     idle_cpu_ms_s: float
+    starved: float
+    """Share of the time in which the worker was ready to run and other processes had the CPU."""
     peak_in_flight: float | None = None
     added_p50_ms: float | None = None
     added_p99_ms: float | None = None
@@ -118,9 +120,15 @@ def measure(row: Row, redis_url: str, gateway: Simulator, *, idle_s: float) -> S
     with _running(row, redis_url, gateway.url) as pid, Processes(pid) as processes:
         _warm_up(row, load)
         gateway.reset()
-        counter, cpu_s = CommandCounter(client), processes.cpu_s
+        counter, cpu_s, waited_s, started = (
+            CommandCounter(client),
+            processes.cpu_s,
+            processes.waited_s,
+            time.monotonic(),
+        )
         times = _run(row, load)
         cpu_ms = (processes.cpu_s - cpu_s) * 1000 / row.requests
+        starved = (processes.waited_s - waited_s) / (time.monotonic() - started)
         commands = counter.since_start().per(row.requests)
         load.finish(within_s=3 * row.latency_s)
         added, peak = (_added(times, gateway), gateway.stats().peak_in_flight) if row.outstanding else ({}, None)
@@ -134,6 +142,7 @@ def measure(row: Row, redis_url: str, gateway: Simulator, *, idle_s: float) -> S
         idle_sent_s=idle.sent,
         idle_inside_s=idle.inside,
         idle_cpu_ms_s=idle_cpu_ms_s,
+        starved=starved,
         peak_in_flight=peak,
         **added,
     )

@@ -19,12 +19,12 @@ from http.client import HTTPConnection
 from pathlib import Path
 from typing import Any
 
+from bugsink.server import Bugsink, bugsink, is_installed
 from celery import Celery
 from rich.console import Console
 from rich.table import Table
 from sentry_receiver import SentryReceiver
 
-from bugsink.server import Bugsink, bugsink, is_installed
 from worker.devstack import Simulator, embedded_valkey, simulator_process
 
 KEY = "sk-demo"
@@ -39,7 +39,7 @@ SHOWN = {
 }
 HIDDEN = {"service", "version", "environment", "host", "pid", "event", "level", "timestamp", "event_id", "runbook"}
 
-console = Console(highlight=False)
+console = Console(highlight=False, width=None if sys.stdout.isatty() else 140)
 
 
 @dataclass(slots=True)
@@ -119,7 +119,7 @@ def _perform(stage: Stage) -> str:
         stage.gateway.configure(fault_rates={"503": 1.0})
         shown = stage.play("The gateway answers 503 to everything", 22, shown)
         stage.gateway.configure(fault_rates={})
-        shown = stage.play("The gateway is repaired", 8, shown)
+        shown = stage.play("The gateway is repaired: a probe finds out", 17, shown)
         stage.gateway.configure(revoked_keys=[KEY])
         shown = stage.play("Somebody revokes our key", 15, shown)
         stage.gateway.configure(revoked_keys=[])
@@ -152,7 +152,7 @@ def _worker(log: Path, environment: Mapping[str, str]) -> "Generator[subprocess.
     command = [sys.executable, "-m", "worker", "run"]
     with (
         log.open("wb") as written,
-        subprocess.Popen(command, env=environment, stdout=written, stderr=written) as worker,
+        subprocess.Popen(command, env=environment, stdout=written, stderr=written) as worker,  # noqa: S603  # our own module
     ):
         try:
             give_up = time.monotonic() + START_S

@@ -274,7 +274,7 @@ class Model:
     def _to_lane(self, token: str, record: Record) -> None:
         self.lists.setdefault(record.list, []).insert(0, record.message)
         request = self.requests.get(record.request, {})
-        if request.get("token") == token:
+        if request.get("token") == token and request["state"] not in FINAL:
             request |= {"state": "queued", "token": "", "calling": "0"}
 
     def _let_go(self, token: str) -> str:

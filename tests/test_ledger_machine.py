@@ -19,7 +19,7 @@ from ledger_view import IDS, STREAMS, TENANT, look, plain
 
 from worker.ledger import LEDGER
 
-EXAMPLES: Final = int(os.environ.get("LEDGER_EXAMPLES", "60"))
+EXAMPLES: Final = int(os.environ.get("LEDGER_EXAMPLES", "120"))
 DAY_MS: Final = 24 * 3_600_000
 LETS_GO: Final = ("complete", "answer", "bury", "claim")
 """Only these may make a message disappear, and only their own."""

@@ -115,6 +115,19 @@ async def test_an_answer_reaches_the_stream_of_the_delivery_it_overtook(desk: De
     assert desk.results() == desk.results(other) == [("r", "completed", COMPLETED.result)]
 
 
+async def test_an_answered_request_stays_answered_whatever_returns_to_its_lane(desk: Desk) -> None:
+    """Found by the machine: even the very delivery that was answered, parked before, must not open it again."""
+    lease = await desk.leased()
+    await desk.ledger.park(lease, delay_ms=0, failures=1, throttle_ms=0)
+    await desk.ledger.complete(lease, COMPLETED, kept_ms=HOUR_MS)
+
+    await desk.ledger.promote(["interactive"])
+
+    assert desk.request()["state"] == "completed"
+    assert await desk.ledger.claim((await desk.take())[0], claim_of()) is Refusal.DUPLICATE
+    assert len(desk.results()) == 1
+
+
 async def test_a_stale_answer_to_a_forgotten_request_is_not_published(desk: Desk) -> None:
     """Nobody knows any more whether it was answered."""
     stale, fresh = await overtaken(desk)

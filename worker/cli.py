@@ -2,6 +2,7 @@
 
 import typer
 
+from worker.commands.batch import batch
 from worker.commands.contracts import contracts
 from worker.commands.dead import dead
 from worker.commands.demo import demo
@@ -21,7 +22,21 @@ cli = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (run, submit, results, status, pause, resume, limits, doctor, runbook, contracts, simulator, demo):
+for command in (
+    run,
+    submit,
+    batch,
+    results,
+    status,
+    pause,
+    resume,
+    limits,
+    doctor,
+    runbook,
+    contracts,
+    simulator,
+    demo,
+):
     cli.command()(command)
 cli.add_typer(dead, name="dead")
 

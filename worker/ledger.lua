@@ -96,7 +96,8 @@ end
 local function back_to_lane(lane, token, record)
   local header, message = unpack_record(record)
   redis.call('RPUSH', header.list, message)
-  if header.request and redis.call('HGET', header.request, 'token') == token then
+  local known = header.request and redis.call('HMGET', header.request, 'state', 'token') or {}
+  if known[2] == token and not FINAL[known[1]] then
     redis.call('HSET', header.request, 'state', 'queued', 'token', '', 'calling', 0)
   end
 end

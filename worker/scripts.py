@@ -104,8 +104,6 @@ class ScriptRunner:
         await self.client.aclose()
 
     def _enqueue(self, call: _Call) -> None:
-        if call.reply.done():
-            return
         self._waiting.append(call)
         if self._sender is None or self._sender.done():
             self._sender = asyncio.get_running_loop().create_task(self._send_waiting())

@@ -74,7 +74,8 @@ def bugsink(directory: Path) -> Generator[Bugsink]:
         *(str(ENVIRONMENT / "bin" / "gunicorn"), "bugsink.wsgi", "--bind", f"{HOST}:{port}"),
         *("--workers", "1", "--threads", "4", "--graceful-timeout", "1", "--log-level", "error"),
     ]
-    with subprocess.Popen(command, env=settings, cwd=directory) as server:
+    log = (directory / "server.log").open("wb")
+    with log, subprocess.Popen(command, env=settings, cwd=directory, stdout=log, stderr=log) as server:
         try:
             _wait_ready(port, server)
             yield Bugsink(port, token)

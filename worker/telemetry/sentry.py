@@ -18,8 +18,11 @@ what `reports` and `tracing` made; `before_send` is the second line of defence f
 import socket
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import Any, Final, Protocol
+from uuid import uuid4
 
+from api_contracts import rfc3339
 from worker.telemetry.logs import recent_warnings
 from worker.telemetry.redaction import WITHHELD, chain, words
 from worker.telemetry.reports import SERVICE
@@ -99,8 +102,17 @@ class SentryClient:
 
     def __init__(self, options: SentryOptions) -> None:
         import sentry_sdk  # noqa: PLC0415  # memory and start-up time that only those pay who use it
+        from sentry_sdk.envelope import Envelope  # noqa: PLC0415  # as above
 
         self.options = options
+        self._envelope: Any = Envelope
+        self._of_every_transaction = {
+            "platform": "python",
+            "release": options.release,
+            "environment": options.environment,
+            "server_name": socket.gethostname(),
+            "sdk": {"name": "sentry.python", "version": sentry_sdk.VERSION},
+        }
         scrub: Any = scrubbed  # the SDK's own types for events are TypedDicts of everything there may be
         self._client: Any = sentry_sdk.Client(
             dsn=options.dsn,
@@ -144,7 +156,14 @@ class SentryClient:
         return values
 
     def trace(self, transaction: dict[str, Any]) -> None:
-        self._client.capture_event(transaction)
+        """Straight to the transport: the client would copy and trim it, value by value, which takes 0.5 ms."""
+        sampling: dict[str, str] = transaction["contexts"]["trace"].pop("dynamic_sampling_context")
+        event_id = uuid4().hex
+        envelope = self._envelope(
+            headers={"event_id": event_id, "sent_at": rfc3339(datetime.now(UTC)), "trace": sampling}
+        )
+        envelope.add_transaction(transaction | self._of_every_transaction | {"event_id": event_id})
+        self._client.transport.capture_envelope(envelope)
 
     def close(self) -> None:
         self._client.close(timeout=SHUTDOWN_TIMEOUT_S)

@@ -7,6 +7,7 @@ import pytest
 import redis
 from engine import Container, Engine, UnavailableError
 from harness import Producer, wait_until
+from readiness import is_ready
 
 from worker.devstack import Simulator, embedded_valkey, simulated_gateway
 
@@ -97,7 +98,7 @@ def start(
         container = engine.run(image, f"responses-worker-test-{len(containers)}", *options)
         containers.append(container)
         if ready:
-            wait_until(lambda: "worker.started" in container.log, within_s=30, what="a started worker")
+            wait_until(lambda: is_ready(container), within_s=30, what="a ready worker")
         return container
 
     yield start

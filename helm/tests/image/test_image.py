@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from engine import NO_CAPABILITIES, Container, Engine
 from harness import Producer, wait_until
+from readiness import is_ready
 
 from worker.devstack import Simulator
 
@@ -41,10 +42,10 @@ def test_request_goes_through_a_locked_down_container(
     began = time.monotonic()
     container = start()
     figures["start to ready"] = f"{time.monotonic() - began:.1f} s"
+    process = container.process
+    figures["idle memory"] = f"{int(process['VmRSS'].split()[0]) / 1024:.0f} MiB"
     request_id = producer.ask()
     assert producer.result(request_id)["outcome"] == "completed"
-    process = container.process
-    figures["memory after one request"] = f"{int(process['VmRSS'].split()[0]) / 1024:.0f} MiB"
     assert process["Uid"].split()[0] == "10001"
     assert process["CapEff"] == NO_CAPABILITIES
     assert process["NoNewPrivs"] == "1"
@@ -61,6 +62,7 @@ def test_sigterm_lets_calls_in_flight_finish(
     wait_until(lambda: gateway.stats().in_flight == 10, what="ten calls in flight")
     began = time.monotonic()
     container.terminate()
+    wait_until(lambda: not is_ready(container), what="no more readiness")
     assert container.wait(within_s=15) == 0
     figures["SIGTERM to exit, 10 calls of 5 s in flight"] = f"{time.monotonic() - began:.1f} s"
     assert [result["outcome"] for result in producer.entries()] == ["completed"] * 10

@@ -1,0 +1,64 @@
+# ruff: noqa: PLC0415  # imports wait until the command runs: --help stays quick
+"""`responses-worker batch`."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from worker.commands.terminal import INTERRUPTED, WRONG, connected, ended, settings
+
+if TYPE_CHECKING:
+    from worker.batches import Batch, Summary
+
+
+def batch(
+    source: Annotated[Path, typer.Argument(metavar="IN.jsonl", help="Lines in the OpenAI Batch input format.")],
+    answers: Annotated[Path, typer.Argument(metavar="OUT.jsonl", help="Answers; errors go to OUT.errors.jsonl.")],
+    *,
+    lane: Annotated[str, typer.Option(help="The lane to enqueue on.")] = "batch",
+) -> None:
+    """Answer every line of a file, once. Run it again to go on where it stopped.
+
+    Exit code: 0 every line has its answer or error on disk, 2 the file cannot be read, 130 interrupted.
+    """
+    from api_contracts.client import ResponsesClient
+    from worker.batches import Batch
+
+    if not source.is_file():
+        raise ended(f"{source}: no such file", WRONG)
+    with connected(settings()) as redis:
+        job = Batch(client=ResponsesClient(redis), source=source, answers=answers, lane=lane)
+        try:
+            _summarize(_shown(job), job)
+        except KeyboardInterrupt:
+            raise ended("interrupted; the same command goes on from here", INTERRUPTED) from None
+
+
+def _shown(job: "Batch") -> "Summary":
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    from worker.batches import lines_of
+
+    columns = (BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[speed]:.1f}/s"), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True)) as progress:
+        task = progress.add_task("", total=sum(1 for _ in lines_of(job.source)), speed=0.0)
+
+        def answered(done: int) -> None:
+            speed = progress.tasks[task].speed or 0.0
+            progress.update(task, completed=done, speed=speed)
+
+        job.on_progress = answered
+        return job.run()
+
+
+def _summarize(summary: "Summary", job: "Batch") -> None:
+    outcomes = ", ".join(f"{count} {name}" for name, count in summary.outcomes.most_common())
+    typer.echo(
+        f"{summary.lines} lines; this run: {outcomes or 'nothing left to do'}; {summary.tokens} tokens", err=True
+    )
+    if summary.latencies_ms:
+        p50, p95, p99 = (summary.percentile_s(share) for share in (0.5, 0.95, 0.99))
+        typer.echo(f"from enqueueing to answer: p50 {p50:.1f} s, p95 {p95:.1f} s, p99 {p99:.1f} s", err=True)
+    typer.echo(f"answers in {job.answers}, errors in {job.errors}", err=True)
