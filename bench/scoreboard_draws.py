@@ -59,12 +59,21 @@ def bodies(count: int, text: str = "Question") -> Iterator[Body]:
     return (_body(f"{text} {number}?", 64) for number in range(count))
 
 
-def sized_bodies(count: int, seed: int) -> Iterator[Body]:
-    """Answers of 128 to 2,048 tokens, exactly as long as reserved: the simulator returns nothing."""
-    rng = random.Random(seed)
-    for number in range(count):
-        tokens = 128 << rng.randrange(5)
+def long_bodies(count: int, seed: int) -> Iterator[Body]:
+    """128 to 2,048 tokens reserved, and answers that use all of them."""
+    for number, tokens in enumerate(_reserved(count, seed)):
         yield _body(f"[[sim:tokens={tokens}]] Question {number}?", tokens)
+
+
+def brief_bodies(count: int, seed: int) -> Iterator[Body]:
+    """As much reserved, and answers of a few tokens."""
+    for number, tokens in enumerate(_reserved(count, seed)):
+        yield _body(f"Question {number}?", tokens)
+
+
+def _reserved(count: int, seed: int) -> list[int]:
+    rng = random.Random(seed)
+    return [128 << rng.randrange(5) for _ in range(count)]
 
 
 def messages(redis_url: str, *, task: str, queue: str, envelopes: Sequence[dict[str, Any]]) -> Iterator[bytes]:

@@ -80,11 +80,11 @@ def percentile(values: Sequence[float], share: float) -> float:
 
 
 def per_second(calls: Sequence[Call]) -> dict[str, list[int]]:
-    """Arrivals in each second after the first call: passed, 429, and other failures."""
+    """Arrivals in each second after the first call: passed or under way, 429, and other failures."""
     seconds = math.floor(span_s(calls)) + 1 if calls else 0
     counts = {name: [0] * seconds for name in ("passed", "refused", "failed")}
     for call in calls:
-        name = "passed" if call.status == 200 else "refused" if is_refused(call) else "failed"
+        name = "passed" if call.status in (200, None) else "refused" if is_refused(call) else "failed"
         counts[name][math.floor(call.at_s - calls[0].at_s)] += 1
     return counts
 

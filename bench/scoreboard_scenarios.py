@@ -6,16 +6,17 @@ does. Ideal is what passes under the limit after min(own burst, gateway's burst)
 
 import math
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from scoreboard_draws import Unknowns, bodies, sized_bodies
+from scoreboard_draws import Body, Unknowns, bodies, brief_bodies, long_bodies
 from scoreboard_incidents import dead_key, flood, outage, retry_after
 from scoreboard_measures import Limit, Played, after, ideal_s, lost, passed, share_of_429s, span_s
 from scoreboard_world import OWN_BURST_S, World
 
 COLD_START_S: Final = 30.0
+TOKENS_PER_MINUTE: Final = 300_000
 RISE_S, FALL_S = 60.0, 120.0
 
 Play = Callable[[World, Unknowns, int], Played]
@@ -102,15 +103,20 @@ def dropped(world: World, unknowns: Unknowns, n: int) -> Played:
     return measured(world, [(0.0, 10), (rise_s, 200 / 60), (fall_s, 10)], min(OWN_BURST_S, unknowns.burst_s))
 
 
-def tokens(world: World, unknowns: Unknowns, n: int) -> Played:
-    world.start(4)
-    world.enqueue(sized_bodies(n, unknowns.seed))
-    world.drain()
-    record = world.record()
-    limit = [(0.0, 300_000 / 60)]
-    total = sum(call.tokens for call in passed(record.calls))
-    measures = basics(record.calls, lost(record)) | {"span": span_s(record.calls) / ideal_s(total, limit)}
-    return Played(record, measures, [(0.0, 300_000 / 60 * len(passed(record.calls)) / total)], {})
+def tokens(asked: Callable[[int, int], Iterator[Body]]) -> Play:
+    """The gateway counts at admission what was reserved and returns nothing, as OpenAI's does."""
+
+    def play(world: World, unknowns: Unknowns, n: int) -> Played:
+        world.start(4)
+        world.enqueue(asked(n, unknowns.seed))
+        world.drain()
+        record = world.record()
+        total = sum(call.tokens for call in passed(record.calls))
+        span = span_s(record.calls) / ideal_s(total, [(0.0, TOKENS_PER_MINUTE / 60)])
+        limit = [(0.0, TOKENS_PER_MINUTE / 60 * len(passed(record.calls)) / total)]
+        return Played(record, basics(record.calls, lost(record)) | {"span": span}, limit, {"tokens": total})
+
+    return play
 
 
 def measured(world: World, limit: Limit, head_start_s: float, *, from_s: float = 0.0) -> Played:
@@ -172,14 +178,17 @@ SCENARIOS: Final = (
         play=steady(_UNKNOWN, fixed(4), from_s=COLD_START_S),
         bars={"lost": 0, "429s": 0.05, "span": 1.25},
     ),
-    Scenario(
-        name="tokens",
-        says="TPM configured, enforced per 10 s",
-        n=320,
-        gateway=lambda _: {"tokens_per_minute": 300_000, "tokens_window_s": 10.0},
-        settings={"tokens_per_minute": "300000"},
-        play=tokens,
-        bars={"lost": 0, "429s": 0.01, "span": 1.08},
+    *(
+        Scenario(
+            name=f"tokens-{name}",
+            says=f"TPM configured, enforced per 10 s, {name} answers",
+            n=320,
+            gateway=lambda _: {"tokens_per_minute": TOKENS_PER_MINUTE, "tokens_window_s": 10.0},
+            settings={"tokens_per_minute": str(TOKENS_PER_MINUTE)},
+            play=tokens(asked),
+            bars={"lost": 0, "429s": 0.01, "span": 1.08},
+        )
+        for name, asked in {"long": long_bodies, "brief": brief_bodies}.items()
     ),
     Scenario(
         name="drop",

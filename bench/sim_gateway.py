@@ -15,10 +15,10 @@ BATCH = 50
 
 @dataclass(slots=True)
 class Gateway:
-    """An upstream that earns `per_minute` and holds at most `seconds` of it: always, or per window of that width."""
+    """An upstream that serves `per_minute`: a bucket of so many seconds' worth, or windows so many seconds wide."""
 
     per_minute: float
-    kind: Literal["bucket", "window"] = "bucket"
+    kind: Literal["bucket", "window", "sliding"] = "bucket"
     seconds: float = 10.0
     phase_ms: float = 0.0
     refusal_ms: float = 200.0
@@ -30,6 +30,7 @@ class Gateway:
     level: float = 0.0
     at_ms: float = 0.0
     window: int = -1
+    served_ms: deque[float] = field(default_factory=deque)  # a sliding window remembers every call
 
     def __post_init__(self) -> None:
         self.level = self.capacity
@@ -48,6 +49,8 @@ class Gateway:
         served = self.level > 0 if self.charges == "used" else self.level >= cost
         if served or self.failures_count:
             self.level = max(self.level - cost, -self.capacity / 2)
+            if self.kind == "sliding":
+                self.served_ms.append(now_ms)
         return served
 
     def retry_after_ms(self, now_ms: float) -> float:
@@ -73,6 +76,10 @@ class Gateway:
         if self.kind == "bucket":
             earned = (now_ms - self.at_ms) * self.per_minute / 60_000
             self.level = min(self.capacity, self.level + earned)
+        elif self.kind == "sliding":
+            while self.served_ms and self.served_ms[0] <= now_ms - self.seconds * 1_000:
+                self.served_ms.popleft()
+            self.level = self.capacity - len(self.served_ms)
         else:
             window = int((now_ms + self.phase_ms) // (self.seconds * 1_000))
             if window != self.window:

@@ -13,13 +13,13 @@ import random
 import statistics
 from collections.abc import Callable
 from dataclasses import dataclass
-from itertools import islice
 
 from sim_controller import Controller
 from sim_gateway import Fleet, Gateway, Report, Work
 
 BURST_S = 2.0
 KINDS = (("bucket", 0.0), ("window", 60.0), ("window", 10.0))
+SWEPT = (*KINDS, ("sliding", 60.0))
 FLEETS: dict[str, list[tuple[float, int]]] = {
     "4": [(0, 4)],
     "8": [(0, 8)],
@@ -50,10 +50,14 @@ class Scenario:
 
 def gateway(rng: random.Random, seed: int, per_minute: float, **known: object) -> Gateway:
     """A gateway of the seed's kind, else at random."""
-    kind, width_s = KINDS[seed % len(KINDS)]
+    return draw(rng, *KINDS[seed % len(KINDS)], per_minute, **known)
+
+
+def draw(rng: random.Random, drawn_kind: str, width_s: float, per_minute: float, **known: object) -> Gateway:
+    """A gateway of that kind, random in the rest; a width of 0 draws a burst."""
     seconds = width_s or rng.uniform(1, 30)
     drawn = {
-        "kind": kind,
+        "kind": drawn_kind,
         "seconds": seconds,
         "phase_ms": rng.uniform(0, seconds * 1_000),
         "refusal_ms": rng.uniform(20, 800),
@@ -265,11 +269,11 @@ def print_table(seeds: int) -> None:
         )
 
 
-def sweep_one(rng: random.Random, kind: int, family: str) -> Outcome:
+def sweep_one(rng: random.Random, kind: str, width_s: float, family: str) -> Outcome:
     """One random world of a family: also latency, network skew and number of processes are drawn."""
     rpm, calls = rng.uniform(300, 3_000), 2_000
     told = {"configured": rpm, "configured too high": rpm / rng.uniform(0.3, 1)}.get(family, 0)
-    upstream = gateway(rng, kind, rpm, advertised_rpm=(rpm,) if family == "true headers" else ())
+    upstream = draw(rng, kind, width_s, rpm, advertised_rpm=(rpm,) if family == "true headers" else ())
     processes: list[tuple[float, list[tuple[str, ...]]]] = [
         (0, [("interactive", "batch")] * rng.randint(1, 12)),
     ]
@@ -290,13 +294,13 @@ def print_sweep(runs: int) -> None:
     """Percentiles of 429s and span over random gateways, by family and kind of gateway."""
     print(f"{'family, gateway':38} {'lost':>4}  % of 429s: p50 p90 p99 max      span: p50 p90 p99 max")
     for family in ("configured", "true headers", "unknown", "configured too high"):
-        for kind, (name, width_s) in enumerate(KINDS):
-            rngs = (random.Random(f"sweep {family} {kind} {i}") for i in range(runs))
-            outcomes = [sweep_one(rng, kind, family) for rng in islice(rngs, runs)]
+        for kind, width_s in SWEPT:
+            rngs = [random.Random(f"sweep {family} {kind} {width_s} {i}") for i in range(runs)]
+            outcomes = [sweep_one(rng, kind, width_s, family) for rng in rngs]
             refused = sorted(o.refused_percent for o in outcomes)
             spans = sorted(o.figure for o in outcomes)
             cuts = [int(p * (runs - 1)) for p in (0.5, 0.9, 0.99, 1)]
-            label = f"{family}, {name} {f'{width_s:.0f} s' if width_s else ''}"
+            label = f"{family}, {kind} {f'{width_s:.0f} s' if width_s else ''}"
             print(
                 f"{label:38} {max(o.lost for o in outcomes):4}  "
                 + " ".join(f"{refused[c]:7.2f}" for c in cuts)

@@ -44,8 +44,8 @@ def messages(count: int) -> list[tuple[bytes, Message]]:
             }
         ).encode()
         message = decode(raw, max_body=1 << 20)
-        assert isinstance(message, Message)
-        made.append((raw, message))
+        if isinstance(message, Message):
+            made.append((raw, message))
     return made
 
 

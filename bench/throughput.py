@@ -45,7 +45,8 @@ _COLUMNS = (
 _LEGEND = """\
 calls in flight: the most the gateway saw at once. added: from enqueueing to the entry in the result stream, less
 what the gateway took. commands: sent to Redis by the worker, scripts among them; inside: run by those scripts.
-waited for CPU: share of the time in which other processes kept the worker from running."""
+waited for CPU: share of the time in which the worker was ready to run and had none; all of them fill two cores in
+the no-op row."""
 _BUSY = 0.1
 
 
@@ -94,7 +95,7 @@ def run_all(chosen: Sequence[Row], *, runs: int, idle_s: float) -> dict[str, lis
 def report(samples: Mapping[str, Sequence[Sample]], medians: Mapping[str, Sample], runs: int) -> str:
     machine = f"Python {platform.python_version()}, {platform.machine()}, median of {runs}"
     parts = [machine, table(medians), _LEGEND]
-    if any(sample.starved > _BUSY for sample in medians.values()):
+    if any(sample.starved > _BUSY for sample in medians.values() if sample.peak_in_flight):
         parts.append("The machine was busy: delays are not the worker's own, and batches grew, which flatters its CPU.")
     if {FEW_ROW, MANY_ROW} <= samples.keys():
         parts.append(verdicts(medians[FEW_ROW], medians[MANY_ROW]))

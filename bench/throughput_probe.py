@@ -41,7 +41,7 @@ class Processes:
 
     @property
     def waited_s(self) -> float:
-        """How long its threads were ready to run while others had the CPUs: run delay of proc(5), 0 where there is none."""
+        """How long its threads were ready to run but had no CPU (schedstat of proc(5)); 0 where that is unknown."""
         waited_ns = 0
         for process in self._all():
             for schedstat in Path(f"/proc/{process.pid}/task").glob("*/schedstat"):

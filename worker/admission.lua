@@ -62,7 +62,11 @@ function State:shut(gate, code, probe_ms)
     'probe_ms', probe_ms, 'confirmed', 0)
 end
 
+-- What has just recovered is not met with a whole burst.
 function State:open()
+  local most = START_BURST_MS * self.scale
+  self.requests_ms, self.tokens_ms = math.min(self.requests_ms, most), math.min(self.tokens_ms, most)
+  redis.call('HSET', self.key, 'requests_ms', self.requests_ms, 'tokens_ms', self.tokens_ms)
   redis.call('HDEL', self.key, 'gate', 'gate_code', 'gate_since', 'probe_at', 'probe_ms', 'confirmed', 'calls',
     'failed', 'calls_before', 'failed_before', 'counted_from')
 end

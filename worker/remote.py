@@ -5,7 +5,7 @@
 
 import logging
 from concurrent.futures import Future
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from celery.worker import control
 
@@ -65,8 +65,7 @@ def scheduled(_state: Any, **_: Any) -> list[dict[str, Any]]:
 @_control.control_command(name="revoke", variadic="task_id", signature="[id1 [id2 [... [idN]]]]")
 def revoke(state: Any, task_id: Any, **_: Any) -> dict[str, str]:
     """Cancels requests by Celery task id, whether queued, parked or in flight; each gets its `cancelled` result."""
-    given: list[Any] = task_id if isinstance(task_id, list) else [task_id]
-    task_ids = [str(one) for one in given]
+    task_ids = [str(one) for one in (cast("list[Any]", task_id) if isinstance(task_id, list) else [task_id])]
 
     async def cancel(service: Service) -> None:
         for one in task_ids:

@@ -40,10 +40,11 @@ def engine() -> Engine:
 
 
 @pytest.fixture(scope="session")
-def image(engine: Engine) -> str:
-    """The tag of the image under test."""
+def image(engine: Engine) -> Generator[str]:
+    """The tag of the image under test; images of earlier runs go, the base stays."""
     engine.build(TAG)
-    return TAG
+    yield TAG
+    engine.podman("image", "prune", "--force")
 
 
 @pytest.fixture(scope="session")
