@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test check lint types layers docs format lock bench-throughput clean chaos
+.PHONY: demo test check lint types layers docs format lock bench-throughput bench-scoreboard clean chaos
 
 demo: $(STAMP)  ## the main job end to end: embedded Valkey, simulated gateway, a real worker
 	$(BIN)/responses-worker demo
@@ -43,6 +43,9 @@ chaos: $(STAMP)  ## minutes of kills, drains, Redis restarts and cut networks; t
 bench-throughput: $(STAMP)
 	$(BIN)/python bench/throughput.py
 
+bench-scoreboard: $(STAMP)  ## 429s, lost requests and time against ideal, per scenario; hours; ARGS="--quick" for less
+	$(BIN)/python bench/scoreboard.py $(ARGS)
+
 $(STAMP): pyproject.toml requirements.lock
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "responses-worker needs Python 3.11 or newer")'
 	$(PYTHON) -m venv $(VENV)
@@ -59,7 +62,7 @@ test-helm: $(CHART_TOOLS)  ## the chart with Helm 3 and 4, its scaling on a real
 	$(BIN)/pytest helm/tests/chart
 
 test-image: $(CHART_TOOLS)  ## builds the image, runs it locked down and as the chart renders it; as root, else skipped
-	$(BIN)/pytest helm/tests/image
+	$(BIN)/pytest --timeout 900 helm/tests/image
 
 bench-autoscale: $(CHART_TOOLS)  ## pods, cost, 429s and waiting of three ways to scale, simulated
 	$(BIN)/python bench/autoscale.py

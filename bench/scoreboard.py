@@ -24,6 +24,8 @@ QUICK: Final = 4
 """So many times fewer requests; the ratios suffer from it."""
 SATURATED: Final = 0.9
 """Busier than this, the machine is part of what was measured."""
+EXPECTED: Final = {"incident.reported", "upstream.shut"}
+"""What workers log of an incident; any other error says that the worker itself is not well."""
 
 Row = dict[str, Any]
 """One run of one scenario, as JSON."""
@@ -55,23 +57,24 @@ def run(scenario: Scenario, seed: int, *, quick: bool) -> Row:
 
 def table(rows: Sequence[Row], scenarios: Sequence[Scenario]) -> list[str]:
     """One line per scenario and measure: median, worst, bar, verdict."""
-    lines = [("scenario", "measure", "median", "worst", "bar", "", "")]
+    lines: list[tuple[str, ...]] = [("scenario", "measure", "median", "worst", "bar", "", "")]
     for scenario in scenarios:
         own = [row for row in rows if row["scenario"] == scenario.name]
-        title = scenario.says
+        title, remark = scenario.says, _remark(own)
         for name in own[0]["measures"]:
             values = [row["measures"][name] for row in own]
             median, bar = statistics.median(values), scenario.bars.get(name)
-            verdict = "" if bar is None else "ok" if median <= bar else "MISSED"
-            held = "-" if bar is None else f"<= {_shown(name, bar)}"
-            lines.append((title, name, _shown(name, median), _shown(name, max(values)), held, verdict, _remark(own)))
-            title = ""
+            held = ("", "") if bar is None else (f"<= {_shown(name, bar)}", "ok" if median <= bar else "MISSED")
+            lines.append((title, name, _shown(name, median), _shown(name, max(values)), *held, remark))
+            title = remark = ""
     return _aligned(lines)
 
 
 def _remark(rows: Sequence[Row]) -> str:
+    """What makes the rows worth doubting."""
     busy = max(row["busy"] for row in rows)
-    return f"CPU {busy:.0%} busy" if busy > SATURATED else ""
+    errors = {error for row in rows for error in row["errors"]} - EXPECTED
+    return ", ".join([f"CPU {busy:.0%} busy"] * (busy > SATURATED) + sorted(errors))
 
 
 def _shown(name: str, value: float) -> str:
@@ -83,25 +86,30 @@ def _aligned(lines: Sequence[Sequence[str]]) -> list[str]:
     return ["  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in lines]
 
 
-def main() -> None:
+def _options() -> argparse.Namespace:
+    names = [scenario.name for scenario in SCENARIOS]
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0] if __doc__ else None)
-    parser.add_argument("--scenario", nargs="*", default=[], help="only these: " + ", ".join(s.name for s in SCENARIOS))
+    parser.add_argument("--scenario", nargs="*", choices=names, default=names, metavar="NAME", help=", ".join(names))
     parser.add_argument("--seeds", default="", help="such as 1,2,3 (1 to 5; with --quick 1)")
     parser.add_argument("--quick", action="store_true", help=f"one seed and {QUICK} times fewer requests")
-    parser.add_argument("--show", type=Path, nargs="*", default=[], help="runs nothing: earlier --json files together")
     parser.add_argument("--jobs", type=int, default=1, help="runs at the same time; two cores are busy with one")
-    parser.add_argument("--json", type=Path, help="every run, call by call in seconds")
-    parser.add_argument("--plot", type=Path, help="calls a second in the first seed of each scenario")
+    parser.add_argument("--json", type=Path, help="every run, its calls by the second")
+    parser.add_argument("--plot", type=Path, help="calls a second in the first run of each scenario; needs matplotlib")
+    parser.add_argument("--show", type=Path, nargs="*", default=[], help="runs nothing: earlier --json files together")
     options = parser.parse_args()
-    unknown = set(options.scenario) - {scenario.name for scenario in SCENARIOS}
-    if unknown:
-        parser.error(f"no such scenario: {', '.join(sorted(unknown))}")
-    chosen = [scenario for scenario in SCENARIOS if not options.scenario or scenario.name in options.scenario]
-    seeds = [int(seed) for seed in (options.seeds or ("1" if options.quick else "1,2,3,4,5")).split(",")]
+    options.seeds = [int(seed) for seed in (options.seeds or ("1" if options.quick else "1,2,3,4,5")).split(",")]
+    return options
+
+
+def main() -> None:
+    options = _options()
+    chosen = [scenario for scenario in SCENARIOS if scenario.name in options.scenario]
     rows = [row for path in options.show for row in json.loads(path.read_text())]
     if not options.show:
         with ThreadPoolExecutor(options.jobs) as pool:
-            runs = [pool.submit(run, scenario, seed, quick=options.quick) for scenario in chosen for seed in seeds]
+            runs = [
+                pool.submit(run, scenario, seed, quick=options.quick) for scenario in chosen for seed in options.seeds
+            ]
             rows = [each.result() for each in runs]
     chosen = [scenario for scenario in chosen if any(row["scenario"] == scenario.name for row in rows)]
     print("\n".join(table(rows, chosen)))

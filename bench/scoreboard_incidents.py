@@ -3,19 +3,21 @@
 import contextlib
 import threading
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
 import redis
 from scoreboard_draws import Unknowns, bodies
-from scoreboard_measures import Played, between, lost, passed, percentile, share_of_429s, span_s, wait_ms
-from scoreboard_world import KEY, World
+from scoreboard_measures import Played, basics, between, passed, percentile, span_s, wait_ms
+from scoreboard_world import KEY, Record, World
 
 PAUSE_S: Final = 10
 INCIDENT_S: Final = 60.0
 LATE_MS: Final = 250
 PROBE_S: Final = 10
 FLOODED: Final = 20
+QUOTA: Final = "responses:quota:default"
 NOT_SEEN: Final = float("inf")
 """What should have happened and did not holds no bar."""
 
@@ -45,7 +47,7 @@ class Witness:
         match [part.strip('"') for part in command[:2]]:
             case ["ZADD", "responses:permits:default"] if "XX" not in command:
                 self.grants_ms.append(at_ms)
-            case ["HSET", "responses:quota:default"] if "pause_until" in command:
+            case ["HSET", key] if key == QUOTA and "pause_until" in command:
                 until_ms = float(command[command.index("pause_until") + 1])
                 if until_ms > at_ms + 1000:
                     self.pauses_ms.append((at_ms, until_ms))
@@ -68,8 +70,6 @@ def retry_after(world: World, _: Unknowns, n: int) -> Played:
     granted = [at for at in witness.grants_ms if any(written < at < until for written, until in pauses)]
     late = {call.number for written, until in pauses for call in between(record.calls, written + LATE_MS, until)}
     measures = {
-        "lost": lost(record),
-        "429s": share_of_429s(record.calls),
         "grants in pause": len(granted) if pauses else NOT_SEEN,
         "calls > 250 ms into it": len(late) if pauses else NOT_SEEN,
     }
@@ -80,7 +80,7 @@ def retry_after(world: World, _: Unknowns, n: int) -> Played:
         "span_s": span_s(record.calls),
         "pauses": len({until for _, until in pauses}),
     }
-    return Played(record, measures, [(0.0, 10.0)], notes)
+    return Played(record, basics(record) | measures, [(0.0, 10.0)], notes)
 
 
 def dead_key(world: World, _: Unknowns, n: int) -> Played:
@@ -97,49 +97,48 @@ def dead_key(world: World, _: Unknowns, n: int) -> Played:
     record = world.record()
     refused = [call for call in record.calls if call.status == 401]
     allowed = (refused[0].in_flight if refused else 0) + 2 + INCIDENT_S / PROBE_S
-    moving = [call.wall * 1000 for call in passed(record.calls) if call.wall * 1000 > alive_ms]
     measures = {
-        "lost": lost(record),
-        "429s": share_of_429s(record.calls),
         "calls beyond allowance": max(0.0, len(refused) - allowed),
-        "resumed after s": (moving[1] - alive_ms) / 1000 if len(moving) > 1 else NOT_SEEN,
+        "resumed after s": _first_passed_s(record, alive_ms, 2),  # the first is a probe
     }
-    return Played(record, measures, [(0.0, 10.0)], {"refused": len(refused), "allowed": allowed})
+    return Played(record, basics(record) | measures, [(0.0, 10.0)], {"refused": len(refused), "allowed": allowed})
 
 
 def outage(world: World, _: Unknowns, n: int) -> Played:
     """It begins while calls succeed, which is what makes it hard to see."""
-    opened_ms: list[float] = []
-
-    def looked() -> bool:
-        gate, since = world.redis.hmget("responses:quota:default", "gate", "gate_since")
-        if gate == b"breaker_open" and not opened_ms:
-            opened_ms.append(float(since))
-            world.say("the breaker is open")
-        return False
-
     world.start(4)
     world.enqueue(bodies(n + n // 2), lane="batch")  # whose patience lasts until the deadline
     world.until(lambda: world.answered >= n // 2)
     world.gateway.configure(fault_rates={"503": 1.0})
     world.say("the gateway is down")
-    began_ms = time.time() * 1000
-    world.until(lambda: looked() or time.time() * 1000 > began_ms + INCIDENT_S * 1000)
+    down_ms = time.time() * 1000
+    world.until(lambda: _opened_ms(world), INCIDENT_S)
+    opened_ms = _opened_ms(world) or down_ms
+    _wait(world, INCIDENT_S - (time.time() * 1000 - down_ms) / 1000)
     world.gateway.configure(fault_rates={})
     world.say("the gateway is up")
     up_ms = time.time() * 1000
     world.drain()
     record = world.record()
     failed = [call for call in record.calls if call.status == 503]
-    since_ms = opened_ms[0] if opened_ms else began_ms
-    back_ms = min((call.wall * 1000 for call in passed(record.calls) if call.wall * 1000 > up_ms), default=NOT_SEEN)
-    measures = {
-        "lost": lost(record),
-        "429s": share_of_429s(record.calls),
-        "calls after opening": len(between(failed, since_ms, up_ms + 5000)),
+    measures = {"calls after opening": len(between(failed, opened_ms, up_ms))}
+    notes = {
+        "failed": len(failed),
+        "opened_s": (opened_ms - down_ms) / 1000,
+        "back_s": _first_passed_s(record, up_ms),
     }
-    notes = {"failed": len(failed), "opened_s": (since_ms - began_ms) / 1000, "back_s": (back_ms - up_ms) / 1000}
-    return Played(record, measures, [(0.0, 50.0)], notes)
+    return Played(record, basics(record) | measures, [(0.0, 50.0)], notes)
+
+
+def _opened_ms(world: World) -> float | None:
+    gate, since = world.redis.hmget(QUOTA, "gate", "gate_since")
+    return float(since) if gate == b"breaker_open" else None
+
+
+def _first_passed_s(record: Record, since_ms: float, count: int = 1) -> float:
+    """After how long the first `count` calls since then had passed."""
+    times = [call.wall * 1000 for call in passed(record.calls) if call.wall * 1000 > since_ms]
+    return (times[count - 1] - since_ms) / 1000 if len(times) >= count else NOT_SEEN
 
 
 def flood(world: World, _: Unknowns, n: int) -> Played:
@@ -149,20 +148,17 @@ def flood(world: World, _: Unknowns, n: int) -> Played:
     world.enqueue(bodies(n))
     _wait(world, 15.0)
     world.enqueue(bodies(FLOODED, "Brief question"), lane="batch")
-    world.until(lambda: len(_of_batch(world.record().results)) >= FLOODED)
-    record = world.record()
-    waits = [wait_ms(result) / 1000 for result in _of_batch(record.results)]
+    world.until(lambda: len(_of_batch(world)) >= FLOODED)
+    brief, record = _of_batch(world), world.record()
+    waits = [wait_ms(result) / 1000 for result in brief]
     fair_s = FLOODED / (600 / 60 / 2)
-    missing = FLOODED - len(waits)
-    measures = {
-        "429s": share_of_429s(record.calls),
-        "B's p95 wait / fair": percentile(waits, 0.95) / fair_s if not missing else NOT_SEEN,
-    }
+    ratio = percentile(waits, 0.95) / fair_s if len(waits) == FLOODED else NOT_SEEN
+    measures = {"429s": basics(record)["429s"], "B's p95 wait / fair": ratio}
     return Played(record, measures, [(0.0, 10.0)], {"p50_wait_s": percentile(waits, 0.5)})
 
 
-def _of_batch(results: Any) -> list[Any]:
-    return [result for result in results if result["lane"] == "batch"]
+def _of_batch(world: World) -> list[Mapping[str, Any]]:
+    return [result for result in world.results() if result["lane"] == "batch"]
 
 
 def _wait(world: World, seconds: float) -> None:

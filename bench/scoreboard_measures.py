@@ -36,7 +36,8 @@ def ideal_s(amount: float, limit: Limit) -> float:
 
 
 def span_s(calls: Sequence[Call]) -> float:
-    return calls[-1].at_s - calls[0].at_s if calls else math.nan
+    """Between the arrivals of the first and the last."""
+    return calls[-1].at_s - calls[0].at_s if calls else math.inf
 
 
 def lost(record: Record) -> int:
@@ -46,8 +47,10 @@ def lost(record: Record) -> int:
     return record.enqueued - len(good) + len(record.results) - len(answered)
 
 
-def share_of_429s(calls: Sequence[Call]) -> float:
-    return sum(is_refused(call) for call in calls) / len(calls) if calls else math.nan
+def basics(record: Record) -> dict[str, float]:
+    """What every scenario is measured by."""
+    refused = sum(map(is_refused, record.calls))
+    return {"lost": lost(record), "429s": refused / len(record.calls) if record.calls else math.inf}
 
 
 def is_refused(call: Call) -> bool:
@@ -74,9 +77,9 @@ def wait_ms(result: Mapping[str, Any]) -> float:
 
 
 def percentile(values: Sequence[float], share: float) -> float:
-    """By nearest rank; nan of nothing."""
+    """By nearest rank; infinite of nothing."""
     ordered = sorted(values)
-    return ordered[max(0, math.ceil(share * len(ordered)) - 1)] if ordered else math.nan
+    return ordered[max(0, math.ceil(share * len(ordered)) - 1)] if ordered else math.inf
 
 
 def per_second(calls: Sequence[Call]) -> dict[str, list[int]]:

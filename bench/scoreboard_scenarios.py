@@ -6,13 +6,13 @@ does. Ideal is what passes under the limit after min(own burst, gateway's burst)
 
 import math
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
 from scoreboard_draws import Body, Unknowns, bodies, brief_bodies, long_bodies
-from scoreboard_incidents import dead_key, flood, outage, retry_after
-from scoreboard_measures import Limit, Played, after, ideal_s, lost, passed, share_of_429s, span_s
+from scoreboard_incidents import PROBE_S, dead_key, flood, outage, retry_after
+from scoreboard_measures import Limit, Played, after, basics, ideal_s, passed, span_s
 from scoreboard_world import OWN_BURST_S, World
 
 COLD_START_S: Final = 30.0
@@ -114,7 +114,7 @@ def tokens(asked: Callable[[int, int], Iterator[Body]]) -> Play:
         total = sum(call.tokens for call in passed(record.calls))
         span = span_s(record.calls) / ideal_s(total, [(0.0, TOKENS_PER_MINUTE / 60)])
         limit = [(0.0, TOKENS_PER_MINUTE / 60 * len(passed(record.calls)) / total)]
-        return Played(record, basics(record.calls, lost(record)) | {"span": span}, limit, {"tokens": total})
+        return Played(record, basics(record) | {"span": span}, limit, {"tokens": total})
 
     return play
 
@@ -125,11 +125,7 @@ def measured(world: World, limit: Limit, head_start_s: float, *, from_s: float =
     late = after(record.calls, from_s) if from_s else record.calls
     ideal = ideal_s(len(passed(late)) - head_start_s * limit[0][1], limit)
     span = (span_s(record.calls) - from_s) / ideal if ideal > 0 else 0.0
-    return Played(record, basics(record.calls, lost(record)) | {"span": span}, limit, {"ideal_s": ideal})
-
-
-def basics(calls: Sequence[Any], missing: int) -> dict[str, float]:
-    return {"lost": missing, "429s": share_of_429s(calls)}
+    return Played(record, basics(record) | {"span": span}, limit, {"ideal_s": ideal})
 
 
 def _configured(rate: int, n: int) -> list[Scenario]:
@@ -212,7 +208,7 @@ SCENARIOS: Final = (
         says="key revoked for 60 s, 500 queued in batch",
         n=500,
         gateway=lambda _: {"requests_per_minute": 600},
-        settings={"requests_per_minute": "600", "probe_interval": "10s"},
+        settings={"requests_per_minute": "600", "probe_interval": f"{PROBE_S}s"},
         play=dead_key,
         bars={"lost": 0, "calls beyond allowance": 0, "resumed after s": 15},
     ),

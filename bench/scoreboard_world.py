@@ -26,14 +26,15 @@ from worker.simulator import Call, Stats
 
 HERE: Final = Path(__file__).parent
 KEY: Final = "sk-bench"
+RESULTS: Final = "responses:results"
 OWN_BURST_S: Final = 2.0
 LOOK_S: Final = 0.05
 PROGRESS_S: Final = 10.0
 START_S: Final = 60.0
 STALLED_S: Final = 100.0
+"""A drain in which nothing moves for so long is over: longer than any incident."""
 GIVE_UP_S: Final = 900.0
 LEAVE_S: Final = 30.0
-RESULTS: Final = "responses:results"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -167,6 +168,9 @@ class World:
     def answered(self) -> int:
         return self.redis.xlen(RESULTS)
 
+    def results(self) -> list[Mapping[str, Any]]:
+        return [json.loads(fields[b"result"]) for _, fields in self.redis.xrange(RESULTS)]
+
     @property
     def stats(self) -> Stats:
         return self.gateway.stats()
@@ -193,9 +197,7 @@ class World:
         then, now = self._cpu or _cpu_times(), _cpu_times()
         return Record(
             enqueued=self.enqueued,
-            results=[
-                {"at_ms": _at_ms(at), **json.loads(fields[b"result"])} for at, fields in self.redis.xrange(RESULTS)
-            ],
+            results=self.results(),
             calls=calls,
             scripts_s=(self._script_calls() - self._scripts) / span_s,
             busy=(now[0] - then[0]) / max(1e-9, now[1] - then[1]),
@@ -236,10 +238,6 @@ def _end(workers: Sequence[Worker]) -> None:
 def _errors(log: Path) -> list[str]:
     lines = [json.loads(line) for line in log.read_text(encoding="utf-8").splitlines() if line.startswith("{")]
     return [str(line["event"]) for line in lines if line.get("level") in ("error", "critical")]
-
-
-def _at_ms(entry_id: bytes) -> int:
-    return int(entry_id.partition(b"-")[0])
 
 
 def _cpu_times() -> tuple[float, float]:

@@ -224,7 +224,7 @@ class Controller:
             return s.backoff_ms
         measured = passed_ms / max(1.0, s.busy_ms - age_ms)
         if measured > BURSTY * s.scale:
-            s.burst_ms = max(MIN_BURST_MS, s.burst_ms / 2)
+            s.burst_ms = max(min(MIN_BURST_MS, s.burst_ms), s.burst_ms / 2)
         if not self._held():  # it was growing: the limit lies between what passed and where it was met
             measured = (measured + s.scale) / 2
         ceiling = min(s.scale, max(measured, DEEPEST_CUT * s.scale))

@@ -12,6 +12,8 @@ from sim_controller import Controller
 PUMP_MS, IDLE_MS = 20, 50  # a process asks for grants this often, unless told to come back later
 BATCH = 50
 
+Processes = list[tuple[float, list[tuple[str, ...]]]]  # from when on, which live, each by the lanes it serves
+
 
 @dataclass(slots=True)
 class Gateway:
@@ -30,7 +32,20 @@ class Gateway:
     level: float = 0.0
     at_ms: float = 0.0
     window: int = -1
-    served_ms: deque[float] = field(default_factory=deque)  # a sliding window remembers every call
+    served_ms: deque[float] = field(default_factory=deque)  # what a sliding window remembers
+
+    @classmethod
+    def drawn(cls, rng: random.Random, kind: tuple[str, float], per_minute: float, **known: object) -> "Gateway":
+        """One of that kind and width (0: draw a burst), random in the rest."""
+        seconds = kind[1] or rng.uniform(1, 30)
+        drawn = {
+            "kind": kind[0],
+            "seconds": seconds,
+            "phase_ms": rng.uniform(0, seconds * 1_000),
+            "refusal_ms": rng.uniform(20, 800),
+            "failures_count": rng.random() < 0.3,
+        }
+        return cls(per_minute, **(drawn | known))  # type: ignore[arg-type]  # the draw mixes types by field
 
     def __post_init__(self) -> None:
         self.level = self.capacity
@@ -43,19 +58,19 @@ class Gateway:
     def offer(self, now_ms: float, tokens: int) -> bool:
         """Whether a call arriving now is served."""
         self.advance(now_ms)
-        if self.frozen_ms[0] <= now_ms < self.frozen_ms[1]:
+        if self.retry_after_ms(now_ms):
             return False
         cost = {"requests": 1.0, "reserved": float(tokens), "used": 0.0}[self.charges]
         served = self.level > 0 if self.charges == "used" else self.level >= cost
         if served or self.failures_count:
             self.level = max(self.level - cost, -self.capacity / 2)
-            if self.kind == "sliding":
-                self.served_ms.append(now_ms)
+            self.served_ms.append(now_ms)
         return served
 
     def retry_after_ms(self, now_ms: float) -> float:
         """What a refusal names; 0, as gateways do, for mere overload."""
-        return self.frozen_ms[1] - now_ms if self.frozen_ms[0] <= now_ms < self.frozen_ms[1] else 0.0
+        start_ms, end_ms = self.frozen_ms
+        return end_ms - now_ms if start_ms <= now_ms < end_ms else 0.0
 
     def finish(self, now_ms: float, used: int) -> None:
         """Charges what a call used, if that is how this upstream counts."""
@@ -136,7 +151,6 @@ class Report:
 
     @property
     def lost(self) -> int:
-        """Requests without an answer."""
         return self.total - self.done
 
     @property
@@ -159,7 +173,7 @@ class Fleet:
         controller: Controller,
         gateway: Gateway,
         work: dict[str, Work],
-        processes: list[tuple[float, list[tuple[str, ...]]]],  # from when on, which live, by the lanes they serve
+        processes: Processes,
         *,
         use: Callable[[random.Random, int], int] | None = None,  # tokens used, of those reserved
         latency_s: float = 0.8,

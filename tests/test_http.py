@@ -153,7 +153,7 @@ async def stuck(service):
 
 def on_start(self):
     start(self)
-    threading.Timer(3, lambda: self.submit(stuck)).start()
+    threading.Timer(0.5, lambda: self.submit(stuck)).start()
 
 start, pool.Pool.on_start = pool.Pool.on_start, on_start
 app.run(load())
@@ -168,7 +168,7 @@ def stuck():
 
 def on_start(self, parent):
     start(self, parent)
-    parent.timer.call_after(3, stuck)
+    parent.timer.call_after(0.5, stuck)
 
 start, app.Pulse.start = app.Pulse.start, on_start
 app.run(load())

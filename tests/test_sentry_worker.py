@@ -250,11 +250,11 @@ def test_unread_results_are_told_when_workers_stop_for_them(
     told: Fleet, producer: Producer, receiver: SentryReceiver
 ) -> None:
     """And the number says that this is what everything waits for."""
-    probe = Probe.of(told.start(results_high_water=3))
+    producer.redis.sadd("responses:streams", "responses:results")
     for _ in range(3):
-        producer.ask()
-    producer.results(3)
-    wait_until(receiver.events, within_s=15, what="the alarm")
+        producer.redis.xadd("responses:results", {"result": "{}"})
+    probe = Probe.of(told.start(results_high_water=3))
+    wait_until(receiver.events, what="the alarm")
 
     (event,) = receiver.events()
     assert event["tags"]["failure_class"] == "results_high_water"

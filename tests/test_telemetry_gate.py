@@ -10,9 +10,11 @@ from worker.telemetry.gate import Gate
 MARK = ("responses-worker", "upstream_error", "default")
 
 
-def note(gate: Gate[str], at_s: float, tenant: str = "acme", mark: tuple[str, ...] = MARK) -> int | None:
+def note(
+    gate: Gate[str], at_s: float, tenant: str = "acme", mark: tuple[str, ...] = MARK, lane: str = "interactive"
+) -> int | None:
     """How many failures the event stands for that is due at once, if one is."""
-    impact = gate.note(mark, "sample", at_s, tenant=tenant, lane="interactive")
+    impact = gate.note(mark, "sample", at_s, tenant=tenant, lane=lane)
     return impact.failures if impact else None
 
 
@@ -55,6 +57,19 @@ def test_a_minute_of_silence_ends_a_series() -> None:
 
     assert impact.failures == 1
     assert note(gate, 66) == 1
+
+
+def test_silence_in_a_long_window_ends_the_series_early() -> None:
+    """Whoever repaired it should not wait minutes for the last count."""
+    gate = Gate[str]()
+    for second in range(70):
+        note(gate, second)
+        gate.due(second)
+
+    assert gate.due(128.0) == []
+    ((_, impact),) = gate.due(129.0)
+    assert impact.total == 70
+    assert note(gate, 130) == 1
 
 
 def test_what_is_held_at_the_end_is_told() -> None:
@@ -120,8 +135,9 @@ def test_lanes_and_tenants_are_those_since_the_last_event() -> None:
     note(gate, 0, tenant="first")
     tenants = Counter({"a": 3, "b": 1})
     for tenant in tenants.elements():
-        note(gate, 1, tenant=tenant)
+        note(gate, 1, tenant=tenant, lane="batch")
 
     ((_, impact),) = gate.due(60.0)
 
     assert impact.tenants == ("a", "b")
+    assert impact.lanes == ("batch",)

@@ -101,6 +101,8 @@ def test_spans_nest_and_follow_the_clock() -> None:
     ops = [span["op"] for span in transaction["spans"]]
     assert ops == ["queue.process", "gen_ai.responses", "limiter.wait", "http.client", "limiter.wait", "http.client",
                    "queue.publish"]  # fmt: skip
+    waits = [span["timestamp"] - span["start_timestamp"] for span in spans.values() if span["op"] == "limiter.wait"]
+    assert waits == pytest.approx([0.04, 1.0])
     statuses = [span["status"] for span in transaction["spans"] if span["op"] == "http.client"]
     assert statuses == ["resource_exhausted", "ok"]
     assert spans[next(iter(spans))]["data"]["messaging.message.receive.latency"] == 600

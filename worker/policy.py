@@ -105,8 +105,8 @@ class Policy:
         return Obstacle(EXPIRED) if lease.standing is Standing.EXPIRED else None
 
     def delay_ms(self, lease: Lease, message: Message) -> int:
-        """How long Celery's eta or countdown still asks to wait."""
-        return max(0, _ms(message.eta) - lease.now_ms) if message.eta else 0
+        """How long Celery's eta or countdown still asks to wait; not past the deadline, which is answered in time."""
+        return max(0, min(_ms(message.eta), lease.deadline_ms) - lease.now_ms) if message.eta else 0
 
     def timeout_s(self, message: Message) -> float:
         own = message.request.timeout if message.request else None

@@ -30,6 +30,7 @@ from worker.policy import (
 from worker.ports import AdmissionPort, LedgerPort, RelayPort, RoomsPort, UpstreamPort
 from worker.retries import Retry, RetryPolicy
 from worker.runs import Interruption, Run
+from worker.scripts import ScriptError
 from worker.upstream import Answer, Call
 
 UPSTREAM_FAILURES: Final = frozenset(
@@ -98,6 +99,8 @@ class Processor:
                 return await self._generate(run, message)
             async with self._suspects:
                 return await self._generate(run, message)
+        except ScriptError:
+            raise  # the ledger's word on a write is not ours to answer
         except Exception as bug:  # noqa: BLE001  # whoever waits gets an answer, and on_bug tells us
             self.on_bug(bug)
             return await self._fail(run, BUG)

@@ -9,6 +9,7 @@ from typing import Any, Final, cast
 
 from celery.worker import control
 
+from api_contracts.queues import DEFAULT_TENANT
 from worker.pool import Pool
 from worker.runs import Interruption, Run
 from worker.service import Service
@@ -70,6 +71,7 @@ def revoke(state: Any, task_id: Any, **_: Any) -> dict[str, str]:
     async def cancel(service: Service) -> None:
         for one in task_ids:
             await service.ledger.cancel("", one, ttl_ms=REVOKE_KEPT_MS)
+            await service.ledger.cancel(DEFAULT_TENANT, one, ttl_ms=REVOKE_KEPT_MS)  # wakes it where it is parked
             service.interrupt(one, Interruption.CANCELLED)
 
     _pool(state).submit(cancel).add_done_callback(_note)

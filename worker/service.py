@@ -124,6 +124,7 @@ class Service:
         log("worker.draining", in_flight=len(self.runs))
         self._draining.set()
         background["intake"].cancel()
+        await asyncio.wait([background["intake"]], timeout=HANDBACK_S)  # what a pop under way took is held, too
         for run in list(self.runs.values()):
             if not run.calling:
                 run.interrupt(Interruption.DRAINING)

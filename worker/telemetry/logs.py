@@ -32,6 +32,7 @@ _QUIET: Final = {
     "sentry_sdk": logging.ERROR,
 }
 _REMEMBERED: Final = 30
+_HEAD: Final = ("timestamp", "level", "event")
 _WARNING: Final = re.compile(r"[^\n]+?:\d+: \w+")
 """Place and category of a warning: pydantic's quote the value that they warn of."""
 
@@ -48,7 +49,9 @@ def configure(
     console = log_format == "console" or (log_format == "auto" and sys.stdout.isatty())
 
     def prepare(_: Any, __: str, line: Line) -> Line:
-        return {**static, **_with_ids(_with_exception(without_content(line), as_text=console))}
+        head = {name: line[name] for name in _HEAD}
+        told = _with_ids(_with_exception(without_content(line), as_text=console))
+        return {**head, **told} if console else {**head, **told, **static}
 
     structlog.configure(
         processors=[
