@@ -14,12 +14,10 @@ HEADROOM = 0.97  # of a ceiling just met: window edges and network jitter mispla
 GROWTH = 0.03  # per second once the hold is over; a hit costs (excess rate x time to refuse) calls
 COLD_START = 1.5  # calls/s; grows by as much every second until 1 / GROWTH seconds, then by GROWTH
 HINT_GROWTH = 8.0  # fold per second, towards a limit that headers name
-HOLD_MS, HOLD_HINT_MS, HOLD_MAX_MS = 15_000, 30_000, 90_000  # quiet time under a ceiling before probing
-HOLD_CALLS = 50  # ... and at least so many calls: a slow upstream has little to spare for probes
+HOLD_MS, HOLD_HINT_MS, HOLD_MAX_MS = 15_000, 30_000, 120_000  # quiet time under a ceiling before probing
 CONFIRMED = 0.3  # a ceiling met again within this share doubles the hold
 SHUT_WEIGHT = 3  # who stays shut for t counts by windows longer than t: the hold grows by this much of t
 EVIDENCE = 5  # calls that must have passed since the last cut before they measure a rate
-DEEPEST_CUT = 0.4  # at once: a few calls after a long pause measure badly
 BURSTY = 1.1  # calls that passed this much faster than earned: the burst was too much, not the rate
 FLOOR = 0.01
 # Pausing
@@ -30,6 +28,7 @@ MAX_PAUSE_MS = 900_000
 # Bursts and lanes
 START_BURST_MS, MIN_BURST_MS = 500, 250
 LANE_LEAD_MS = 100  # how far a lane may run ahead of one that waits: a few polls, or high rates would starve
+LANE_POLL_MS = 25.0  # when another lane's turn ends, only that lane knows
 LANE_GRACE_MS = 250  # a lane that was told to wait keeps its claim this much longer
 MINUTE_MS = 60_000
 
@@ -62,6 +61,7 @@ class State:
     probing: bool = False  # the next call goes alone
     backoff_ms: float = BACKOFF_MS
     refusal_ms: float = REFUSAL_MS  # time the upstream takes to refuse
+    virtual_ms: float = 0.0  # at which the last grant was made
     lanes: dict[str, Lane] = field(default_factory=dict)
 
 
@@ -173,35 +173,35 @@ class Controller:
             s.scale = min(named, s.scale * HINT_GROWTH**seconds)
             if s.scale == named:
                 s.ceiling, s.hold_ms, s.busy_ms, s.passed_ms = s.hint, HOLD_HINT_MS, 0.0, 0.0
-        elif not self._held():
+        elif s.busy_ms > s.hold_ms:
             growth = GROWTH if s.cut_at_ms else max(GROWTH, 1_000 / max(s.busy_ms, 1_000))
             s.scale = min(self.cap, s.scale * (1 + growth * seconds))
             s.burst_ms = min(self.burst_ms, s.burst_ms * (1 + GROWTH * seconds))
             s.refund = min(1.0, s.refund + GROWTH * seconds)
 
-    def _held(self) -> bool:
-        """Whether it is too soon, in time or in calls since the last cut, to try for more."""
-        s = self.state
-        return s.busy_ms <= s.hold_ms or bool(s.cut_at_ms and s.passed_ms <= HOLD_CALLS * self.request_ms)
-
     def _claim(self, now_ms: float, lane: str) -> tuple[Lane, float]:
-        """The lane's claim, and the least virtual time among other lanes that wait; idleness saves up nothing."""
+        """The lane's claim, and the least virtual time among other lanes that wait.
+
+        A lane that did not wait starts at the virtual time of the last grant: idling earns it no credit, and the
+        others no debt for having been alone.
+        """
         lanes = self.state.lanes
         mine = lanes.setdefault(lane, Lane())
-        waiting = [o.spent_ms for name, o in lanes.items() if name != lane and o.wanting_until_ms > now_ms]
-        if waiting and mine.wanting_until_ms <= now_ms:
-            mine.spent_ms = max(mine.spent_ms, min(waiting))
+        if mine.wanting_until_ms <= now_ms:
+            mine.spent_ms = max(mine.spent_ms, self.state.virtual_ms)
+        waiting = (o.spent_ms for name, o in lanes.items() if name != lane and o.wanting_until_ms > now_ms)
         return mine, min(waiting, default=float("inf"))
 
     def _wait(self, now_ms: float, mine: Lane, behind_ms: float, tokens: int) -> float:
         s = self.state
         if now_ms < s.pause_until_ms:
             return s.pause_until_ms - now_ms
-        lead_ms = mine.spent_ms - behind_ms - LANE_LEAD_MS * s.scale
+        if mine.spent_ms > behind_ms + LANE_LEAD_MS * s.scale:
+            return LANE_POLL_MS
         full = s.burst_ms * s.scale  # a call dearer than a full bucket goes at a full one, and leaves a debt
         short_of_requests = min(self.request_ms, full) - s.requests_ms
         short_of_tokens = min(tokens * self.token_ms, full) - s.tokens_ms
-        return max(0.0, lead_ms, short_of_requests, short_of_tokens) / s.scale
+        return max(0.0, short_of_requests, short_of_tokens) / s.scale
 
     def _spend(self, now_ms: float, mine: Lane, weight: float, tokens: int) -> None:
         s = self.state
@@ -209,6 +209,7 @@ class Controller:
         s.requests_ms -= self.request_ms
         s.tokens_ms -= tokens * self.token_ms
         s.passed_ms += charge
+        s.virtual_ms = max(s.virtual_ms, mine.spent_ms)
         mine.spent_ms += charge / weight
         if s.probing:
             s.probing = False
@@ -219,19 +220,19 @@ class Controller:
         s = self.state
         passed_ms = s.passed_ms - charge - age_ms * s.scale  # what followed the refused call was refused, too
         if passed_ms < EVIDENCE * charge:
-            s.passed_ms = max(0.0, passed_ms)
+            s.passed_ms = 0.0
             s.backoff_ms = min(s.backoff_ms * 2, BACKOFF_MAX_MS)
             return s.backoff_ms
         measured = passed_ms / max(1.0, s.busy_ms - age_ms)
         if measured > BURSTY * s.scale:
-            s.burst_ms = max(min(MIN_BURST_MS, s.burst_ms), s.burst_ms / 2)
-        if not self._held():  # it was growing: the limit lies between what passed and where it was met
+            s.burst_ms = max(MIN_BURST_MS, s.burst_ms / 2)
+        if s.busy_ms > s.hold_ms:  # it was growing: the limit lies between what passed and where it was met
             measured = (measured + s.scale) / 2
-        ceiling = min(s.scale, max(measured, DEEPEST_CUT * s.scale))
+        ceiling = min(s.scale, measured)
         s.hold_ms = s.hold_ms * 2 if abs(ceiling - s.ceiling) <= CONFIRMED * s.ceiling else HOLD_MS
         s.ceiling = ceiling
         s.scale = max(FLOOR, HEADROOM * ceiling)
-        s.refund /= 4
+        s.refund /= 2
         s.busy_ms = s.passed_ms = 0.0
         s.backoff_ms = BACKOFF_MS
         return s.backoff_ms

@@ -57,7 +57,9 @@ class Pulse(bootsteps.StartStopStep):
     requires = ("celery.worker.consumer:Control",)
 
     def start(self, parent: Any) -> None:
-        parent.timer.call_repeatedly(1.0, parent.pool.vitals.consumer.beat)
+        beat = parent.pool.vitals.consumer.beat
+        beat()  # so that a consumer that never gets going is missed as well
+        parent.timer.call_repeatedly(1.0, beat)
 
     def stop(self, parent: Any) -> None:
         parent.pool.vitals.consumer.rest()
