@@ -14,10 +14,12 @@ HEADROOM = 0.97  # of a ceiling just met: window edges and network jitter mispla
 GROWTH = 0.03  # per second once the hold is over; a hit costs (excess rate x time to refuse) calls
 COLD_START = 1.5  # calls/s; grows by as much every second until 1 / GROWTH seconds, then by GROWTH
 HINT_GROWTH = 8.0  # fold per second, towards a limit that headers name
-HOLD_MS, HOLD_HINT_MS, HOLD_MAX_MS = 15_000, 30_000, 120_000  # quiet time under a ceiling before probing
+HOLD_MS, HOLD_HINT_MS, HOLD_MAX_MS = 15_000, 30_000, 90_000  # quiet time under a ceiling before probing
+HOLD_CALLS = 50  # ... and at least so many calls: a slow upstream has little to spare for probes
 CONFIRMED = 0.3  # a ceiling met again within this share doubles the hold
 SHUT_WEIGHT = 3  # who stays shut for t counts by windows longer than t: the hold grows by this much of t
 EVIDENCE = 5  # calls that must have passed since the last cut before they measure a rate
+DEEPEST_CUT = 0.4  # at once: a few calls after a long pause measure badly
 BURSTY = 1.1  # calls that passed this much faster than earned: the burst was too much, not the rate
 FLOOR = 0.01
 # Pausing
@@ -173,11 +175,16 @@ class Controller:
             s.scale = min(named, s.scale * HINT_GROWTH**seconds)
             if s.scale == named:
                 s.ceiling, s.hold_ms, s.busy_ms, s.passed_ms = s.hint, HOLD_HINT_MS, 0.0, 0.0
-        elif s.busy_ms > s.hold_ms:
+        elif not self._held():
             growth = GROWTH if s.cut_at_ms else max(GROWTH, 1_000 / max(s.busy_ms, 1_000))
             s.scale = min(self.cap, s.scale * (1 + growth * seconds))
             s.burst_ms = min(self.burst_ms, s.burst_ms * (1 + GROWTH * seconds))
             s.refund = min(1.0, s.refund + GROWTH * seconds)
+
+    def _held(self) -> bool:
+        """Whether it is too soon, in time or in calls since the last cut, to try for more."""
+        s = self.state
+        return s.busy_ms <= s.hold_ms or bool(s.cut_at_ms and s.passed_ms <= HOLD_CALLS * self.request_ms)
 
     def _claim(self, now_ms: float, lane: str) -> tuple[Lane, float]:
         """The lane's claim, and the least virtual time among other lanes that wait.
@@ -220,19 +227,19 @@ class Controller:
         s = self.state
         passed_ms = s.passed_ms - charge - age_ms * s.scale  # what followed the refused call was refused, too
         if passed_ms < EVIDENCE * charge:
-            s.passed_ms = 0.0
+            s.passed_ms = max(0.0, passed_ms)
             s.backoff_ms = min(s.backoff_ms * 2, BACKOFF_MAX_MS)
             return s.backoff_ms
         measured = passed_ms / max(1.0, s.busy_ms - age_ms)
         if measured > BURSTY * s.scale:
-            s.burst_ms = max(MIN_BURST_MS, s.burst_ms / 2)
-        if s.busy_ms > s.hold_ms:  # it was growing: the limit lies between what passed and where it was met
+            s.burst_ms = max(min(MIN_BURST_MS, s.burst_ms), s.burst_ms / 2)
+        if not self._held():  # it was growing: the limit lies between what passed and where it was met
             measured = (measured + s.scale) / 2
-        ceiling = min(s.scale, measured)
+        ceiling = min(s.scale, max(measured, DEEPEST_CUT * s.scale))
         s.hold_ms = s.hold_ms * 2 if abs(ceiling - s.ceiling) <= CONFIRMED * s.ceiling else HOLD_MS
         s.ceiling = ceiling
         s.scale = max(FLOOR, HEADROOM * ceiling)
-        s.refund /= 2
+        s.refund /= 4
         s.busy_ms = s.passed_ms = 0.0
         s.backoff_ms = BACKOFF_MS
         return s.backoff_ms

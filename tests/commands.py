@@ -28,7 +28,7 @@ class Ran:
 def environment(**settings: str) -> dict[str, str]:
     """Ours without settings of a worker, plus `settings`."""
     own = {name: value for name, value in os.environ.items() if not name.startswith(("WORKER_", "SENTRY_"))}
-    return own | settings
+    return own | {"COLUMNS": "160"} | settings  # wide enough that no sentence is wrapped
 
 
 def run(*arguments: str, stdin: str = "", **settings: str) -> Ran:

@@ -1,85 +1,26 @@
-"""What Sentry is told of incidents, by a real client, to a server of ours that keeps every byte."""
+"""What Sentry is told of failures, by a real client, to a server of ours that keeps every byte."""
 
 import json
 import threading
 import time
 from collections.abc import Generator
 from datetime import UTC, datetime, timedelta
-from typing import Any, Final
+from typing import Final
 
 import pytest
 from harness import wait_until
 from own_log import own_log
+from sentry_parts import FACTS, KINDS, World
 from sentry_receiver import Manner, SentryReceiver
 
 from api_contracts import ErrorCode
 from worker.telemetry import log
-from worker.telemetry.incidents import Incidents
-from worker.telemetry.metrics import Metrics
 from worker.telemetry.reports import Facts
 from worker.telemetry.runbook import ALERTS, RUNBOOK
-from worker.telemetry.sentry import SHUTDOWN_TIMEOUT_S, SentryClient, SentryOptions, scrubbed
-from worker.telemetry.treatments import RECOVERY_IS_TOLD, TREATMENTS, Kind, State
+from worker.telemetry.sentry import SHUTDOWN_TIMEOUT_S, scrubbed
+from worker.telemetry.treatments import TREATMENTS, Kind, State
 
 CANARY: Final = "canary-7f3a"
-KINDS: Final[tuple[Kind, ...]] = (*ErrorCode, *State)
-FACTS: Final = Facts(
-    lane="interactive",
-    tenant="acme",
-    request_id="order-17",
-    task_id="task-1",
-    trace_id="4bf92f3577b34da6a3ce929d0e0e4736",
-    span_id="00f067aa0ba902b7",
-    model="gpt-5.4-mini",
-    http_status=502,
-    retryable=True,
-    attempts=5,
-    upstream_code="bad_gateway",
-    upstream_request_id="req-up-1",
-    enqueued_at="2026-11-22T14:00:00.000Z",
-    queue_ms=12,
-    upstream_ms=340,
-)
-
-
-class Clock:
-    """A clock that a test moves."""
-
-    now_s = 1000.0
-
-    def __call__(self) -> float:
-        return self.now_s
-
-
-class World:
-    """Incidents as a worker has them, told to a receiver, under a clock that the test moves."""
-
-    def __init__(self, receiver: SentryReceiver) -> None:
-        self.receiver, self.clock, self.metrics = receiver, Clock(), Metrics(["interactive"])
-        options = SentryOptions(
-            dsn=receiver.dsn, environment="test", release="responses-worker@1", runbook_url="https://run.example/book"
-        )
-        self.client = SentryClient(options)
-        self.incidents = Incidents(
-            metrics=self.metrics,
-            send=self.client.send,
-            render=self.client.render,
-            runbook_url=options.runbook_url,
-            oldest_age_s=lambda: 73.26,
-            clock=self.clock,
-        )
-
-    def pass_time(self, seconds: float) -> None:
-        """Second by second, as a worker ticks."""
-        end_s = self.clock.now_s + seconds
-        while self.clock.now_s < end_s:
-            self.clock.now_s = min(end_s, self.clock.now_s + 1)
-            self.incidents.tick()
-
-    def events(self) -> list[dict[str, Any]]:
-        """All that arrived in the end."""
-        self.client.close()
-        return self.receiver.events()
 
 
 @pytest.fixture
@@ -223,62 +164,6 @@ def test_different_bugs_are_different_events(world: World) -> None:
     world.incidents.crashed(ZeroDivisionError(), FACTS)
 
     assert len(world.events()) == 2
-
-
-@pytest.mark.parametrize(("away_s", "events"), [(15, 0), (59, 0), (75, 1), (300, 1)])
-def test_redis_may_be_away_for_a_minute(world: World, away_s: int, events: int) -> None:
-    """A failover mends itself; a real outage is one event, and its end is none."""
-    world.incidents.redis_lost()
-    world.pass_time(away_s)
-    world.incidents.redis_recovered()
-    world.pass_time(120)
-
-    assert [event["tags"]["failure_class"] for event in world.events()] == ["redis_lost"] * events
-
-
-def test_redis_lost_again_is_a_new_outage(world: World) -> None:
-    """And may be away for a minute again."""
-    for _ in range(2):
-        world.incidents.redis_lost()
-        world.pass_time(70)
-        world.incidents.redis_recovered()
-        world.pass_time(200)
-
-    assert len(world.events()) == 2
-
-
-def test_a_condition_is_told_once_and_so_is_its_end(world: World) -> None:
-    """The end is an issue of its own: on the old one it would look like a relapse."""
-    for _ in range(3):
-        world.incidents.began(ErrorCode.AUTHENTICATION_FAILED, FACTS)
-    world.pass_time(125)
-    for _ in range(2):
-        world.incidents.ended(ErrorCode.AUTHENTICATION_FAILED)
-
-    began, ended = world.events()
-    assert (began["level"], began["tags"]["page"]) == ("fatal", "true")
-    assert began["contexts"]["impact"]["failures_since_last_event"] == 0
-    assert (ended["level"], ended["tags"]["page"]) == ("info", "false")
-    assert ended["fingerprint"] == [*began["fingerprint"], "ended"]
-    assert ended["contexts"]["impact"] == {"lasted_s": 125}
-
-
-def test_requests_that_fail_of_a_condition_join_its_issue(world: World) -> None:
-    """A dead key is one issue, before and after patience runs out."""
-    world.incidents.began(ErrorCode.AUTHENTICATION_FAILED, FACTS)
-    for _ in range(30):
-        world.incidents.failed(ErrorCode.AUTHENTICATION_FAILED, FACTS)
-    world.incidents.flush()
-
-    began, tail = world.events()
-    assert began["fingerprint"] == tail["fingerprint"]
-    assert tail["contexts"]["impact"]["failures_since_last_event"] == 30
-
-
-def test_only_ends_that_one_process_sees_are_told() -> None:
-    """All processes see that Redis is back: forty events would tell nothing more."""
-    assert State.REDIS_LOST not in RECOVERY_IS_TOLD
-    assert State.RESULTS_HIGH_WATER not in RECOVERY_IS_TOLD
 
 
 def test_an_event_shows_what_led_to_it(world: World) -> None:

@@ -131,12 +131,14 @@ def model_of(message: Message | None) -> str | None:
     return message.request.body.model if message and message.request else None
 
 
-def dead_letter(run: Run, disposition: str) -> str:
-    """Why this delivery left a dead letter, as a metric label; empty where it left none."""
+def dead_letter(run: Run, disposition: str) -> State | None:
+    """Why this delivery left a dead letter; None where it left none."""
     if kind_of(run) is State.POISON:
         return State.POISON
+    if disposition == "dead_lettered" and run.message is not None:
+        return State.LEDGER_REFUSED  # a key of the request's holds something else
     unreadable = disposition == "dead_lettered" or (run.message is not None and run.message.dead)
-    return State.MESSAGE_UNREADABLE if unreadable else ""
+    return State.MESSAGE_UNREADABLE if unreadable else None
 
 
 def _last_code(run: Run) -> str:

@@ -57,8 +57,8 @@ class Observer:
         self._count(run, disposition)
         if disposition == "failed" and (kind := kind_of(run)) is not None:
             self.incidents.failed(kind, facts_of(run))
-        elif disposition == "dead_lettered":
-            self.incidents.failed(State.MESSAGE_UNREADABLE, facts_of(run))
+        elif reason := dead_letter(run, disposition):
+            self.incidents.failed(reason, facts_of(run))
         self._trace(run)
 
     def bug(self, error: Exception) -> None:

@@ -11,10 +11,12 @@ local HEADROOM = 0.97   -- of a ceiling just met: window edges and network jitte
 local GROWTH = 0.03     -- per second once the hold is over; a hit costs (excess rate x time to refuse) calls
 local COLD_START = 1.5  -- calls a second; grows by as much every second until 1 / GROWTH seconds, then by GROWTH
 local HINT_GROWTH = 8   -- fold per second, towards a limit that headers name
-local HOLD_MS, HOLD_HINT_MS, HOLD_MAX_MS = 15000, 30000, 120000 -- quiet time under a ceiling before probing
+local HOLD_MS, HOLD_HINT_MS, HOLD_MAX_MS = 15000, 30000, 90000 -- quiet time under a ceiling before probing
+local HOLD_CALLS = 50   -- ... and at least so many calls: a slow upstream has little to spare for probes
 local CONFIRMED = 0.3   -- a ceiling met again within this share doubles the hold
 local SHUT_WEIGHT = 3   -- who stays shut for t counts by windows longer than t: the hold grows by this much of t
 local EVIDENCE = 5      -- calls that must have passed since the last cut before they measure a rate
+local DEEPEST_CUT = 0.4 -- at once: a few calls after a long pause measure badly
 local BURSTY = 1.1      -- calls that passed this much faster than earned: the burst was too much, not the rate
 local FLOOR = 0.01
 local BACKOFF_MS, BACKOFF_MAX_MS = 100, 8000
@@ -105,6 +107,11 @@ function State:refill()
   self:grow(scarce_ms / 1000)
 end
 
+-- Whether it is too soon, in time or in calls since the last cut, to try for more.
+function State:held()
+  return self.busy_ms <= self.hold_ms or (self.cut_at_ms ~= 0 and self.passed_ms <= HOLD_CALLS * self.request_ms)
+end
+
 function State:grow(seconds)
   local refused = self.cut_at_ms ~= 0
   local named = refused and 0 or HEADROOM * self.hint
@@ -113,7 +120,7 @@ function State:grow(seconds)
     if self.scale == named then
       self.ceiling, self.hold_ms, self.busy_ms, self.passed_ms = self.hint, HOLD_HINT_MS, 0, 0
     end
-  elseif self.busy_ms > self.hold_ms then
+  elseif not self:held() then
     local growth = refused and GROWTH or math.max(GROWTH, 1000 / math.max(self.busy_ms, 1000))
     self.scale = math.min(self.cap, self.scale * (1 + growth * seconds))
     self.burst_ms = math.min(self.longest_burst_ms, self.burst_ms * (1 + GROWTH * seconds))
@@ -139,18 +146,20 @@ end
 function State:cut(age_ms, charge)
   local passed_ms = self.passed_ms - charge - age_ms * self.scale -- what followed the refused call was refused, too
   if passed_ms < EVIDENCE * charge then
-    self.passed_ms = 0
+    self.passed_ms = math.max(0, passed_ms)
     self.backoff_ms = math.min(self.backoff_ms * 2, BACKOFF_MAX_MS)
     return self.backoff_ms
   end
   local measured = passed_ms / math.max(1, self.busy_ms - age_ms)
-  if measured > BURSTY * self.scale then self.burst_ms = math.max(MIN_BURST_MS, self.burst_ms / 2) end
+  if measured > BURSTY * self.scale then
+    self.burst_ms = math.max(math.min(MIN_BURST_MS, self.burst_ms), self.burst_ms / 2)
+  end
   -- Where it was growing, the limit lies between what passed and where it was met.
-  if self.busy_ms > self.hold_ms then measured = (measured + self.scale) / 2 end
-  local ceiling = math.min(self.scale, measured)
+  if not self:held() then measured = (measured + self.scale) / 2 end
+  local ceiling = math.min(self.scale, math.max(measured, DEEPEST_CUT * self.scale))
   local confirmed = math.abs(ceiling - self.ceiling) <= CONFIRMED * self.ceiling
   self.hold_ms = confirmed and self.hold_ms * 2 or HOLD_MS
-  self.ceiling, self.scale, self.refund = ceiling, math.max(FLOOR, HEADROOM * ceiling), self.refund / 2
+  self.ceiling, self.scale, self.refund = ceiling, math.max(FLOOR, HEADROOM * ceiling), self.refund / 4
   self.busy_ms, self.passed_ms, self.backoff_ms = 0, 0, BACKOFF_MS
   return self.backoff_ms
 end

@@ -53,7 +53,9 @@ class Vitals:
         """Not ok where only a restart helps."""
         service = self.service()
         loop_s = service.keeper.silence_s if service else 0.0
-        consumer_s = 0.0 if service is None or not service.ready else self.consumer.silence_s
+        # Without Redis the consumer may hang in its socket for a while, and on its way out it beats no more.
+        expected = service is not None and service.ready and service.watch.redis_up
+        consumer_s = self.consumer.silence_s if expected else 0.0
         stalled = self._check(State.LOOP_STALLED, "loop.stalled", loop_s, LOOP_STALLED_S)
         stalled |= self._check(State.CONSUMER_STALLED, "consumer.stalled", consumer_s, CONSUMER_STALLED_S)
         return Verdict(not stalled, {"loop_silent_s": round(loop_s, 1), "consumer_silent_s": round(consumer_s, 1)})
