@@ -5,6 +5,7 @@
 
 import base64
 import json
+import sys
 import uuid
 from collections.abc import Mapping
 from typing import Any, Final
@@ -54,3 +55,12 @@ def encode(
         },
     }
     return json.dumps(message, separators=(",", ":")).encode()
+
+
+def trace_headers() -> dict[str, str]:
+    """The caller's trace, where its process has Sentry: never a reason to import it."""
+    sentry: Any = sys.modules.get("sentry_sdk")
+    if sentry is None:
+        return {}
+    found = {"sentry-trace": sentry.get_traceparent(), "baggage": sentry.get_baggage()}
+    return {name: value for name, value in found.items() if value}

@@ -8,7 +8,6 @@ It talks to the workers through Redis alone, so it needs no worker code, and eve
 language can send (README, "Ask, and read the answer").
 """
 
-import sys
 import time
 import uuid
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
@@ -18,7 +17,7 @@ from typing import Any, Final, Self, cast
 
 from redis import Redis, ResponseError
 
-from api_contracts.celery_messages import encode, lane_list
+from api_contracts.celery_messages import encode, lane_list, trace_headers
 from api_contracts.fields import rfc3339
 from api_contracts.fingerprints import fingerprint
 from api_contracts.generation import GenerationRequest, GenerationResult
@@ -221,7 +220,7 @@ class ResponsesClient:
         length, *known = looking.execute()
         if length + len(prepared) > self._backlog_limit:
             raise BackloggedError(f"lane {lane} holds {length} messages, the limit is {self._backlog_limit}")
-        headers = _trace_headers()
+        headers = trace_headers()
         messages = [
             encode(envelope, task_id=task_id, lane=lane, priority=priority, headers=headers)
             for task_id, _, envelope in prepared
@@ -279,12 +278,3 @@ def _entries(reply: Any) -> list[tuple[bytes, dict[bytes, bytes]]]:
 def _connected(url: str) -> Any:
     client: Any = Redis
     return client.from_url(url, socket_timeout=10, health_check_interval=10)
-
-
-def _trace_headers() -> dict[str, str]:
-    """The caller's trace, where its process has Sentry: never a reason to import it."""
-    sentry: Any = sys.modules.get("sentry_sdk")
-    if sentry is None:
-        return {}
-    found = {"sentry-trace": sentry.get_traceparent(), "baggage": sentry.get_baggage()}
-    return {name: value for name, value in found.items() if value}

@@ -7,10 +7,10 @@ the worst, and the bar that the median must hold.
 """
 
 import argparse
+import itertools
 import json
 import statistics
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Final
 
@@ -92,7 +92,6 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--scenario", nargs="*", choices=names, default=names, metavar="NAME", help=", ".join(names))
     parser.add_argument("--seeds", default="", help="such as 1,2,3 (1 to 5; with --quick 1)")
     parser.add_argument("--quick", action="store_true", help=f"one seed and {QUICK} times fewer requests")
-    parser.add_argument("--jobs", type=int, default=1, help="runs at the same time; two cores are busy with one")
     parser.add_argument("--json", type=Path, help="every run, its calls by the second")
     parser.add_argument("--plot", type=Path, help="calls a second in the first run of each scenario; needs matplotlib")
     parser.add_argument("--show", type=Path, nargs="*", default=[], help="runs nothing: earlier --json files together")
@@ -101,20 +100,24 @@ def _options() -> argparse.Namespace:
     return options
 
 
+def _rows(options: argparse.Namespace, scenarios: Sequence[Scenario]) -> list[Row]:
+    if options.show:
+        return [row for path in options.show for row in json.loads(path.read_text())]
+    rows: list[Row] = []
+    seeds: list[int] = options.seeds
+    for scenario, seed in itertools.product(scenarios, seeds):
+        rows.append(run(scenario, seed, quick=options.quick))
+        if options.json:  # after every run: all of them take hours
+            options.json.write_text(json.dumps(rows))
+    return rows
+
+
 def main() -> None:
     options = _options()
     chosen = [scenario for scenario in SCENARIOS if scenario.name in options.scenario]
-    rows = [row for path in options.show for row in json.loads(path.read_text())]
-    if not options.show:
-        with ThreadPoolExecutor(options.jobs) as pool:
-            runs = [
-                pool.submit(run, scenario, seed, quick=options.quick) for scenario in chosen for seed in options.seeds
-            ]
-            rows = [each.result() for each in runs]
+    rows = _rows(options, chosen)
     chosen = [scenario for scenario in chosen if any(row["scenario"] == scenario.name for row in rows)]
     print("\n".join(table(rows, chosen)))
-    if options.json:
-        options.json.write_text(json.dumps(rows))
     if options.plot:
         plot(rows, {scenario.name: scenario.says for scenario in chosen}, options.plot)
 
