@@ -7,7 +7,7 @@ import pytest
 import redis
 from admission_parts import HOUR_MS, LEASE_MS, PERMITS, QUOTA, Budget, open_budget
 
-from worker.admission import Limits, estimate_tokens
+from worker.admission import Limits
 from worker.scripts import ScriptError
 
 BURST = 20
@@ -245,11 +245,6 @@ async def test_a_request_larger_than_the_burst_waits_for_a_full_bucket_and_then_
         assert len(await budget.ask(tokens=30_000)) == 1
         assert await budget.ask(tokens=1) == []
         assert budget.last.wait_ms == pytest.approx(28_001, abs=2)
-
-
-@pytest.mark.parametrize(("body", "limit", "expected"), [(b"x" * 400, 100, 200), (b"x" * 400, None, 612), (b"", 1, 1)])
-def test_tokens_are_the_bodys_size_and_the_longest_answer(body: bytes, limit: int | None, expected: int) -> None:
-    assert estimate_tokens(body, limit) == expected
 
 
 @pytest.mark.parametrize("header", ["", "many", "nan", "inf", "-5", "0"])

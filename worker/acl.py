@@ -22,7 +22,7 @@ CONNECTION: Final = "hello auth ping select client|setname client|setinfo multi 
 _FORMS: Final = {
     "{key}": "type exists del get llen rpop smembers hgetall hkeys hlen zcard xlen xinfo|groups",
     "{key} 1": "set pexpire pexpireat lindex lpush rpush brpop hget hmget hexists hdel sadd srem sscan zscore zrem",
-    "{key} 1 1": "lrange hset hincrby zadd zincrby zcount zrange zrangebyscore zrevrangebyscore zremrangebyscore",
+    "{key} 1 1": "lrange lrem hset hincrby zadd zincrby zcount zrange zrangebyscore zrevrangebyscore zremrangebyscore",
     "{key} - +": "xrange xrevrange",
     "{key} 1-1": "xdel",
     "{key} group": "xgroup|destroy xinfo|consumers xpending",
@@ -162,7 +162,7 @@ WORKER: Final = Role(
     grants=(
         _SCRIPTS,
         _STATE,
-        Grant("take from lanes and give back", "type llen lindex lrange rpop rpush", "~responses.*"),
+        Grant("take from lanes and give back", "type llen lindex lrange lrem rpop rpush", "~responses.*"),
         Grant(
             "keep leases, requests, results and budgets",
             "type exists del pexpire pexpireat set hget hmget hgetall hkeys hexists hset hdel hincrby "
@@ -188,7 +188,7 @@ OPERATOR: Final = Role(
     grants=(
         _SCRIPTS,
         _STATE,
-        Grant("count what waits", "llen", "%R~responses.*"),
+        Grant("count what waits, and see since when", "llen lindex", "%R~responses.*"),
         Grant(
             "count the rest, without its content",
             "type exists hlen zrange zcard zcount xlen xinfo|groups smembers sscan",

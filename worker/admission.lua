@@ -86,30 +86,47 @@ function State:count(failed)
   return calls >= BREAKER_CALLS and failures > BREAKER_SHARE * calls
 end
 
+-- What was granted in this minute of the clock and in the one before, for operators.
+function State:tally(requests, tokens)
+  local minute = math.floor(now / 60000)
+  local before = minute - (self.minute or 0)
+  if before ~= 0 then
+    self.requests_before = before == 1 and self.requests_now or 0
+    self.tokens_before = before == 1 and self.tokens_now or 0
+    self.minute, self.requests_now, self.tokens_now = minute, 0, 0
+  end
+  self.requests_now, self.tokens_now = self.requests_now + requests, self.tokens_now + tokens
+end
+
 local commands = {}
 
 -- Grants as many of the (token, cost) pairs as may start now, in the order given, to one lane.
--- Returns granted, wait_ms, reason, gate_code, whether the grant is a probe, now, requests of this size a second.
+-- Returns granted, wait_ms, reason, gate_code, whether the grant is a probe, now, requests of this size a second, and
+-- the limits in force: requests and tokens a minute, calls in flight.
 function commands.admit(s, lease_ms, max_in_flight, probe_ms, name, weight, ...)
   local asked, lane = { ... }, s:lane(name)
   local rate = tostring(s.scale * 1000 / math.max(s:charge(tonumber(asked[2])), 0.001))
-  local in_flight_allowed = s.limit_in_flight or tonumber(max_in_flight)
-  if s.paused then return { 0, 1000, 'paused', '', 0, now, rate } end
+  s.in_flight_allowed = s.limit_in_flight or tonumber(max_in_flight)
+  local function reply(granted, wait_ms, reason, code, probe)
+    return { granted, math.ceil(wait_ms), reason, code, probe, now, rate, s.rpm, s.tpm, s.in_flight_allowed }
+  end
+  if s.paused then return reply(0, 1000, 'paused', '', 0) end
   if s.gate then
-    if redis.call('ZSCORE', s.permits, asked[1]) then return { 1, s.probe_ms, s.gate, s.gate_code, 1, now, rate } end
-    if now < s.probe_at then return { 0, s.probe_at - now, s.gate, s.gate_code, 0, now, rate } end
+    if redis.call('ZSCORE', s.permits, asked[1]) then return reply(1, s.probe_ms, s.gate, s.gate_code, 1) end
+    if now < s.probe_at then return reply(0, s.probe_at - now, s.gate, s.gate_code, 0) end
     redis.call('ZADD', s.permits, now + lease_ms, asked[1])
     redis.call('HSET', s.key, 'probe_at', now + math.max(probe_ms, s.probe_ms), 'at_ms', now)
-    return { 1, s.probe_ms, s.gate, s.gate_code, 1, now, rate }
+    return reply(1, s.probe_ms, s.gate, s.gate_code, 1)
   end
   s:refill()
   redis.call('ZREMRANGEBYSCORE', s.permits, '-inf', now)
   local in_flight, behind = redis.call('ZCARD', s.permits), s:behind(lane)
   local granted, wait_ms, reason = 0, 0, ''
+  s:tally(0, 0)
   for i = 1, #asked, 2 do
     local token, tokens = asked[i], tonumber(asked[i + 1])
     if not redis.call('ZSCORE', s.permits, token) then
-      local crowded = in_flight_allowed > 0 and in_flight >= in_flight_allowed
+      local crowded = s.in_flight_allowed > 0 and in_flight >= s.in_flight_allowed
       wait_ms, reason = s:obstacle(lane, behind, tokens, crowded)
       if wait_ms > 0 then
         s[lane.wanting] = now + math.min(wait_ms, 1000) + LANE_GRACE_MS
@@ -117,13 +134,15 @@ function commands.admit(s, lease_ms, max_in_flight, probe_ms, name, weight, ...)
       end
       redis.call('ZADD', s.permits, now + lease_ms, token)
       s:spend(lane, tonumber(weight), tokens)
+      s:tally(1, tokens)
       in_flight, reason = in_flight + 1, ''
     end
     granted = granted + 1
   end
-  s[lane.wanting], s.virtual = s[lane.wanting] or 0, s.virtual or 0
-  s:save(lane.spent, lane.wanting, 'virtual')
-  return { granted, math.ceil(wait_ms), reason, '', 0, now, rate }
+  s[lane.wanting], s.virtual, s.waits_for = s[lane.wanting] or 0, s.virtual or 0, reason
+  s:save(lane.spent, lane.wanting, 'virtual', 'rpm', 'tpm', 'in_flight_allowed', 'waits_for', 'minute', 'requests_now',
+    'requests_before', 'tokens_now', 'tokens_before')
+  return reply(granted, wait_ms, reason, '', 0)
 end
 
 -- Ends a permit and corrects the budget by what was reserved and not used; a second settle does nothing.

@@ -6,8 +6,8 @@ deferred spends no attempt and no place in line.
 """
 
 import math
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any, Final, Literal
 
@@ -18,10 +18,6 @@ ADMISSION: Final = Script.load(
     "admission.lua",
     even_when_full=frozenset({"settle", "throttled", "refused", "learn", "pause", "resume", "limits"}),
 )
-
-CHARACTERS_PER_TOKEN: Final = 4
-USUAL_OUTPUT_TOKENS: Final = 512
-"""Reserved for a request that names no max_output_tokens."""
 
 Gate = Literal["", "authentication_failed", "quota_exhausted", "breaker_open"]
 """A state of the upstream in which only probes are called."""
@@ -83,16 +79,13 @@ class Grant:
     probe: bool
     now_ms: int
     per_second: float
-
-
-def estimate_tokens(body: bytes, max_output_tokens: int | None) -> int:
-    """Input tokens guessed from the body's size, plus what the answer may take."""
-    return len(body) // CHARACTERS_PER_TOKEN + (max_output_tokens or USUAL_OUTPUT_TOKENS)
+    limits: Limits
+    """In force for the whole fleet: what operators set at run time, else this process' settings."""
 
 
 @dataclass(slots=True, kw_only=True)
 class Admission:
-    """The script's commands, typed. `on_gate` hears of every change of the gate this process learns of."""
+    """The script's commands, typed."""
 
     runner: ScriptRunner
     limits: Limits
@@ -101,22 +94,28 @@ class Admission:
     probe_ms: int
     upstream: str = "default"
     on_gate: Callable[[Gate, str], None] = lambda _gate, _code: None
+    """Hears of every change of the gate that this process learns of."""
+    on_grant: Callable[[Sequence[tuple[str, int]], Grant], None] = lambda _asked, _grant: None
+    """Hears what was asked for and what the script said."""
+    on_confirmed: Callable[[Gate, str], None] = lambda _gate, _code: None
+    """Hears once per outage, in one process of the fleet, that a second call met the same dead key or wallet."""
     gate: Gate = ""
     paused: bool = False
     """By an operator."""
     _hint: float = 0.0
+    _in_force: Limits | None = None
 
     async def grant(self, lane: str, weight: int, asked: list[tuple[str, int]]) -> Grant:
         """Asks for calls in the order given; idempotent by token."""
         pairs = [part for pair in asked for part in pair]
         reply = await self._call("admit", self.lease_ms, self.limits.max_in_flight, self.probe_ms, lane, weight, *pairs)
-        granted, wait_ms, reason, code, probe, now_ms, per_second = reply
-        grant = Grant(
-            int(granted), int(wait_ms), reason.decode(), code.decode(), bool(probe), int(now_ms), float(per_second)
-        )
-        self.paused = grant.reason == "paused"
+        granted, wait_ms, reason, code, probe, now_ms, per_second, rpm, tpm, in_flight = reply
+        limits = replace(self.limits, requests_per_minute=rpm, tokens_per_minute=tpm, max_in_flight=in_flight)
+        grant = Grant(granted, wait_ms, reason.decode(), code.decode(), bool(probe), now_ms, float(per_second), limits)
+        self.paused, self._in_force = grant.reason == "paused", limits
         if not self.paused:
             self._note(grant.reason if grant.code else "", grant.code)
+        self.on_grant(asked, grant)
         return grant
 
     async def settle(
@@ -144,7 +143,8 @@ class Admission:
 
     async def refused(self, reservation: Reservation, gate: Gate, code: str) -> None:
         """Shuts the gate, or keeps it shut: from now on one probe at a time."""
-        await self._call("refused", gate, code, reservation.granted_at_ms, self.probe_ms)
+        if await self._call("refused", gate, code, reservation.granted_at_ms, self.probe_ms):
+            self.on_confirmed(gate, code)
 
     async def learn(self, headers: Mapping[str, str]) -> None:
         """Takes a request limit that the gateway names as a hint, where none is configured."""
@@ -167,7 +167,7 @@ class Admission:
 
     def fits(self, tokens: int) -> bool:
         """Whether a request of this size can ever be admitted."""
-        return not 0 < self.limits.tokens_per_minute < tokens
+        return not 0 < (self._in_force or self.limits).tokens_per_minute < tokens
 
     async def _call(self, command: str, *arguments: str | float) -> Any:
         limits = self.limits

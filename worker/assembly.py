@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from urllib.parse import urlsplit
 
-from worker.admission import Limits
+from worker.admission import Admission, Limits
 from worker.housekeeping import Housekeeping
 from worker.keeper import LeaseKeeper
 from worker.ledger import LEASE_MS, Ledger
@@ -21,7 +21,7 @@ from worker.telemetry.sentry import Sentry
 from worker.upstream import Upstream
 from worker.waiting import WaitingRooms
 from worker.watch import Watch
-from worker.watched import WatchedAdmission, WatchedUpstream
+from worker.watched import WatchedUpstream
 
 
 def build(settings: Settings, sentry: Sentry) -> Service:
@@ -30,15 +30,16 @@ def build(settings: Settings, sentry: Sentry) -> Service:
     watch = watching(settings, sentry, runs)
     runner = ScriptRunner(settings.redis.async_client(), on_trouble=watch.redis)
     ledger = Ledger(runner)
-    admission = WatchedAdmission(
+    admission = Admission(
         runner=runner,
         limits=limits(settings),
         lease_ms=LEASE_MS,
         longest_pause_ms=round(settings.max_pause.total_seconds() * 1000),
         probe_ms=round(settings.probe_interval.total_seconds() * 1000),
         on_gate=watch.gate,
+        on_grant=watch.granted,
+        on_confirmed=watch.confirmed,
     )
-    admission.watch = watch
     rooms = WaitingRooms.of(admission, settings.lanes)
     upstream = _upstream(settings, watch.observer)
     relay = Relay(runner.client)
@@ -81,9 +82,7 @@ def watching(settings: Settings, sentry: Sentry, runs: Mapping[str, Run]) -> Wat
     """All that notices and tells, for the runs a process holds."""
     metrics = Metrics(settings.lanes)
     metrics.concurrency.set(settings.concurrency)
-    metrics.budget_limit.labels("requests").set(settings.requests_per_minute)
-    metrics.budget_limit.labels("tokens").set(settings.tokens_per_minute)
-    metrics.budget_limit.labels("in_flight").set(settings.max_in_flight)
+    metrics.show_limits(settings.requests_per_minute, settings.tokens_per_minute, settings.max_in_flight)
     incidents = Incidents(
         metrics=metrics,
         send=sentry.send,

@@ -59,6 +59,10 @@ class Message:
         return bool(self.request and self.request.body.stream)
 
     @property
+    def max_output_tokens(self) -> int | None:
+        return self.request.body.max_output_tokens if self.request else None
+
+    @property
     def metadata(self) -> Mapping[str, str]:
         return self.request.metadata if self.request else {}
 

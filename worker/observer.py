@@ -5,7 +5,9 @@ Called from the request's own task; nothing here waits, and nothing here decides
 
 import math
 import time
+import weakref
 from collections import deque
+from collections.abc import Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Final
@@ -29,8 +31,19 @@ _RECENT_CALLS: Final = 256
 _HEADROOM: Final = 1.25
 _PUBLISHED: Final = frozenset({"completed", "incomplete", "failed"})
 
-current: ContextVar[Run | None] = ContextVar("current", default=None)
-"""The run that this task works for."""
+_current: ContextVar[weakref.ref[Run] | None] = ContextVar("current", default=None)
+"""Weak, because a kept connection has the context, for life, of the task that opened it."""
+
+
+def current() -> Run | None:
+    """The run that this task works for."""
+    reference = _current.get()
+    return reference() if reference else None
+
+
+def _ids() -> Mapping[str, str]:
+    run = current()
+    return run.ids() if run else {}
 
 
 @dataclass(slots=True, kw_only=True)
@@ -47,8 +60,8 @@ class Observer:
 
     def begins(self, run: Run) -> None:
         """From here on this task speaks for `run`."""
-        current.set(run)
-        speaking.set(run.ids)
+        _current.set(weakref.ref(run))
+        speaking.set(_ids)
 
     def finished(self, run: Run, disposition: str) -> None:
         """The canonical line, and everything that follows from how it ended."""
@@ -63,7 +76,7 @@ class Observer:
 
     def bug(self, error: Exception) -> None:
         """A defect of ours, in the current run; it is answered `internal_error`."""
-        run = current.get()
+        run = current()
         if run is not None and isinstance(error, ScriptError):
             self.refused(run, error)
             return
@@ -78,7 +91,7 @@ class Observer:
 
     def call_ended(self, call: Call) -> None:
         """One call of the gateway, whatever came of it."""
-        run = current.get()
+        run = current()
         model = (model_of(run.message) if run else None) or "other"
         failure = call.outcome if isinstance(call.outcome, Failure) else call.outcome.failure
         status = str(call.http_status or "none")

@@ -5,9 +5,13 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from api_contracts.queues import DEAD_STREAM, RESULT_STREAM, lane_queue
+from worker.messages import Unreadable, decode
 
 PRIORITIES: Final = {0: "", 3: "\x06\x163", 6: "\x06\x166", 9: "\x06\x169"}
 """Celery's priority steps and the suffixes of their lists; 0 is the highest (kombu's Redis transport)."""
+
+UNKNOWN_RPM: Final = 60
+"""What the learned scale multiplies where no limit is known: one request a second (`worker/pace.lua`)."""
 
 _STREAMS: Final = "responses:streams"
 
@@ -23,6 +27,8 @@ class Lane:
     oldest_lease_ms: int | None
     """When the lease that was renewed longest ago runs out: near 15 s while workers are well."""
     next_due_ms: int | None
+    oldest_age_ms: int | None
+    """Since the request that is next in line was enqueued; None where there is none, or its producer did not say."""
 
     @property
     def left(self) -> int:
@@ -47,16 +53,36 @@ class Stream:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Budget:
+    """Requests or tokens of one upstream, a minute."""
+
+    limit: int
+    """In force; 0 = unknown."""
+    rate: float
+    """What the fleet may start now: learned, at most the limit; 0 where these are not counted."""
+    used: int
+    """Granted in the last minute: this minute so far, and of the one before as much as is not a minute ago."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Upstream:
     """Whether the fleet may call one upstream; `worker/admission.lua` decides it, in the same order."""
 
     in_flight: int
+    in_flight_limit: int
+    """0 = none."""
+    waiting: int
+    """Requests that workers hold and may not call for yet."""
+    requests: Budget
+    tokens: Budget
     state: str
     """`open`, `throttled`, `paused` (by an operator), or the gate that is shut, such as `quota_exhausted`."""
     code: str
     """The error code that shut the gate."""
     next_call_ms: int
     """When the pause ends or the gate is probed, from now; 0 where nothing is in the way, or an operator is."""
+    waits_for: str
+    """What the last request that had to wait waited for: requests, tokens, concurrency, share; empty if none had to."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,16 +93,22 @@ class Overview:
     upstreams: Mapping[str, Upstream]
 
 
-def read(redis: Any, lanes: Iterable[str], upstreams: Iterable[str] = ("default",)) -> Overview:
-    """Raises redis.RedisError; the reads are not one transaction, so a moving message may count twice or not."""
-    seconds, micros = redis.time()
-    now_ms = seconds * 1000 + micros // 1000
+def read(
+    redis: Any, lanes: Iterable[str], upstreams: Iterable[str] = ("default",), *, at_ms: int | None = None
+) -> Overview:
+    """What there is, with ages as of `at_ms`, by default the server's time now.
+
+    Raises redis.RedisError; the reads are not one transaction, so a moving message may count twice or not.
+    """
+    now_ms = _server_ms(redis) if at_ms is None else at_ms
     names = sorted({RESULT_STREAM} | {name.decode() for name in redis.smembers(_STREAMS)})
+    read_lanes = {lane: _lane(redis, lane, now_ms) for lane in lanes}
+    held = sum(lane.in_flight for lane in read_lanes.values())
     return Overview(
-        lanes={lane: _lane(redis, lane, now_ms) for lane in lanes},
+        lanes=read_lanes,
         streams={name: _stream(redis, name) for name in names},
         dead=redis.xlen(DEAD_STREAM),
-        upstreams={name: _upstream(redis, name, now_ms) for name in upstreams},
+        upstreams={name: _upstream(redis, name, now_ms, held) for name in upstreams},
     )
 
 
@@ -88,14 +120,26 @@ def _lane(redis: Any, lane: str, now_ms: int) -> Lane:
         batch.hlen(f"responses:parked:{lane}")
         batch.zrange(f"responses:leases:{lane}", 0, 0, withscores=True)
         batch.zrange(f"responses:delayed:{lane}", 0, 0, withscores=True)
-        *ready, in_flight, parked, lease, due = batch.execute()
+        for suffix in PRIORITIES.values():
+            batch.lindex(lane_queue(lane) + suffix, -1)
+        replies = batch.execute()
+    (*ready, in_flight, parked, lease, due), heads = replies[: -len(PRIORITIES)], replies[-len(PRIORITIES) :]
+    ages = [age for head in heads if head and (age := _age_ms(head, now_ms)) is not None]
     return Lane(
         ready=dict(zip(PRIORITIES, ready, strict=True)),
         in_flight=in_flight,
         parked=parked,
         oldest_lease_ms=_from_now(lease, now_ms),
         next_due_ms=_from_now(due, now_ms),
+        oldest_age_ms=max(ages, default=None),
     )
+
+
+def _age_ms(raw: bytes, now_ms: int) -> int | None:
+    message = decode(raw, max_body=len(raw))
+    request = None if isinstance(message, Unreadable) else message.request
+    enqueued_at = request.enqueued_at if request else None
+    return max(0, now_ms - round(enqueued_at.timestamp() * 1000)) if enqueued_at else None
 
 
 def _stream(redis: Any, name: str) -> Stream:
@@ -107,16 +151,62 @@ def _stream(redis: Any, name: str) -> Stream:
     )
 
 
-def _upstream(redis: Any, name: str, now_ms: int) -> Upstream:
-    fields = ("paused", "gate", "gate_code", "probe_at", "pause_until")
-    paused, gate, code, probe_at, pause_until = redis.hmget(f"responses:quota:{name}", *fields)
-    next_call_ms = max(0, round(float((probe_at if gate else pause_until) or 0)) - now_ms)
+_QUOTA: Final = (
+    "paused",
+    "gate",
+    "gate_code",
+    "probe_at",
+    "pause_until",
+    "waits_for",
+    "scale",
+    "rpm",
+    "tpm",
+    "in_flight_allowed",
+    "minute",
+    "requests_now",
+    "requests_before",
+    "tokens_now",
+    "tokens_before",
+)
+"""Fields of `responses:quota:<upstream>`, of which `worker/admission.lua` is the owner."""
+
+
+def _upstream(redis: Any, name: str, now_ms: int, held: int) -> Upstream:
+    values: list[bytes | None] = redis.hmget(f"responses:quota:{name}", *_QUOTA)
+    quota = {field: (value or b"").decode() for field, value in zip(_QUOTA, values, strict=True)}
+    in_flight = redis.zcount(f"responses:permits:{name}", now_ms, "+inf")
+    rpm, tpm = _number(quota["rpm"]), _number(quota["tpm"])
+    scale, nominal = _number(quota["scale"]), rpm or (0 if tpm else UNKNOWN_RPM)
+    next_call_ms = max(0, round(_number(quota["probe_at" if quota["gate"] else "pause_until"])) - now_ms)
     return Upstream(
-        in_flight=redis.zcount(f"responses:permits:{name}", now_ms, "+inf"),
-        state="paused" if paused else gate.decode() if gate else "throttled" if next_call_ms else "open",
-        code=code.decode() if code else "",
-        next_call_ms=0 if paused else next_call_ms,
+        in_flight=in_flight,
+        in_flight_limit=int(_number(quota["in_flight_allowed"])),
+        waiting=max(0, held - in_flight),
+        requests=Budget(limit=int(rpm), rate=round(scale * nominal, 1), used=_used(quota, "requests", now_ms)),
+        tokens=Budget(limit=int(tpm), rate=round(scale * tpm, 1), used=_used(quota, "tokens", now_ms)),
+        state="paused" if quota["paused"] else quota["gate"] or ("throttled" if next_call_ms else "open"),
+        code=quota["gate_code"],
+        next_call_ms=0 if quota["paused"] else next_call_ms,
+        waits_for=quota["waits_for"],
     )
+
+
+def _used(quota: Mapping[str, str], budget: str, now_ms: int) -> int:
+    minute, passed = divmod(now_ms / 60_000, 1)
+    age = minute - _number(quota["minute"])
+    now, before = _number(quota[f"{budget}_now"]), _number(quota[f"{budget}_before"])
+    if age > 1:
+        return 0
+    return round(now + (1 - passed) * before if age < 1 else (1 - passed) * now)
+
+
+def _number(text: str) -> float:
+    return float(text or 0)
+
+
+def _server_ms(redis: Any) -> int:
+    seconds, micros = redis.time()
+    return seconds * 1000 + micros // 1000
 
 
 def _from_now(first: list[tuple[bytes, float]], now_ms: int) -> int | None:

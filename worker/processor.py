@@ -13,7 +13,7 @@ from typing import Final
 
 from api_contracts import ErrorCode, MappedError
 from api_contracts.queues import delta_stream
-from worker.admission import Deferred, Gate, Reason, Reservation, UpstreamVerdict, estimate_tokens
+from worker.admission import Deferred, Gate, Reason, Reservation, UpstreamVerdict
 from worker.claims import Claim, History, Refusal, Verdict
 from worker.failures import Failure, Route
 from worker.messages import Message, Unreadable, decode
@@ -21,6 +21,7 @@ from worker.policy import (
     BUG,
     CANCELLED,
     CONFLICT,
+    EXPIRED,
     GONE,
     OVERSIZED,
     SUSPECT_CRASHES,
@@ -31,6 +32,7 @@ from worker.ports import AdmissionPort, LedgerPort, RelayPort, RoomsPort, Upstre
 from worker.retries import Retry, RetryPolicy
 from worker.runs import Interruption, Run
 from worker.scripts import ScriptError
+from worker.tokens import TokenEstimator
 from worker.upstream import Answer, Call
 
 UPSTREAM_FAILURES: Final = frozenset(
@@ -71,6 +73,7 @@ class Processor:
     on_bug: Callable[[Exception], None]
     retries: RetryPolicy = field(default_factory=RetryPolicy)
     rng: random.Random = field(default_factory=random.Random)
+    tokens: TokenEstimator = field(default_factory=TokenEstimator)
     _suspects: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     async def process(self, run: Run) -> Disposition:
@@ -97,13 +100,26 @@ class Processor:
         try:
             if run.lease.crashes < SUSPECT_CRASHES:
                 return await self._generate(run, message)
-            async with self._suspects:
-                return await self._generate(run, message)
+            return await self._alone(run, message)
         except ScriptError:
             raise  # the ledger's word on a write is not ours to answer
         except Exception as bug:  # noqa: BLE001  # whoever waits gets an answer, and on_bug tells us
             self.on_bug(bug)
             return await self._fail(run, BUG)
+
+    async def _alone(self, run: Run, message: Message) -> Disposition:
+        """Runs when no other suspect of this process does; an interruption or the deadline ends the wait for that."""
+        try:
+            async with asyncio.timeout(run.time_left_s):
+                turn = await run.unless_interrupted(self._suspects.acquire())
+        except TimeoutError:
+            return await self._fail(run, EXPIRED)
+        if isinstance(turn, Interruption):
+            return await self._interrupted(run, turn, None)
+        try:
+            return await self._generate(run, message)
+        finally:
+            self._suspects.release()
 
     async def _generate(self, run: Run, message: Message) -> Disposition:
         """Admits and calls until there is something to say or a reason to wait elsewhere."""
@@ -121,11 +137,10 @@ class Processor:
                 return disposition
 
     async def _admit(self, run: Run, message: Message) -> Reservation | Deferred | Interruption:
-        limit = message.request.body.max_output_tokens if message.request else None
         waiting = self.rooms.admit(
             run.delivery.lane,
             run.delivery.token,
-            estimate_tokens(message.body, limit),
+            self.tokens.estimate(len(message.body), message.max_output_tokens),
             within_s=max(0.0, run.time_left_s),
             patience_s=self.policy.patience_s(run.lease, run.now_ms),
         )
@@ -153,7 +168,7 @@ class Processor:
             await self.admission.settle(reservation, used_tokens=reservation.tokens)
             return await self._interrupted(run, call, run.end_attempt(self.upstream.name, None))
         run.end_attempt(self.upstream.name, call)
-        await self._settle(reservation, call)
+        await self._settle(message, reservation, call)
         return call
 
     def _watch(self, run: Run, message: Message) -> Callable[[bytes], None]:
@@ -162,11 +177,13 @@ class Processor:
             deltas.restarted(run.last_failure.code if run.last_failure else None)
         return deltas.event
 
-    async def _settle(self, reservation: Reservation, call: Call) -> None:
+    async def _settle(self, message: Message, reservation: Reservation, call: Call) -> None:
         """Tells the fleet what the call used and what it says of the upstream."""
-        outcome = call.outcome
+        outcome, used = call.outcome, reservation.tokens
         never_sent = isinstance(outcome, Failure) and outcome.code is ErrorCode.UPSTREAM_UNREACHABLE
-        used = outcome.usage.total_tokens if isinstance(outcome, Answer) and outcome.usage else reservation.tokens
+        if isinstance(outcome, Answer) and outcome.usage:
+            used = outcome.usage.total_tokens
+            self.tokens.learn(len(message.body), message.max_output_tokens, outcome.usage)
         await self.admission.settle(reservation, used_tokens=used, called=not never_sent, verdict=_verdict(outcome))
         if isinstance(outcome, Answer):
             await self.admission.learn(call.headers)

@@ -27,7 +27,7 @@ class Interruption(StrEnum):
     DRAINING = "draining"
 
 
-@dataclass(eq=False, slots=True)
+@dataclass(eq=False, slots=True, weakref_slot=True)
 class Run:
     """Mutable, owned by one coroutine; others may only `interrupt` it."""
 

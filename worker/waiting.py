@@ -16,7 +16,7 @@ BULK: Final = 64
 """Grants asked for at once."""
 
 SHORTEST_SLEEP_S: Final = 0.05
-"""A process with a full room asks at most this often: 8 processes make 160 calls a second at the very most."""
+"""A process with a full room asks at most this often: 8 processes make 160 calls a second a lane at the very most."""
 
 LONGEST_SLEEP_S: Final = 1.0
 """The pump looks again after this, so that an operator's resume or another process' refund is seen."""

@@ -11,7 +11,7 @@ from typing import Final
 
 from api_contracts import ErrorCode
 from worker.accounts import facts_of
-from worker.admission import Gate, Grant
+from worker.admission import Gate, Grant, Limits
 from worker.claims import Reclaimed
 from worker.housekeeping import Backlog
 from worker.observer import Observer, current
@@ -61,6 +61,7 @@ class Watch:
     _wait: str = ""
     _started: int = 0
     _per_minute: float = 0.0
+    _limits: Limits | None = None
     _ticked: float = field(default_factory=time.monotonic)
 
     def redis(self, error: str | None) -> None:
@@ -88,19 +89,24 @@ class Watch:
 
     def confirmed(self, gate: Gate, code: str) -> None:
         """A probe was refused as well, and this is the one process of the fleet that is told so."""
-        run = current.get()
+        run = current()
         facts = facts_of(run) if run else Facts()
         log("upstream.shut", "error", gate=gate, code=code, confirmed=True)
         self.incidents.began(_GATES[gate], facts)
 
-    def granted(self, asked: int, tokens: int, grant: Grant) -> None:
+    def granted(self, asked: Sequence[tuple[str, int]], grant: Grant) -> None:
         """What the fleet's budget said to one lane of this process."""
         self._started += grant.granted
         self.metrics.budget_used.labels("requests").inc(grant.granted)
-        self.metrics.budget_used.labels("tokens").inc(tokens)
+        self.metrics.budget_used.labels("tokens").inc(sum(tokens for _, tokens in asked[: grant.granted]))
         self._per_minute = grant.per_second * 60
         self.metrics.rate.set(self._per_minute)
-        if grant.granted < asked and grant.reason:
+        if grant.limits != self._limits:
+            self._limits = grant.limits
+            self.metrics.show_limits(
+                grant.limits.requests_per_minute, grant.limits.tokens_per_minute, grant.limits.max_in_flight
+            )
+        if grant.granted < len(asked) and grant.reason:
             self._wait = grant.reason
             self.metrics.deferrals.labels(known_reason(grant.reason)).inc()
         paused = grant.reason == "paused"

@@ -8,14 +8,23 @@ from rich.console import RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from worker.overview import Group, Lane, Overview, Stream, Upstream
+from worker.overview import Budget, Group, Lane, Overview, Stream, Upstream
 
 _NOTHING: Final = Text("-", "dim")
+
+WAITS_FOR: Final = {
+    "requests": "the budget of requests",
+    "tokens": "the budget of tokens",
+    "concurrency": "a call in flight to end",
+    "share": "the turn of its lane",
+}
+"""The words of `worker/admission.lua` for operators."""
 
 
 def overview_tables(overview: Overview) -> Iterable[RenderableType]:
     """Lanes, result streams with their groups, upstreams, dead letters."""
-    for made in (_lanes(overview.lanes), _streams(overview.streams), _upstreams(overview.upstreams)):
+    upstreams = (_upstream(name, upstream) for name, upstream in overview.upstreams.items())
+    for made in (_lanes(overview.lanes), _streams(overview.streams), *upstreams):
         yield made
         yield ""
     yield Text(f"dead letters: {overview.dead}", "bold red" if overview.dead else "dim")
@@ -30,13 +39,14 @@ def table(*columns: str, numbers: Iterable[str] = ()) -> Table:
 
 
 def _lanes(lanes: Mapping[str, Lane]) -> Table:
-    numbers = ("ready", "in flight", "parked", "first lease ends", "next due")
+    numbers = ("ready", "oldest", "in flight", "parked", "lease ends", "next due")
     lanes_table = table("lane", *numbers, numbers=numbers)
     for name, lane in lanes.items():
         late = lane.oldest_lease_ms is not None and lane.oldest_lease_ms < 0
         lanes_table.add_row(
             name,
             _ready(lane.ready),
+            _age(lane.oldest_age_ms),
             str(lane.in_flight),
             str(lane.parked),
             _moment(lane.oldest_lease_ms, "red" if late else ""),
@@ -68,17 +78,37 @@ def _group(name: str, group: Group | None) -> tuple[RenderableType, RenderableTy
     return name, "?" if group.unread is None else str(group.unread), str(group.pending)
 
 
-def _upstreams(upstreams: Mapping[str, Upstream]) -> Table:
-    numbers = ("calls in flight", "next call")
-    upstreams_table = table("upstream", "state", *numbers, numbers=numbers)
-    for name, upstream in upstreams.items():
-        upstreams_table.add_row(
-            name,
-            Text(upstream.state, "green" if upstream.state == "open" else "bold yellow"),
-            str(upstream.in_flight),
-            _moment(upstream.next_call_ms or None),
-        )
-    return upstreams_table
+def _upstream(name: str, upstream: Upstream) -> Table:
+    """One fact a row: its numbers are wider than a terminal."""
+    facts = table("upstream", name)
+    facts.add_row("state", Text(upstream.state, "green" if upstream.state == "open" else "bold yellow"))
+    if upstream.next_call_ms:
+        facts.add_row("next call", _moment(upstream.next_call_ms))
+    facts.add_row("requests a minute", _budget(upstream.requests))
+    facts.add_row("tokens a minute", _budget(upstream.tokens))
+    limit = f" of {upstream.in_flight_limit}" if upstream.in_flight_limit else ""
+    facts.add_row("calls in flight", f"{upstream.in_flight}{limit}")
+    facts.add_row("waiting", f"{upstream.waiting}, for {why_waiting(upstream)}" if upstream.waiting else "0")
+    return facts
+
+
+def _budget(budget: Budget) -> RenderableType:
+    """Used in the last minute, of what the fleet may now, of the limit."""
+    if not budget.rate:
+        return f"{budget.used:,} used" if budget.used else _NOTHING
+    limit = f"limit {budget.limit:,}" if budget.limit else "no limit known"
+    return f"{budget.used:,} used, {budget.rate:,.0f} allowed now, {limit}"
+
+
+def why_waiting(upstream: Upstream) -> str:
+    """Why what waits is not called, and what ends it, in the order in which admission decides."""
+    if upstream.state == "paused":
+        return "an operator: `resume` ends it"
+    if upstream.state == "throttled":
+        return "the pause the gateway asked for"
+    if upstream.state != "open":
+        return f"one probe to succeed: `runbook {upstream.code or upstream.state}`"
+    return WAITS_FOR.get(upstream.waits_for, "its turn")
 
 
 def _ready(by_priority: Mapping[int, int]) -> str:
@@ -87,6 +117,10 @@ def _ready(by_priority: Mapping[int, int]) -> str:
         return str(total)
     parts = ", ".join(f"p{priority}: {count}" for priority, count in by_priority.items() if count)
     return f"{total} ({parts})"
+
+
+def _age(ms: int | None) -> Text:
+    return _NOTHING if ms is None else Text(f"{ms / 1000:.0f} s")
 
 
 def _moment(ms: int | None, style: str = "") -> Text:

@@ -99,7 +99,7 @@ class Metrics:
             "budget_used", "Calls granted and tokens set aside, to hold against the limit.", "budget"
         )
         self.budget_limit = self._gauge(
-            "budget_limit", "The configured limit, a minute or in flight; 0 = unknown.", "budget"
+            "budget_limit", "The limit in force, a minute or in flight; 0 = unknown.", "budget"
         )
         self.rate = self._gauge(
             "fleet_rate_per_minute", "Requests a minute the whole fleet may start now: learned, at most the limit."
@@ -147,6 +147,12 @@ class Metrics:
         """Exactly one of the states is 1."""
         for name in UPSTREAM_STATES:
             self.upstream_state.labels(upstream, name).set(name == state)
+
+    def show_limits(self, requests_per_minute: int, tokens_per_minute: int, in_flight: int) -> None:
+        """What holds the fleet now: an operator's word, else the settings."""
+        self.budget_limit.labels("requests").set(requests_per_minute)
+        self.budget_limit.labels("tokens").set(tokens_per_minute)
+        self.budget_limit.labels("in_flight").set(in_flight)
 
     def _counter(self, name: str, text: str, *labels: str) -> Counter:
         return Counter(self._named(f"{name}_total", "counter", labels, text), text, labels, registry=self.registry)
