@@ -96,13 +96,19 @@ def outages(*, quick: bool) -> list[str]:
 
 def sentries(*, quick: bool) -> list[str]:
     requests = 200 if quick else 1000
-    usual = broken(requests, sentry="off")
+    usual = calmest(requests, sentry="off")
     lines = [f"{'':7}{requests} requests, half of them failing, without Sentry: {_took(usual)}"]
     for sentry in ("ok", "refuse", "hang"):
-        seen = broken(requests, sentry=sentry)
+        seen = calmest(requests, sentry=sentry)
         good = seen["took_s"] < 1.25 * usual["took_s"] + 0.5 and seen["left_s"] < usual["left_s"] + LEAVING_S
         lines.append(bar(good, f"with a Sentry whose manner is {sentry!r}: {_took(seen)} (bar +5 s to leave)"))
     return lines
+
+
+def calmest(requests: int, *, sentry: str) -> dict[str, float]:
+    """The best of three: what else the machine does is in the others."""
+    runs = [broken(requests, sentry=sentry) for _ in range(3)]
+    return {name: min(run[name] for run in runs) for name in runs[0]}
 
 
 def _took(seen: Mapping[str, float]) -> str:

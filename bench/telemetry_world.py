@@ -138,9 +138,9 @@ def redis_away(seconds: float) -> dict[str, Any]:
 def broken(requests: int, *, sentry: str) -> dict[str, float]:
     """Throughput and leaving with a Sentry that behaves as told; half of the requests fail."""
     with world(sentry=sentry, WORKER_MAX_ATTEMPTS="1") as here:
+        started = time.monotonic()
         for n in range(requests):
             here.producer.ask(f"{n}" if n % 2 else f"{n} [[sim:404]]")
-        started = time.monotonic()
         here.producer.results(requests, within_s=120)
         return {"took_s": time.monotonic() - started, "left_s": here.stop()}
 

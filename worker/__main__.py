@@ -1,5 +1,28 @@
-"""`python -m worker` is `responses-worker`."""
+"""`responses-worker`, and `python -m worker`: it listens for SIGTERM first and does what is slow afterwards."""
 
-from worker.cli import main
+import signal
+import sys
+from types import FrameType
+from typing import Final
 
-main()
+_TERMINATED: Final = 128 + signal.SIGTERM
+
+
+def main() -> None:
+    """The console script's entry point; ends at once on SIGTERM until a running worker listens for itself.
+
+    The first process of a container ignores a signal that it has no handler for (pid_namespaces(7)), and the imports
+    take a second: a pod that is deleted while it starts would outstay its grace.
+    """
+    signal.signal(signal.SIGTERM, _leave)
+    from worker.cli import cli  # noqa: PLC0415  # the slow part
+
+    cli()
+
+
+def _leave(_signal: int, _frame: FrameType | None) -> None:
+    sys.exit(0 if sys.argv[1:2] == ["run"] else _TERMINATED)  # a worker that had not begun has left in good order
+
+
+if __name__ == "__main__":
+    main()

@@ -39,8 +39,3 @@ for command in (
 ):
     cli.command()(command)
 cli.add_typer(dead, name="dead")
-
-
-def main() -> None:
-    """The console script's entry point."""
-    cli()

@@ -38,10 +38,16 @@ envFrom:
     secretKeyRef:
       name: {{ . }}
       key: {{ $.Values.sentry.key }}
-- name: SENTRY_ENVIRONMENT
-  value: {{ $.Values.sentry.environment | quote }}
+- name: SENTRY_TRACES_SAMPLE_RATE
+  value: {{ $.Values.sentry.tracesSampleRate | quote }}
+{{- end }}
+- name: SENTRY_ENVIRONMENT {{- /* log lines carry it as well */}}
+  value: {{ .Values.sentry.environment | quote }}
 - name: SENTRY_RELEASE
-  value: {{ printf "%s@%s" $.Chart.Name (default $.Chart.AppVersion $.Values.image.tag) | quote }}
+  value: {{ printf "%s@%s" .Chart.Name (default .Chart.AppVersion .Values.image.tag) | quote }}
+{{- with .Values.runbookUrl }}
+- name: WORKER_RUNBOOK_URL
+  value: {{ . | quote }}
 {{- end }}
 {{- end -}}
 

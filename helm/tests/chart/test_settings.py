@@ -8,6 +8,7 @@ import pytest
 import yaml
 from charts import CHART, MATRIX, Rendered, render
 
+from worker.sentry_settings import SentrySettings, load_sentry, variable
 from worker.settings import Settings, load
 
 DECIDED_BY_THE_CHART = {
@@ -16,6 +17,10 @@ DECIDED_BY_THE_CHART = {
     "http_port",
 }  # fmt: skip
 """Settings that have values of their own, because the chart's other parts follow from them."""
+
+
+WORKER_READS = {f"WORKER_{name.upper()}" for name in Settings.model_fields}
+SENTRY_READS = {variable(name) for name in SentrySettings.model_fields}
 
 
 def environment(rendered: Rendered, pod: dict[str, Any]) -> dict[str, str]:
@@ -31,8 +36,9 @@ def test_a_worker_starts_with_what_is_rendered(values: Path, monkeypatch: pytest
     """Every variable is one that it knows, and holds what it accepts."""
     rendered = render(values)
     for pod in rendered.pods():
-        variables = {k: v for k, v in environment(rendered, pod).items() if k.startswith("WORKER_")}
-        assert {name.removeprefix("WORKER_").lower() for name in variables} <= Settings.model_fields.keys()
+        variables = environment(rendered, pod)
+        ours = {name for name in variables if name.startswith(("WORKER_", "SENTRY_"))}
+        assert ours <= WORKER_READS | SENTRY_READS
         for name, value in variables.items():
             monkeypatch.setenv(name, value)
         settings = load()
@@ -51,6 +57,10 @@ def test_values_reach_the_worker(monkeypatch: pytest.MonkeyPatch) -> None:
     assert settings.tokens_per_minute == 5_000_000
     assert settings.results_high_water == 2_000_000
     assert settings.log_format == "json"
+    on_call = load_sentry()
+    assert on_call.traces_sample_rate == 0.05
+    assert on_call.runbook_url == "https://runbooks.example.com/"
+    assert on_call.release == "responses-worker@0.1.0"
 
 
 def test_schema_knows_every_setting() -> None:

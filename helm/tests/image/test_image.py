@@ -5,7 +5,6 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-import pytest
 from engine import NO_CAPABILITIES, Container, Engine
 from harness import Producer, wait_until
 from readiness import is_ready
@@ -90,7 +89,6 @@ def test_calls_longer_than_the_grace_are_handed_back_at_once(
     assert [result["outcome"] for result in producer.results(10)] == ["completed"] * 10
 
 
-@pytest.mark.xfail(strict=True, reason="the command line installs its handler only when the worker is complete")
 def test_sigterm_during_the_start_ends_the_container(start: Start) -> None:
     """The first process of a container ignores signals it has no handler for, and the kubelet sends only one.
 
