@@ -37,8 +37,8 @@ lock: $(STAMP)  ## after a change of dependencies in pyproject.toml
 	$(BIN)/uv pip compile --universal --generate-hashes --no-emit-index-url --no-header --quiet \
 		--extra worker --output-file requirements-worker.lock pyproject.toml
 
-chaos: $(STAMP)  ## minutes of kills, drains, Redis restarts and cut networks; then the books must balance
-	$(BIN)/python tests/chaos/driver.py
+chaos: $(STAMP)  ## kills, drains, Redis restarts, cut networks; then the books; ARGS="--seeds 1 --requests 300" for less
+	$(BIN)/python tests/chaos/driver.py $(ARGS)
 
 bench-throughput: $(STAMP)
 	$(BIN)/python bench/throughput.py
@@ -92,3 +92,23 @@ $(BUGSINK): $(STAMP) tests/bugsink/requirements.lock
 	touch $@
 
 .PHONY: test-sentry demo-oncall bench-telemetry
+
+INTEROP := $(VENV)/interop/.installed
+
+test-interop: $(INTEROP)  ## Node asks and reads; AsyncAPI's own parser reads the contract; skipped where npm is missing
+	$(BIN)/pytest tests/interop
+
+$(INTEROP): $(STAMP) tests/interop/kits.py $(wildcard examples/node/package*.json tests/interop/asyncapi/package*.json)
+	$(BIN)/python tests/interop/kits.py
+	touch $@
+
+test-faults: $(STAMP)  ## what takes minutes: kills, drains, poison, junk by the thousand, Redis away; large batches cut short
+	$(BIN)/pytest tests/faults
+
+bench-deltas: $(STAMP)  ## how old a token is when a client sees it, with 100 streams at once
+	$(BIN)/python bench/deltas.py
+
+bench-batch: $(STAMP)  ## memory of the batch client over a file of 50,000 lines
+	$(BIN)/python bench/batch_memory.py
+
+.PHONY: test-interop test-faults bench-deltas bench-batch

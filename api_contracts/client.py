@@ -11,7 +11,6 @@ language can send (README, "Ask, and read the answer").
 import time
 import uuid
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Final, Self, cast
 
@@ -22,6 +21,9 @@ from api_contracts.fields import rfc3339
 from api_contracts.fingerprints import fingerprint
 from api_contracts.generation import GenerationRequest, GenerationResult
 from api_contracts.queues import DEFAULT_TENANT, cancel_key, delta_stream, request_key, result_stream
+from api_contracts.tickets import BackloggedError, Delta, NoAnswerError, NotAnsweredError, Ticket
+
+__all__ = ["BackloggedError", "Delta", "NoAnswerError", "NotAnsweredError", "ResponsesClient", "Ticket"]
 
 BACKLOG_LIMIT: Final = 100_000
 """Messages on a lane at which `enqueue` says no: the workers are hours behind, and Redis is not a disk."""
@@ -31,47 +33,11 @@ ABANDONED_MS: Final = 60_000
 
 CANCELLED_FOR_S: Final = 24 * 3600
 _PIPELINED: Final = 500
+_BLOCK_MS: Final = 1000
 _FINAL: Final = frozenset({b"completed", b"incomplete", b"failed"})
 _FIRST_LOOK_S: Final = 0.02
 _LAST_LOOK_S: Final = 0.25
 """One HMGET each: a hundred who wait for minutes cost Redis less than one worker does."""
-
-
-class BackloggedError(Exception):
-    """The lane holds more than the client's limit; nothing was enqueued. Try later, or on another lane."""
-
-
-class NotAnsweredError(TimeoutError):
-    """There is no answer yet; `state` is where the request was last seen, or None if no worker has taken it."""
-
-    def __init__(self, state: str | None) -> None:
-        super().__init__(state or "queued")
-        self.state = state
-
-
-class NoAnswerError(Exception):
-    """There will be no answer to this request under its id; the message says why."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Ticket:
-    """What tells the answer to one enqueued request from all others."""
-
-    tenant: str
-    request_id: str
-    fingerprint: str = field(repr=False)
-    outdated: bytes | None = field(default=None, repr=False)
-    """The delivery whose retryable failure was there before, and is not the answer."""
-
-
-@dataclass(frozen=True, slots=True)
-class Delta:
-    """One entry of a streamed request: `type` is the gateway's event type, `restarted` or `finished`."""
-
-    id: str
-    type: str
-    data: bytes = field(repr=False)
-    """JSON, as the gateway wrote it."""
 
 
 class ResponsesClient:
@@ -124,18 +90,14 @@ class ResponsesClient:
         self, ticket: Ticket, *, timeout_s: float, on_state: Callable[[str | None], None] | None = None
     ) -> bytes:
         """As `wait`, but the JSON as the worker wrote it."""
-        give_up_at, look_again_s = time.monotonic() + timeout_s, _FIRST_LOOK_S
-        while True:
+        state: str | None = None
+        for _ in _paced(timeout_s):
             state, result = self._look(ticket)
             if result is not None:
                 return result
             if on_state:
                 on_state(state)
-            left_s = give_up_at - time.monotonic()
-            if left_s <= 0:
-                raise NotAnsweredError(state)
-            time.sleep(min(look_again_s, left_s))
-            look_again_s = min(look_again_s * 1.5, _LAST_LOOK_S)
+        raise NotAnsweredError(state)
 
     def results(
         self,
@@ -155,9 +117,10 @@ class ResponsesClient:
         stream, name = result_stream(reply_to), consumer or f"client-{uuid.uuid4().hex[:12]}"
         self._make_group(stream, group)
         abandoned_ms = 0 if take_over else ABANDONED_MS
+        block_ms = _BLOCK_MS if idle_s is None else max(1, min(_BLOCK_MS, round(idle_s * 1000)))
         quiet_since = time.monotonic()
         while idle_s is None or time.monotonic() - quiet_since < idle_s:
-            for entry_id, fields in self._claimed_or_new(stream, group, name, abandoned_ms):
+            for entry_id, fields in self._claimed_or_new(stream, group, name, abandoned_ms, block_ms):
                 yield GenerationResult.from_entry(fields)
                 self._redis.xack(stream, group, entry_id)
                 quiet_since = time.monotonic()
@@ -181,24 +144,40 @@ class ResponsesClient:
             self._redis.zadd(f"responses:delayed:{lane.decode()}", {token: 0}, xx=True)
 
     def deltas(
-        self, request_id: str, *, tenant: str | None = None, after: str = "0", timeout_s: float = 600
+        self, request: Ticket | str, *, tenant: str | None = None, after: str = "0", timeout_s: float = 600
     ) -> Generator[Delta]:
         """The events of a request with `stream: true` as they come, the last one being `finished`.
 
-        After `restarted` forget what came before: an attempt was cut short. `after` resumes behind an id.
-        Raises NotAnsweredError when nothing came for `timeout_s`.
+        After `restarted` forget what came before: an attempt was cut short. `after` resumes behind an id. By its
+        ticket, unlike by its id, a request is never shown what another one streamed under its id before.
+        Raises NotAnsweredError when nothing came for `timeout_s`, and NoAnswerError where nothing will.
         """
-        stream = delta_stream(tenant or self._tenant, request_id)
-        heard = time.monotonic()
+        if isinstance(request, Ticket):
+            self._wait_until_taken(request, timeout_s)
+            request, tenant = request.request_id, request.tenant
+        tenant = tenant or self._tenant
+        stream, heard, over = delta_stream(tenant, request), time.monotonic(), False
         while True:
-            for entry_id, fields in _entries(self._redis.xread({stream: after}, count=100, block=1000)):
+            entries = _entries(self._redis.xread({stream: after}, count=100, block=_BLOCK_MS))
+            for entry_id, fields in entries:
                 after, heard = entry_id.decode(), time.monotonic()
                 delta = Delta(after, fields[b"type"].decode(), fields[b"data"])
                 yield delta
                 if delta.type == "finished":
                     return
+            if over and not entries:
+                raise NoAnswerError("this request was answered and nothing that it streamed is left to read")
             if time.monotonic() - heard > timeout_s:
                 raise NotAnsweredError("streaming")
+            over = not entries and self._redis.hget(request_key(tenant, request), "state") in _FINAL
+
+    def _wait_until_taken(self, ticket: Ticket, timeout_s: float) -> None:
+        """From then on the stream of its id is its own: the worker drops an earlier one as it takes a request."""
+        for _ in _paced(timeout_s):
+            state, _ = self._look(ticket)
+            if state is not None:
+                return
+        raise NotAnsweredError(None)
 
     def _prepared(self, envelope: Mapping[str, Any]) -> tuple[str, Ticket, dict[str, Any]]:
         stamped = {"tenant": self._tenant, "enqueued_at": rfc3339(datetime.now(UTC)), **envelope}
@@ -259,11 +238,21 @@ class ResponsesClient:
                 raise
 
     def _claimed_or_new(
-        self, stream: str, group: str, consumer: str, abandoned_ms: int
+        self, stream: str, group: str, consumer: str, abandoned_ms: int, block_ms: int
     ) -> Iterator[tuple[bytes, dict[bytes, bytes]]]:
         _, abandoned, _ = self._redis.xautoclaim(stream, group, consumer, abandoned_ms, count=10)
         yield from ((entry_id, fields) for entry_id, fields in abandoned if fields)
-        yield from _entries(self._redis.xreadgroup(group, consumer, {stream: ">"}, count=10, block=1000))
+        yield from _entries(self._redis.xreadgroup(group, consumer, {stream: ">"}, count=10, block=block_ms))
+
+
+def _paced(timeout_s: float) -> Iterator[None]:
+    """Turns to look: soon at first, then less often, at least one, and the last when the time is up."""
+    give_up_at, pause_s = time.monotonic() + timeout_s, _FIRST_LOOK_S
+    while (left_s := give_up_at - time.monotonic()) > 0:
+        yield
+        time.sleep(min(pause_s, left_s))
+        pause_s = min(pause_s * 1.5, _LAST_LOOK_S)
+    yield
 
 
 def _entries(reply: Any) -> list[tuple[bytes, dict[bytes, bytes]]]:

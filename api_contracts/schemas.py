@@ -6,7 +6,7 @@ from pydantic import BaseModel
 
 from api_contracts.errors import MappedError
 from api_contracts.generation import CONTRACT_VERSION, GenerationRequest, GenerationResult
-from api_contracts.queues import DEAD_STREAM, DEFAULT_LANES, RESULT_STREAM, TASK_NAME, lane_queue
+from api_contracts.queues import DEAD_STREAM, DEFAULT_LANES, RESULT_STREAM, TASK_NAME, delta_stream, lane_queue
 
 _DIALECT: Final = "https://json-schema.org/draft/2020-12/schema"
 MODELS: Final[dict[str, type[BaseModel]]] = {
@@ -14,6 +14,25 @@ MODELS: Final[dict[str, type[BaseModel]]] = {
     "result": GenerationResult,
     "error": MappedError,
 }
+DELTA_ENTRY: Final[dict[str, Any]] = {
+    "type": "object",
+    "required": ["type", "data"],
+    "additionalProperties": False,
+    "properties": {
+        "type": {
+            "type": "string",
+            "description": "Of the gateway's event; or `restarted`: forget what came before, an attempt was cut short; "
+            "or `finished`: always the last one.",
+        },
+        "data": {
+            "type": "string",
+            "contentMediaType": "application/json",
+            "description": "The event as the gateway wrote it; `restarted` has `attempt` and `code`, `finished` has "
+            "`outcome`.",
+        },
+    },
+}
+"""Fields of an entry in a stream of deltas."""
 
 
 def json_schemas() -> dict[str, dict[str, Any]]:
@@ -34,6 +53,16 @@ def asyncapi() -> dict[str, Any]:
             "Results of requests that name this `reply_to`.",
             "result",
             parameters={"reply_to": {"description": "As in the request."}},
+        ),
+        "deltas": _channel(
+            delta_stream("{tenant}", "{request_id}"),
+            "Events of one request with `stream: true`, as they come; kept for an hour. Entry ids are `<attempt>-<n>`, "
+            "so that a reader resumes behind the last one it saw.",
+            "delta",
+            parameters={
+                "tenant": {"description": "As in the request, `:` written as `%3A`."},
+                "request_id": {"description": "As in the request; by default the id of the Celery task."},
+            },
         ),
     }
     return {
@@ -83,6 +112,12 @@ def _messages() -> dict[str, Any]:
             "in `result`.",
             "contentType": "application/json",
             "payload": {"$ref": "#/components/schemas/result"},
+        },
+        "delta": {
+            "name": "delta",
+            "title": "A stream entry",
+            "summary": "The payload described here is the entry itself.",
+            "payload": DELTA_ENTRY,
         },
     }
 

@@ -108,7 +108,10 @@ class WorkerProcess:
         return [line for line in lines if line["event"] == name]
 
     def wait_started(self) -> Self:
-        wait_until(lambda: "worker.started" in self.log or self.process.poll() is not None, what="a started worker")
+        def settled() -> bool:
+            return "worker.started" in self.log or self.process.poll() is not None
+
+        wait_until(settled, within_s=30, what="a started worker")
         assert self.process.poll() is None, self.log
         return self
 

@@ -143,7 +143,7 @@ class Model:
         return "OK"
 
     def complete(self, _: str, token: str, key: str, *rest: Any) -> str:
-        _, id_, outcome, retryable, result, stream, kept_ms, _, dead, _ = rest
+        tenant, id_, outcome, retryable, result, stream, kept_ms, _, dead, _ = rest
         known, record = self.requests.get(key), self.inflight.get(token)
         if known and known["state"] in FINAL:
             if known["token"] == token:
@@ -156,6 +156,7 @@ class Model:
         if dead and record:
             self.dead.append((dead, record.message))
         self._publish(stream, id_, outcome, result)
+        self.cancelled.discard(f"{tenant}:{id_}")
         kept = {name: value for name, value in (known or {}).items() if not name.startswith("attempt:")}
         answer = {"state": outcome, "token": token, "result": result, "retryable": str(retryable)}
         self.requests[key] = kept | answer | {"replied": f" {stream} ", "calling": "0"}

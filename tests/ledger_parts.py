@@ -16,7 +16,7 @@ import redis
 from worker import ledger as ledger_module
 from worker.claims import Claim, Delivery, Lease, Published
 from worker.connection import RedisTarget
-from worker.ledger import LEDGER, Ledger
+from worker.ledger import DELIVERIES, RETURNS, Ledger
 from worker.scripts import Argument, Script, ScriptRunner
 
 LANES: Final = ("interactive", "batch")
@@ -196,7 +196,8 @@ async def open_desk(client: Any, url: str) -> AsyncGenerator[Desk]:
     """A desk on an empty server; on the way out nothing may be left that nobody would ever remove."""
     runner = RecordingRunner(RedisTarget.parse(url).async_client())
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(ledger_module, "LEDGER", on_movable_clock(LEDGER))
+        patch.setattr(ledger_module, "DELIVERIES", on_movable_clock(DELIVERIES))
+        patch.setattr(ledger_module, "RETURNS", on_movable_clock(RETURNS))
         try:
             desk = Desk(client, runner, Ledger(runner))
             yield desk

@@ -259,3 +259,9 @@ def failing(code: ErrorCode, **changes: Any) -> Failure:
 def attempts(world: World) -> list[tuple[str, str | None, bool]]:
     """Outcome, code and maybe_billed of each attempt of the published result."""
     return [(each["outcome"], each["code"], each["maybe_billed"]) for each in world.result["attempts"]]
+
+
+def past_attempt(number: int, outcome: str = "failed") -> bytes:
+    return json.dumps(
+        {"number": number, "outcome": outcome, "duration_ms": 3, "code": None, "maybe_billed": False}
+    ).encode()

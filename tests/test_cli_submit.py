@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import redis
-from commands import Ran, called, run
+from commands import Ran, called, run, started
 from harness import Fleet, Producer, body
 
 from worker.devstack import Simulator, embedded_valkey
@@ -67,6 +67,37 @@ def test_an_incomplete_answer_is_printed_with_its_error_beside_it(desk: Desk) ->
     assert ran.code == 1
     assert ran.out.startswith("Echo: Hello!")
     assert ran.err.startswith("incomplete_max_tokens: ")
+
+
+def test_a_streamed_answer_is_printed_while_it_is_generated(desk: Desk) -> None:
+    asked = ("submit", "Tell me a story. [[id:story]] [[sim:slow=8]]", "--stream")
+
+    with started("-m", "worker", *asked, WORKER_REDIS_URL=desk.redis_url) as process:
+        assert process.stdout
+        assert process.stdout.read(5) == "Echo:"
+        (call,) = desk.gateway.calls("story")
+
+    assert call.status is None
+
+
+def test_a_stream_that_was_cut_is_printed_from_its_beginning_again(desk: Desk) -> None:
+    ran = desk.submit("Once upon a time there was a stream [[sim:cut*1]]", "--stream")
+
+    broken, whole = ran.out.splitlines()
+    assert whole == "Echo: Once upon a time there was a stream [[sim:cut*1]]"
+    assert whole.startswith(broken)
+    assert ran.err == "The gateway broke off; once more from the beginning:\n"
+
+
+def test_nobody_is_shown_what_another_request_streamed_under_the_same_id(desk: Desk) -> None:
+    first = desk.submit("The first", "--request-id", "streamed", "--stream")
+
+    again = desk.submit("The first", "--request-id", "streamed", "--stream")
+    other = desk.submit("The second", "--request-id", "streamed", "--stream")
+
+    assert first == again == Ran(0, "Echo: The first\n", "")
+    assert (other.code, other.out) == (1, "")
+    assert other.err.startswith("duplicate_conflict: ")
 
 
 def test_json_is_the_result_as_the_worker_wrote_it(desk: Desk) -> None:

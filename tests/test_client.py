@@ -142,6 +142,30 @@ def test_deltas_as_they_come_and_from_where_one_left(client: ResponsesClient, fl
     assert deltas[-1].type == "finished"
 
 
+def test_deltas_by_ticket_are_never_those_of_an_earlier_run(client: ResponsesClient, fleet: Fleet) -> None:
+    """Which are still there, under the same id, until a worker takes the new one."""
+    worker, cut = fleet.start(max_attempts=1), body("Once upon a time [[sim:cut]]", stream=True)
+    failed = client.wait(client.enqueue(cut, request_id="one"), timeout_s=10)
+    worker.kill()
+
+    again = client.enqueue(cut, request_id="one")
+
+    assert failed.error is not None
+    assert failed.error.retryable
+    assert next(client.deltas("one")).type == "response.created"
+    with pytest.raises(NotAnsweredError):
+        next(client.deltas(again, timeout_s=0.1))
+
+
+def test_there_is_no_waiting_for_deltas_that_cannot_come(client: ResponsesClient, fleet: Fleet) -> None:
+    """Of a request that was answered without any."""
+    fleet.start()
+    ticket = client.enqueue(body())
+
+    with pytest.raises(NoAnswerError):
+        next(client.deltas(ticket))
+
+
 def test_a_message_of_ours_is_a_celery_message() -> None:
     """Encoded without Celery, read as if Celery had written it."""
     envelope: dict[str, Any] = {"body": body("Grüße"), "request_id": "r-1"}

@@ -9,7 +9,9 @@ from typing import Any
 import pytest
 import redis
 from harness import wait_until
+from redis_parts import BadNetwork
 
+from worker import connection
 from worker.connection import RedisTarget
 from worker.devstack import EmbeddedValkey
 from worker.keeper import LeaseKeeper
@@ -39,10 +41,10 @@ class Process:
         """Until when, in ms of server time."""
         return self.redis.zscore(LEASES, token) or 0
 
-    def renewed(self, token: str) -> None:
+    def renewed(self, token: str, *, within_s: float = 10.0) -> None:
         """Waits for a renewal that began after this call."""
         before = self.lease(token)
-        wait_until(lambda: self.lease(token) > before, what=f"a renewal of {token}")
+        wait_until(lambda: self.lease(token) > before, within_s=within_s, what=f"a renewal of {token}")
 
 
 @pytest.fixture
@@ -117,6 +119,22 @@ def test_an_outage_is_survived(process: Process, valkey_server: EmbeddedValkey) 
         valkey_server.restart()
         process.hold("b")
         process.renewed("b")
+
+
+def test_a_silent_connection_costs_no_lease(
+    valkey: redis.Redis, valkey_server: EmbeddedValkey, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A peer that vanished tells nobody; the next renewal goes out on a new connection."""
+    monkeypatch.setattr(connection, "SOCKET_TIMEOUT_S", 0.1)
+    with BadNetwork(valkey_server.port) as network:
+        process = Process(valkey, network.url)
+        process.hold("a")
+        process.keeper.start()
+        with beating(process.keeper):
+            process.renewed("a")
+            network.strand()
+            process.renewed("a", within_s=3)
+        process.keeper.stop()
 
 
 def test_after_a_failure_the_next_try_is_soon() -> None:

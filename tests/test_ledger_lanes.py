@@ -107,12 +107,13 @@ async def test_a_pop_ends_after_16_mib(desk: Desk) -> None:
     """A worker that took 64 messages of several MiB each would die of them, and so would the next."""
     for number in range(6):
         desk.redis.lpush("responses.interactive", bytes([65 + number]) * (5 * 2**20))
+    desk.enqueue("y", priority="\x06\x169")
     desk.enqueue("x", lane="batch")
 
     first, second = await desk.take(interactive=6, batch=6), await desk.take(interactive=6, batch=6)
 
     assert [delivery.message[:1] for delivery in first] == [b"A", b"B", b"C", b"D"]
-    assert [delivery.message[:1] for delivery in second] == [b"E", b"F", b"x"]
+    assert [delivery.message[:1] for delivery in second] == [b"E", b"F", b"y", b"x"]
 
 
 async def test_a_pop_whose_reply_was_lost_finds_what_it_took(desk: Desk) -> None:
@@ -192,10 +193,10 @@ async def test_what_cannot_be_read_becomes_a_dead_letter(desk: Desk) -> None:
 async def test_dead_letters_are_bounded_by_count(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whoever pushes junk for a week must not fill Redis; the bound is 100,000, here made small."""
     small = {
-        name: getattr(ledger.LEDGER, name).replace("DEAD_KEPT_COUNT = 100000", "DEAD_KEPT_COUNT = 200")
+        name: getattr(ledger.DELIVERIES, name).replace("DEAD_KEPT_COUNT = 100000", "DEAD_KEPT_COUNT = 200")
         for name in ("refusing", "insisting")
     }
-    monkeypatch.setattr(ledger, "LEDGER", replace(ledger.LEDGER, **small))
+    monkeypatch.setattr(ledger, "DELIVERIES", replace(ledger.DELIVERIES, **small))
     desk.enqueue(*(f"junk {number}" for number in range(600)))
 
     while deliveries := await desk.take(interactive=64):

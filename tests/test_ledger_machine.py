@@ -17,7 +17,7 @@ from ledger_model import FINAL, PRIORITIES, Model
 from ledger_parts import CLOCK, LANES, LEASE_MS, RESULTS, on_movable_clock
 from ledger_view import IDS, STREAMS, TENANT, look, plain
 
-from worker.ledger import LEDGER
+from worker.ledger import DELIVERIES, RETURNS
 
 EXAMPLES: Final = int(os.environ.get("LEDGER_EXAMPLES", "120"))
 DAY_MS: Final = 24 * 3_600_000
@@ -25,8 +25,10 @@ LETS_GO: Final = ("complete", "answer", "bury", "claim")
 """Only these may make a message disappear, and only their own."""
 
 SLOW: Final = (HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.filter_too_much)
-
-SCRIPT: Final = on_movable_clock(LEDGER)
+SCRIPTS: Final = {
+    **dict.fromkeys(("pop", "claim", "begin", "complete", "answer", "bury"), on_movable_clock(DELIVERIES)),
+    **dict.fromkeys(("park", "release", "renew", "promote", "reclaim", "cancel", "forget"), on_movable_clock(RETURNS)),
+}
 INDEX: Final = st.integers(0, 40)
 """Which of the things seen so far, counted back from the last; mostly one of the last few."""
 
@@ -41,7 +43,7 @@ class LedgerMachine(RuleBasedStateMachine):
         self.server.flushall()
         # Ahead of the server's own clock: what expires does so when the model says.
         self.model = Model(round(time.time() * 1000) + 365 * DAY_MS)
-        self.shas = {text: self.server.script_load(text) for text in (SCRIPT.refusing, SCRIPT.insisting)}
+        self.shas = {name: self.server.script_load(script.text_for(name)) for name, script in SCRIPTS.items()}
         self.server.set(CLOCK, self.model.now)
         self.messages: dict[str, tuple[str, str, str]] = {"never": ("a", "f", RESULTS)}
         """Request id, fingerprint and stream of every message ever enqueued."""
@@ -185,7 +187,7 @@ class LedgerMachine(RuleBasedStateMachine):
         before = look(self.server)
         held = before["inflight"].get(arguments[1]) if len(arguments) > 1 else None
         holder = held.message if held else ""
-        reply = plain(self.server.evalsha(self.shas[SCRIPT.text_for(command)], 0, command, *arguments))
+        reply = plain(self.server.evalsha(self.shas[command], 0, command, *arguments))
         expected = plain(getattr(self.model, command)(*arguments))
         self.asked.append((command, arguments))
         if command == "pop":

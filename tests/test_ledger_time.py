@@ -71,6 +71,22 @@ async def test_an_expired_lease_that_nobody_reclaimed_can_be_renewed(desk: Desk)
     assert await reclaim_after(desk, TICK_MS) == 0
 
 
+async def test_a_call_that_went_on_while_redis_was_away_counts_as_in_flight_again(desk: Desk) -> None:
+    """Its permit has lapsed; that of a request which only waited may not come back for nothing."""
+    calling, waiting = await desk.taken("calling"), await desk.taken("waiting")
+    for delivery, request_id in ((calling, "calling"), (waiting, "waiting")):
+        lease = await desk.ledger.claim(delivery, claim_of(request_id))
+        assert isinstance(lease, Lease)
+        if delivery is calling:
+            await desk.ledger.begin(lease, ATTEMPT)
+    desk.advance(HOUR_MS)
+
+    renew(desk.redis, [("interactive", delivery.token) for delivery in (calling, waiting)], upstream="default")
+
+    permits = dict(desk.redis.zrange("responses:permits:default", 0, -1, withscores=True))
+    assert permits == {calling.token.encode(): desk.now_ms + LEASE_MS}
+
+
 async def test_any_number_of_leases_is_renewed(desk: Desk) -> None:
     """Lua passes at most 8000 arguments on; a process may hold 10,000 requests."""
     deliveries = [await desk.taken(str(number)) for number in range(3)]

@@ -90,6 +90,7 @@ ANSWERED: dict[str, tuple[bytes, str]] = {
     "eta a number": (raw(celery_message(headers={"eta": 5})), "headers.eta"),
     "bad expires": (raw(celery_message(headers={"expires": "soon"})), "headers.expires"),
     "10 MB": (raw(celery_message([[{"body": body("x" * 10_000_000)}], {}, {}])), "body"),
+    "10 MB, not even parsed": (raw(celery_message([[{"body": body("x" * 10_000_000)}], {}, {}]))[:-9], "body"),
 }
 
 BURIED: dict[str, bytes] = {

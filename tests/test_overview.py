@@ -101,9 +101,7 @@ def test_a_lane_is_as_old_as_the_request_that_is_next(valkey: redis.Redis, produ
     assert read(valkey, ["interactive"], at_ms=at_ms).lanes["interactive"].oldest_age_ms == 300_000
 
 
-def test_nobody_knows_how_old_a_request_is_whose_producer_did_not_say(
-    valkey: redis.Redis, producer: Producer
-) -> None:
+def test_nobody_knows_how_old_a_request_is_whose_producer_did_not_say(valkey: redis.Redis, producer: Producer) -> None:
     producer.enqueue({"body": body()})
     valkey.rpush("responses.interactive", b"no message at all")
 

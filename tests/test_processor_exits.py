@@ -1,4 +1,4 @@
-"""How a request ends early: interrupted, superseded, not worth a call, poison, or watched by a reader."""
+"""How a request ends early: interrupted, superseded, not worth a call, or watched by a reader."""
 
 import asyncio
 import json
@@ -17,6 +17,7 @@ from processor_parts import (
     failing,
     interrupted,
     message,
+    past_attempt,
     process,
     processor,
     run_of,
@@ -25,15 +26,8 @@ from processor_parts import (
 from api_contracts import ErrorCode
 from worker.admission import Deferred, Reason
 from worker.claims import Refusal, Standing, Verdict
-from worker.policy import POISON_CRASHES, SUSPECT_CRASHES
 from worker.processor import Disposition
 from worker.runs import Interruption
-
-
-def past_attempt(number: int, outcome: str = "failed") -> bytes:
-    return json.dumps(
-        {"number": number, "outcome": outcome, "duration_ms": 3, "code": None, "maybe_billed": False}
-    ).encode()
 
 
 class TestInterruption:
@@ -196,47 +190,13 @@ class TestObstacles:
         assert world.heard("admit")[0]["within_s"] == 0
 
 
-class TestPoison:
-    async def test_at_the_third_crash_it_is_dead_and_answered(self) -> None:
-        world = World(lease={"crashes": POISON_CRASHES, "attempts": (past_attempt(1, "started"),)})
+async def test_a_bug_is_answered_and_told() -> None:
+    world = World(outcomes=deque([ZeroDivisionError("secret prompt")]))
 
-        assert await process(world) is Disposition.FAILED
-        assert world.result["error"]["code"] == "internal_error"
-        assert world.heard("complete")[0]["dead"] == "poison"
-        assert world.calls == []
-        assert attempts(world) == [("interrupted", None, True)]
-
-    async def test_suspects_run_one_at_a_time_beside_everybody_else(self) -> None:
-        """Who took two processes down must be alone among its kind when the third falls."""
-        world = World(lease={"crashes": SUSPECT_CRASHES}, outcomes=deque([None]))
-        shared = processor(world)
-        suspects = [run_of(name=f"s{number}") for number in range(3)]
-        tasks = [asyncio.create_task(shared.process(run)) for run in suspects]
-        await world.calling.wait()
-        world.lease = {"crashes": SUSPECT_CRASHES - 1}
-        assert await shared.process(run_of(name="innocent")) is Disposition.COMPLETED
-        assert len(world.calls) == 2
-
-        suspects[0].interrupt(Interruption.DRAINING)
-        dispositions = await asyncio.wait_for(asyncio.gather(*tasks), 5)
-
-        assert dispositions == [Disposition.RELEASED, Disposition.COMPLETED, Disposition.COMPLETED]
-        assert world.most_running == 2
-
-    async def test_a_bug_is_answered_and_told(self) -> None:
-        world = World(outcomes=deque([ZeroDivisionError("secret prompt")]))
-
-        assert await process(world) is Disposition.FAILED
-        assert world.result["error"]["code"] == "internal_error"
-        assert "secret" not in world.heard("complete")[0]["answer"].result.decode()
-        assert [type(bug) for bug in world.bugs] == [ZeroDivisionError]
-
-    async def test_a_bug_in_one_suspect_lets_the_next_one_run(self) -> None:
-        world = World(lease={"crashes": SUSPECT_CRASHES}, outcomes=deque([ZeroDivisionError()]))
-        shared = processor(world)
-
-        assert await shared.process(run_of()) is Disposition.FAILED
-        assert await asyncio.wait_for(shared.process(run_of()), 5) is Disposition.COMPLETED
+    assert await process(world) is Disposition.FAILED
+    assert world.result["error"]["code"] == "internal_error"
+    assert "secret" not in world.heard("complete")[0]["answer"].result.decode()
+    assert [type(bug) for bug in world.bugs] == [ZeroDivisionError]
 
 
 class TestStreaming:

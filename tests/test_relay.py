@@ -3,8 +3,10 @@
 import json
 from typing import Any
 
+import jsonschema
 from harness import Fleet, Producer, body, wait_until
 
+from api_contracts.schemas import DELTA_ENTRY
 from worker.devstack import Simulator
 
 
@@ -42,6 +44,21 @@ def test_a_retry_says_so_before_it_starts_over(fleet: Fleet, producer: Producer)
     restarts = [(entry_id, data["attempt"]) for entry_id, kind, data in entries if kind == "restarted"]
     assert restarts == [("2-1", 2)]
     assert entries[-1][1] == "finished"
+
+
+def test_every_entry_is_what_the_contract_says(fleet: Fleet, producer: Producer) -> None:
+    """The AsyncAPI document describes entries for readers in other languages: events, restarts and the end."""
+    fleet.start()
+    request_id = producer.enqueue({"body": body("Once upon a time [[sim:cut*1]]", stream=True)})
+    producer.result(request_id)
+
+    entries = producer.redis.xrange(f"responses:deltas:default:{request_id}")
+
+    for _, fields in entries:
+        entry = {name.decode(): value.decode() for name, value in fields.items()}
+        jsonschema.validate(entry, DELTA_ENTRY)
+        assert isinstance(json.loads(entry["data"]), dict)
+    assert {b"response.created", b"restarted", b"finished"} <= {fields[b"type"] for _, fields in entries}
 
 
 def test_a_request_that_fails_at_once_ends_too(fleet: Fleet, producer: Producer) -> None:

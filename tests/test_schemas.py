@@ -15,24 +15,39 @@ from api_contracts.schemas import asyncapi, json_schemas
 PUBLISHED = Path(__file__).parent / "data" / "contracts"
 
 
-def properties(schema: dict[str, Any], at: str = "") -> dict[str, Any]:
-    """Every property of a schema and of what it defines, by path, with what it allows."""
+def definitions(schema: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    return {"": schema} | schema.get("$defs", {})
+
+
+def rules(schema: dict[str, Any]) -> dict[str, Any]:
+    """What every property, and every definition that has none, allows."""
     found: dict[str, Any] = {}
-    for name, definition in ({"": schema} | schema.get("$defs", {})).items():
-        for field, rule in definition.get("properties", {}).items():
-            found[f"{at}{name}.{field}"] = {key: rule[key] for key in rule if key not in ("description", "title")}
+    for name, definition in definitions(schema).items():
+        for field, rule in definition.get("properties", {"": definition}).items():
+            found[f"{name}.{field}"] = {key: rule[key] for key in rule if key not in ("description", "title")}
     return found
+
+
+def required(schema: dict[str, Any], name: str) -> set[str]:
+    return set(definitions(schema).get(name, {}).get("required", ()))
 
 
 @pytest.mark.parametrize("name", ["request", "result", "error"])
 def test_a_published_schema_changes_only_with_the_version(name: str) -> None:
-    """A property may be added; one that is gone, or allows something else, needs a new contract version."""
+    """Without a new contract version, properties may be added, and nothing else that a reader or a writer would notice.
+
+    What is gone, or allows something else, is noticed by both; what callers must write may not become more, what
+    workers always write not less.
+    """
     published = json.loads((PUBLISHED / f"{name}.schema.json").read_text(encoding="utf-8"))
     now = json_schemas()[name]
 
     if published["$comment"].split()[-1].split(".")[0] == CONTRACT_VERSION.split(".")[0]:
-        before, after = properties(published), properties(now)
+        before, after = rules(published), rules(now)
         assert {path: after.get(path) for path in before} == before
+        for definition in definitions(published):
+            old, new = required(published, definition), required(now, definition)
+            assert new <= old if name == "request" else new >= old, definition
 
 
 @pytest.mark.parametrize("name", ["request", "result", "error"])

@@ -111,6 +111,7 @@ async def test_a_read_only_server_is_waited_for(runner: ScriptRunner, valkey: An
         "OOM command not allowed when used memory > 'maxmemory'.",
         "READONLY You can't write against a read only replica.",
         "NOPERM this user has no permissions to run the 'evalsha' command",
+        "ERR ACL failure in script: User w has no permissions to run the 'xadd' command script: on @x:1.",
         "MISCONF Errors writing to the AOF file: No space left on device",
         "NOREPLICAS Not enough good replicas to write.",
         "MASTERDOWN Link with MASTER is down",

@@ -23,6 +23,7 @@ WINDOW: Final = 2_000
 """Requests asked for and not yet answered: what the client holds in memory, and what one file has in Redis."""
 
 CHUNK: Final = 200
+LEFT_OVER_S: Final = 0.05
 GROUP: Final = "batch"
 
 
@@ -78,7 +79,10 @@ class Batch:
         file_id, summary = _hash(self.source), Summary()
         self._done = {custom_id for path in (self.answers, self.errors) for custom_id in _written(path)}
         with self.answers.open("a", encoding="utf-8") as good, self.errors.open("a", encoding="utf-8") as bad:
-            answered = self.client.results(GROUP, reply_to=f"batch-{file_id}", consumer="batch", take_over=True)
+            # First what an earlier run asked for and did not read: asked for again, failures would run anew.
+            for result in self._results(file_id, idle_s=LEFT_OVER_S):
+                self._note(result, good, bad, summary)
+            answered = self._results(file_id)
             for chunk in _chunks(self._open_lines(bad, summary), CHUNK):
                 self._ask(chunk, file_id)
                 self._read(answered, good, bad, summary, until=WINDOW)
@@ -97,6 +101,9 @@ class Batch:
                 summary.outcomes["invalid_request"] += 1
             else:
                 yield line
+
+    def _results(self, file_id: str, idle_s: float | None = None) -> Generator[GenerationResult]:
+        return self.client.results(GROUP, reply_to=f"batch-{file_id}", consumer="batch", take_over=True, idle_s=idle_s)
 
     def _ask(self, lines: list[Line], file_id: str) -> None:
         tickets = self.client.enqueue_many(
@@ -119,13 +126,16 @@ class Batch:
         while len(self._outstanding) > until:
             result = next(answered)
             self._outstanding.discard(result.request_id)
-            custom_id = result.metadata.get("custom_id", result.request_id)
-            if custom_id in self._done:  # written by a run that died before it could acknowledge
-                continue
-            summary.add(result)
-            response = result.response.model_dump(mode="json", exclude_unset=True) if result.response else None
-            error = result.error.model_dump(mode="json") if result.error else None
-            self._write(bad if response is None else good, custom_id, response, error, result.request_id)
+            self._note(result, good, bad, summary)
+
+    def _note(self, result: GenerationResult, good: TextIO, bad: TextIO, summary: Summary) -> None:
+        custom_id = result.metadata.get("custom_id", result.request_id)
+        if custom_id in self._done:  # written by a run that died before it could acknowledge
+            return
+        summary.add(result)
+        response = result.response.model_dump(mode="json", exclude_unset=True) if result.response else None
+        error = result.error.model_dump(mode="json") if result.error else None
+        self._write(bad if response is None else good, custom_id, response, error, result.request_id)
 
     def _write(
         self, file: TextIO, custom_id: str, body: Any, error: Mapping[str, Any] | None, request_id: str = ""

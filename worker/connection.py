@@ -21,6 +21,9 @@ from redis.retry import Retry
 SOCKET_TIMEOUT_S: Final = 5.0
 """No command of ours blocks, so a reply this late means a dead peer."""
 
+SENTINEL_TIMEOUT_S: Final = 1.0
+"""One that is silent this long is passed over; several may be, before one round trip has taken too long."""
+
 _SCHEMES: Final = ("redis", "rediss", "sentinel", "unix", "redis+socket")
 _CERT_REQS: Final = {
     "none": ssl.CERT_NONE,
@@ -95,9 +98,10 @@ class RedisTarget:
     def client(self, **overrides: Any) -> redis.Redis:
         """A blocking client, for threads and command lines."""
         # Lost replies are asked for again by whoever knows that the command is safe to repeat.
-        options: dict[str, Any] = self._options() | {"retry": Retry(NoBackoff(), 0)} | overrides
+        retry = Retry(NoBackoff(), 0)
+        options: dict[str, Any] = self._options() | {"retry": retry} | overrides
         if self.scheme == "sentinel":
-            sentinel: Any = redis.sentinel.Sentinel(list(self.hosts), socket_timeout=SOCKET_TIMEOUT_S)
+            sentinel: Any = redis.sentinel.Sentinel(list(self.hosts), sentinel_kwargs=_sentinel_options(retry))
             return sentinel.master_for(self.master_name, **options)
         if self.scheme == "unix":
             options.pop("socket_keepalive")
@@ -106,10 +110,19 @@ class RedisTarget:
         return redis.Redis(host=host, port=port, **options, **self.tls)
 
     def async_client(self, **overrides: Any) -> redis.asyncio.Redis:
-        """A client for the worker's loop."""
-        options: dict[str, Any] = self._options() | {"retry": AsyncRetry(NoBackoff(), 0)} | overrides
+        """A client for the worker's loop, which waits for replies without limit: its users set one per round trip.
+
+        redis-py would set a timer for every reply, and start a task for every write.
+        """
+        retry = AsyncRetry(NoBackoff(), 0)
+        lean: dict[str, Any] = {
+            "retry": retry,
+            "socket_timeout": None,
+            "protocol": 2,  # nothing is pushed, so the pool sees by what can be read that a connection is spoilt
+        }
+        options = self._options() | lean | overrides
         if self.scheme == "sentinel":
-            sentinel: Any = redis.asyncio.sentinel.Sentinel(list(self.hosts), socket_timeout=SOCKET_TIMEOUT_S)
+            sentinel: Any = redis.asyncio.sentinel.Sentinel(list(self.hosts), sentinel_kwargs=_sentinel_options(retry))
             return sentinel.master_for(self.master_name, **options)
         if self.scheme == "unix":
             options.pop("socket_keepalive")
@@ -127,13 +140,19 @@ class RedisTarget:
     def broker_options(self) -> dict[str, Any]:
         """What kombu wants beside the URL (`broker_transport_options`)."""
         options: dict[str, Any] = {
-            "socket_timeout": 10,  # must exceed kombu's own 1 s blocking pop
+            # More than kombu's own blocking pop of 1 s; little, because Celery says goodbye to Redis before it exits.
+            "socket_timeout": 3,
             "socket_connect_timeout": SOCKET_TIMEOUT_S,
             "socket_keepalive": self.scheme != "unix",
             "health_check_interval": 10,
             "client_name": "responses-worker-control",
         }
         return options | ({"master_name": self.master_name} if self.master_name else {})
+
+
+def _sentinel_options(retry: Retry | AsyncRetry) -> dict[str, Any]:
+    """By default redis-py knocks at each dead sentinel eleven times before it asks the next."""
+    return {"socket_timeout": SENTINEL_TIMEOUT_S, "socket_connect_timeout": SENTINEL_TIMEOUT_S, "retry": retry}
 
 
 def _name(quoted: str | None) -> str | None:

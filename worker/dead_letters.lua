@@ -36,9 +36,8 @@ function commands.page(newest, oldest, limit)
     local entry = redis.call('XREVRANGE', DEAD, at, oldest, 'COUNT', 1)[1]
     if not entry then return page end
     local letter = as_letter(entry)
-    for _, fact in ipairs({ letter.id, letter.lane, letter.reason, letter.tenant, letter.request_id, #letter.message }) do
-      page[#page + 1] = fact
-    end
+    local facts = { letter.id, letter.lane, letter.reason, letter.tenant, letter.request_id, #letter.message }
+    for _, fact in ipairs(facts) do page[#page + 1] = fact end
     at, bytes = '(' .. letter.id, bytes + #letter.message
     if bytes > PAGE_BYTES then break end
   end

@@ -16,7 +16,7 @@ from worker.scripts import Script, ScriptError, ScriptRunner
 RETENTION: Final = Script.load("retention.lua", even_when_full=frozenset({"trim"}))
 
 PROMOTE_S: Final = 0.5
-RECLAIM_S: Final = 2.0
+RECLAIM_S: Final = 1.0
 RETAIN_S: Final = 10.0
 
 FORGOTTEN_AT_ONCE: Final = 500

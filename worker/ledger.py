@@ -1,4 +1,4 @@
-"""Who holds which message: typed access to the state machine in `ledger.lua`.
+"""Who holds which message: typed access to the state machine in `ledger.lua`, `deliveries.lua` and `returns.lua`.
 
 One lease per delivery. A delivery token is fresh for every pop and is checked by every write, so whoever lost
 the lease cannot reschedule, fail or settle a request that now belongs to somebody else.
@@ -20,26 +20,16 @@ LEASE_MS: Final = 15_000
 KEYS_AT_ONCE: Final = 1000
 """Lua passes at most 8000 arguments to a function, and Redis serves nobody else meanwhile."""
 
-LEDGER: Final = Script.load(
-    "ledger.lua",
-    # Without these a full Redis could never drain: answers must land and leases must move.
-    even_when_full=frozenset(
-        {
-            "complete",
-            "answer",
-            "bury",
-            "park",
-            "release",
-            "renew",
-            "promote",
-            "reclaim",
-            "cancel",
-            "cancelled",
-            "forget",
-        }
-    ),
+# Two scripts, because reading one costs Redis more than most commands in it. What may write when Redis is full must:
+# else it could never drain, for answers must land and leases must move.
+DELIVERIES: Final = Script.load(
+    "ledger.lua", "deliveries.lua", even_when_full=frozenset({"complete", "answer", "bury"})
 )
-
+RETURNS: Final = Script.load(
+    "ledger.lua",
+    "returns.lua",
+    even_when_full=frozenset({"park", "release", "renew", "promote", "reclaim", "cancel", "cancelled", "forget"}),
+)
 
 _NO_HISTORY: Final = ("", "")
 
@@ -50,9 +40,6 @@ class Ledger:
     upstream: str = "default"
     lease_ms: int = LEASE_MS
 
-    async def _call(self, command: str, *arguments: Any) -> Any:
-        return await self.runner.call(LEDGER, command, *arguments)
-
     async def pop(self, quotas: Mapping[str, int], limits: Mapping[str, int] | None = None) -> list[Delivery]:
         """Takes and leases, in one step, as many messages as the quotas add up to; each lane's share comes first.
 
@@ -61,13 +48,14 @@ class Ledger:
         total = sum(quotas.values())
         limits = limits or dict.fromkeys(quotas, total)
         flat = [part for lane, quota in quotas.items() for part in (lane, quota, limits[lane])]
-        reply = await self._call("pop", self.lease_ms, secrets.token_hex(8), total, *flat)
+        reply = await self.runner.call(DELIVERIES, "pop", self.lease_ms, secrets.token_hex(8), total, *flat)
         rows = iter(reply[1:])
         return [Delivery(token.decode(), lane.decode(), raw) for token, lane, raw in zip(rows, rows, rows, strict=True)]
 
     async def claim(self, delivery: Delivery, claim: Claim) -> Lease | Refusal:
         """Decides, by server time, whether this delivery may run its request."""
-        reply = await self._call(
+        reply = await self.runner.call(
+            DELIVERIES,
             "claim",
             delivery.lane,
             delivery.token,
@@ -103,7 +91,7 @@ class Ledger:
     async def begin(self, lease: Lease, history: History, previous: History | None = None) -> Verdict:
         """Records the attempt before its call, and how the one before it ended; only OK may be followed by the call."""
         past = previous.arguments() if previous else _NO_HISTORY
-        return await self._write("begin", lease, lease.claim.key, *history.arguments(), *past)
+        return await self._write(DELIVERIES, "begin", lease, lease.claim.key, *history.arguments(), *past)
 
     async def complete(self, lease: Lease, answer: Published, *, kept_ms: int, dead: str = "") -> Verdict:
         """Publishes the one result and lets go of everything the delivery held.
@@ -113,6 +101,7 @@ class Ledger:
         """
         claim = lease.claim
         return await self._write(
+            DELIVERIES,
             "complete",
             lease,
             claim.key,
@@ -130,39 +119,43 @@ class Ledger:
 
     async def answer(self, delivery: Delivery, claim: Claim, result: bytes) -> Verdict:
         """Publishes a failed result for a delivery that does not own its request id."""
-        reply = await self._call(
-            "answer", delivery.lane, delivery.token, claim.tenant, claim.request_id, result, claim.stream
+        reply = await self.runner.call(
+            DELIVERIES, "answer", delivery.lane, delivery.token, claim.tenant, claim.request_id, result, claim.stream
         )
         return Verdict(reply.decode())
 
     async def bury(self, delivery: Delivery, reason: str) -> Verdict:
         """Dead-letters a message for which no id can be read."""
-        return Verdict((await self._call("bury", delivery.lane, delivery.token, reason)).decode())
+        return Verdict((await self.runner.call(DELIVERIES, "bury", delivery.lane, delivery.token, reason)).decode())
 
     async def park(
         self, lease: Lease, *, delay_ms: int, failures: int, throttle_ms: int, history: History | None = None
     ) -> Verdict:
         """Puts the request aside until `delay_ms` from now; it returns by itself to the front of its lane."""
         past = history.arguments() if history else _NO_HISTORY
-        return await self._write("park", lease, lease.claim.key, delay_ms, failures, throttle_ms, self.upstream, *past)
+        return await self._write(
+            RETURNS, "park", lease, lease.claim.key, delay_ms, failures, throttle_ms, self.upstream, *past
+        )
 
     async def release(self, lease: Lease, *, throttle_ms: int, history: History | None = None) -> Verdict:
         """Hands the request back to the front of its lane, at once, spending nothing."""
         past = history.arguments() if history else _NO_HISTORY
-        return await self._write("release", lease, lease.claim.key, throttle_ms, self.upstream, *past)
+        return await self._write(RETURNS, "release", lease, lease.claim.key, throttle_ms, self.upstream, *past)
 
     async def give_back(self, delivery: Delivery) -> Verdict:
         """Hands back a delivery that was never claimed."""
-        reply = await self._call("release", delivery.lane, delivery.token, "", 0, self.upstream, *_NO_HISTORY)
+        reply = await self.runner.call(
+            RETURNS, "release", delivery.lane, delivery.token, "", 0, self.upstream, *_NO_HISTORY
+        )
         return Verdict(reply.decode())
 
     async def promote(self, lanes: Sequence[str], limit: int = 500) -> int:
         """Returns how many parked messages came due and went back to their lanes."""
-        return int(await self._call("promote", limit, *lanes))
+        return int(await self.runner.call(RETURNS, "promote", limit, *lanes))
 
     async def reclaim(self, lanes: Sequence[str], limit: int = 500) -> list[Reclaimed]:
         """Returns to their lanes the deliveries whose workers fell silent."""
-        rows = iter(await self._call("reclaim", self.lease_ms, limit, *lanes))
+        rows = iter(await self.runner.call(RETURNS, "reclaim", self.lease_ms, limit, *lanes))
         return [
             Reclaimed(
                 lane=lane.decode(),
@@ -176,19 +169,19 @@ class Ledger:
 
     async def cancel(self, tenant: str, request_id: str, *, ttl_ms: int) -> str:
         """Marks a request as cancelled; returns the state it was in, or an empty string where unknown."""
-        return (await self._call("cancel", tenant, request_id, ttl_ms)).decode()
+        return (await self.runner.call(RETURNS, "cancel", tenant, request_id, ttl_ms)).decode()
 
     async def cancelled(self, keys: Sequence[str]) -> list[bool]:
         """Which of the requests with these cancel keys are cancelled."""
         chunks = [keys[start : start + KEYS_AT_ONCE] for start in range(0, len(keys), KEYS_AT_ONCE)]
-        return [bool(found) for chunk in chunks for found in await self._call("cancelled", *chunk)]
+        return [bool(found) for chunk in chunks for found in await self.runner.call(RETURNS, "cancelled", *chunk)]
 
     async def forget(self, limit: int = 500) -> int:
         """Drops kept results whose time is over; returns how many."""
-        return int(await self._call("forget", limit))
+        return int(await self.runner.call(RETURNS, "forget", limit))
 
-    async def _write(self, command: str, lease: Lease, *arguments: Any) -> Verdict:
-        reply = await self._call(command, lease.delivery.lane, lease.delivery.token, *arguments)
+    async def _write(self, script: Script, command: str, lease: Lease, *arguments: Any) -> Verdict:
+        reply = await self.runner.call(script, command, lease.delivery.lane, lease.delivery.token, *arguments)
         return Verdict(reply.decode())
 
 
@@ -201,6 +194,6 @@ def renew(client: redis.Redis, held: Iterable[tuple[str, str]], *, upstream: str
     missing: set[str] = set()
     for start in range(0, len(pairs), KEYS_AT_ONCE):
         flat = [part for pair in pairs[start : start + KEYS_AT_ONCE] for part in pair]
-        gone = client.eval(LEDGER.text_for("renew"), 0, "renew", lease_ms, upstream, *flat)
+        gone = client.eval(RETURNS.text_for("renew"), 0, "renew", lease_ms, upstream, *flat)
         missing |= {token.decode() for token in gone}  # pyright: ignore[reportGeneralTypeIssues]  # redis-py types both colours as one
     return missing

@@ -28,6 +28,9 @@ _ID_IN_TEXT: Final = re.compile(rb'"(?:request_id|correlation_id|id)"\s*:\s*"([A
 _SEARCHED: Final = 64 * 1024
 """How much of either end of a broken message is searched for an id."""
 
+_AROUND: Final = 64 * 1024
+"""Room for what Celery writes around a body."""
+
 _STRICT_JSON: Final = "must be strict JSON (RFC 8259) in UTF-8: no NaN, no lone surrogates, nothing cut off"
 
 
@@ -84,16 +87,18 @@ class _BrokenError(Exception):
 
 
 def decode(raw: bytes, *, max_body: int) -> Message | Unreadable:
-    """Never raises; `max_body` bounds, in bytes, what is worth decoding."""
+    """Never raises; `max_body` bounds, in bytes, what is worth decoding, and thereby the memory it takes."""
+    if len(raw) > 2 * max_body + _AROUND:  # base64 adds a third; JSON escapes may add more
+        return _scavenge(raw, _oversized(max_body))
     try:
         outer = _object(orjson.loads(raw), "message")
     except (orjson.JSONDecodeError, _BrokenError):
-        return _scavenge(raw)
+        return _scavenge(raw, _BrokenError("message", _STRICT_JSON), dead="not a JSON object")
     headers = _mapping(outer.get("headers"))
     envelope: object = None
     try:
         _check_headers(outer, headers)
-        envelope = _argument(_body(outer, max_body))
+        envelope = _argument(_body(outer))
         request = GenerationRequest.parse(envelope)
         wire = _wire(request, max_body)
         eta, expires = _time(headers, "eta"), _time(headers, "expires")
@@ -136,12 +141,10 @@ def _check_headers(outer: Mapping[str, Any], headers: Mapping[str, Any]) -> None
         raise _BrokenError("headers.compression", "must be absent: compressed bodies are not read")
 
 
-def _body(outer: Mapping[str, Any], max_body: int) -> object:
+def _body(outer: Mapping[str, Any]) -> object:
     body, encoding = outer.get("body"), _mapping(outer.get("properties")).get("body_encoding")
     if not isinstance(body, str):
         raise _BrokenError("body", "must be a string, as Celery's JSON serializer writes it")
-    if len(body) > 2 * max_body:  # base64 adds a third; JSON escapes may add more
-        raise _BrokenError("body", f"must stay under {max_body} bytes (WORKER_MAX_BODY)", too_large=True)
     try:
         return orjson.loads(base64.b64decode(body, validate=True) if encoding == "base64" else body)
     except orjson.JSONDecodeError:
@@ -169,8 +172,12 @@ def _wire(request: GenerationRequest, max_body: int) -> bytes:
     except TypeError:
         raise _BrokenError("body", "must nest at most 254 levels deep and hold numbers of at most 64 bits") from None
     if len(wire) > max_body:
-        raise _BrokenError("body", f"must stay under {max_body} bytes (WORKER_MAX_BODY)", too_large=True)
+        raise _oversized(max_body)
     return wire
+
+
+def _oversized(max_body: int) -> _BrokenError:
+    return _BrokenError("body", f"must stay under {max_body} bytes (WORKER_MAX_BODY)", too_large=True)
 
 
 def _time(headers: Mapping[str, Any], name: str) -> datetime | None:
@@ -184,11 +191,11 @@ def _time(headers: Mapping[str, Any], name: str) -> datetime | None:
     return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment
 
 
-def _scavenge(raw: bytes) -> Message | Unreadable:
-    """Not even JSON: an id somewhere in it is still somebody waiting."""
+def _scavenge(raw: bytes, broken: _BrokenError, *, dead: str = "") -> Message | Unreadable:
+    """Not to be parsed: an id somewhere in it is still somebody waiting."""
     found = _ID_IN_TEXT.search(raw[:_SEARCHED]) or _ID_IN_TEXT.search(raw[-_SEARCHED:])
     if not found:
-        return Unreadable("not a JSON object, and no id can be read in it")
+        return Unreadable(f"{dead or 'too large'}, and no id can be read in it")
     request_id = found[1].decode()
     return Message(
         task_id=request_id,
@@ -196,8 +203,9 @@ def _scavenge(raw: bytes) -> Message | Unreadable:
         request_id=request_id,
         reply_to=None,
         fingerprint=hashlib.sha256(raw).hexdigest(),
-        violations=(Violation(field="message", message=_STRICT_JSON, type="message"),),
-        dead="not a JSON object",
+        violations=(broken.violation,),
+        too_large=broken.too_large,
+        dead=dead,
         trace_id=_trace_id(None),
     )
 

@@ -14,6 +14,8 @@ import orjson
 import redis.asyncio
 from redis.exceptions import RedisError
 
+from worker.connection import SOCKET_TIMEOUT_S
+
 FLUSH_S: Final = 0.01
 """Events gather this long: a hundred streams at once then share a round trip."""
 
@@ -90,7 +92,8 @@ class Relay:
         for stream in {entry[0] for entry in batch}:
             pipeline.execute_command("PEXPIRE", stream, KEPT_MS)
         try:
-            await pipeline.execute(raise_on_error=False)
+            async with asyncio.timeout(SOCKET_TIMEOUT_S):
+                await pipeline.execute(raise_on_error=False)
         except (RedisError, OSError):
             return  # a watcher misses some tokens; the result does not depend on it
 

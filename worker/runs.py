@@ -68,6 +68,11 @@ class Run:
     def claimed(self) -> bool:
         return self._lease is not None
 
+    @property
+    def on_the_wire(self) -> bool:
+        """Whether the gateway is at work for it; `calling` includes the moment in which the attempt is recorded."""
+        return self.calling and self._task is not None
+
     def adopt(self, lease: Lease) -> None:
         """Takes over the request's history; an attempt that never ended was interrupted and maybe billed."""
         self._lease, self._claimed = lease, time.monotonic()

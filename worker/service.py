@@ -4,16 +4,17 @@ Leaving, in this order:
 
 1. `drain`: readiness drops and the intake stops taking.
 2. What is claimed but has no call in flight is handed back at once; it cost nothing.
-3. Calls in flight go on for `shutdown_grace`.
+3. Calls in flight go on for `shutdown_grace`; what they answered is paid for and waits as long for Redis to take it.
 4. What is left is interrupted and handed back: no attempt spent, marked `maybe_billed`.
 5. Renewal stops, clients close.
 
-Nothing here waits longer than the grace plus a few seconds: what Redis cannot take back now, the reclaimer of
-another worker finds when the lease has run out.
+Nothing here waits longer than the grace plus a few seconds, and for Redis alone only those seconds: what it cannot
+take back now, the reclaimer of another worker finds when the lease has run out.
 """
 
 import asyncio
 import itertools
+import time
 from collections.abc import Coroutine
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -31,6 +32,7 @@ from worker.processor import Disposition, Processor
 from worker.relay import Relay
 from worker.runs import Interruption, Run
 from worker.scripts import ScriptError, ScriptRunner
+from worker.sweep import Sweep
 from worker.telemetry import log
 from worker.upstream import Upstream
 from worker.waiting import WaitingRooms
@@ -41,7 +43,10 @@ CANCEL_S: Final = 0.5
 """How often this process looks whether what it runs was cancelled: one script call for all of it."""
 
 HANDBACK_S: Final = 2.0
-"""How long handing back may take once the grace is over."""
+"""How long handing back may take once there is nothing to wait for but Redis."""
+
+LOOK_S: Final = 0.1
+"""How often a draining process looks whether calls are still in flight."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -67,11 +72,15 @@ class Service:
     taken: int = 0
     started: bool = False
     _intake: Intake = field(init=False)
+    _sweep: Sweep = field(init=False)
     _tasks: "set[asyncio.Task[None]]" = field(default_factory=set["asyncio.Task[None]"])
     _draining: asyncio.Event = field(default_factory=asyncio.Event)
 
     def __post_init__(self) -> None:
         self._intake = Intake(self.ledger, Shares(self.weights), self._places, self.rooms.vacancies, self._start)
+        self._sweep = Sweep(
+            self.runner, self.ledger, self.weights, self.processor.policy.max_body, self._takes, self._start
+        )
 
     async def run(self) -> None:
         """Serves until drained. Raises what broke, if something did."""
@@ -79,6 +88,7 @@ class Service:
         jobs: dict[str, Coroutine[Any, Any, None]] = {
             "pump": self.rooms.pump(),
             "intake": self._intake.run(),
+            "sweep": self._sweep.run(),
             "housekeeping": self.housekeeping.run(),
             "relay": self.relay.pump(),
             "cancellations": self._heed_cancellations(),
@@ -124,32 +134,46 @@ class Service:
         log("worker.draining", in_flight=len(self.runs))
         self._draining.set()
         background["intake"].cancel()
-        await asyncio.wait([background["intake"]], timeout=HANDBACK_S)  # what a pop under way took is held, too
         for run in list(self.runs.values()):
             if not run.calling:
                 run.interrupt(Interruption.DRAINING)
-        await self._wait_for_runs(self.shutdown_grace.total_seconds())
+        await self._wait_for_calls(background["intake"])
         for run in list(self.runs.values()):
             run.interrupt(Interruption.DRAINING)
-        await self._wait_for_runs(HANDBACK_S)
-        left = [*self._tasks, *background.values()]
+        await self._wait(HANDBACK_S)
+        stranded, left = len(self.runs), [*self._tasks, *background.values()]
         for task in left:
             task.cancel()
         await asyncio.gather(*left, return_exceptions=True)
         self.keeper.stop()
         await self.upstream.aclose()
         await self.runner.aclose()
-        log("worker.stopped", stranded=len(self.runs))
+        log("worker.stopped", stranded=stranded)
 
-    async def _wait_for_runs(self, seconds: float) -> None:
-        if self._tasks:
-            await asyncio.wait(self._tasks, timeout=seconds)
+    async def _wait_for_calls(self, intake: "asyncio.Task[None]") -> None:
+        """Until all is done, the grace is over, or nothing that costs money has been under way for a while."""
+        now = time.monotonic()
+        grace_ends, patience_ends = now + self.shutdown_grace.total_seconds(), now + HANDBACK_S
+        while now < grace_ends and now < patience_ends and (self._tasks or not intake.done()):
+            await self._wait(LOOK_S, intake)  # what a pop under way took is held, too
+            now = time.monotonic()
+            if any(run.on_the_wire or run.answer for run in list(self.runs.values())):
+                patience_ends = now + HANDBACK_S
+
+    async def _wait(self, seconds: float, *others: "asyncio.Task[None]") -> None:
+        pending = [task for task in (*self._tasks, *others) if not task.done()]
+        if pending:
+            await asyncio.wait(pending, timeout=seconds)
 
     def _places(self) -> int:
         """How many more deliveries this process can hold."""
-        if self._draining.is_set() or self.housekeeping.backlog is not None:
-            return 0
-        return self.concurrency - len(self.runs)
+        return self.concurrency - len(self.runs) if self._takes() else 0
+
+    def _takes(self) -> bool:
+        """Whether this process takes work at all."""
+        if not self.watch.redis_up:
+            return False  # what Redis refuses of one request it may refuse of all, once they are paid for
+        return not self._draining.is_set() and self.housekeeping.backlog is None
 
     def _start(self, delivery: Delivery) -> None:
         run = Run(delivery)

@@ -16,7 +16,7 @@ from worker.telemetry.treatments import State
 LOOP_STALLED_S: Final = 12.0
 """Silence of the event loop, which beats every second; far above any step of ours, below what /livez is given."""
 CONSUMER_STALLED_S: Final = 13.0
-"""Of Celery's consumer: longer than its socket timeout of 10 s, after which it knows that its connection is dead."""
+"""Of Celery's consumer: longer than its socket timeout, of 3 s, which a dead connection may cost it several times."""
 _STACK: Final = 12
 
 

@@ -1,7 +1,8 @@
 """Results as people read them. Texts come from outside: nothing of them reaches the terminal but what it shows."""
 
+import json
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Final
 
 import typer
@@ -9,6 +10,7 @@ from rich.console import Console
 from rich.text import Text
 
 from api_contracts import ContractViolation, GenerationResult, MappedError
+from api_contracts.client import Delta
 from worker.commands.terminal import FAILED
 
 STYLES: Final = {"completed": "green", "incomplete": "yellow", "failed": "red"}
@@ -17,17 +19,35 @@ _JOINER: Final = "\u200d"
 """Holds compound emoji and Indic letters together; the one invisible character that is text."""
 
 
-def print_answer(raw: bytes, *, as_json: bool) -> int:
-    """Prints the text to stdout and an error to stderr, or all as JSON; returns the exit code."""
+def print_answer(raw: bytes, *, as_json: bool, printed: bool = False) -> int:
+    """Prints the text to stdout, unless it was `printed`, and an error to stderr, or all as JSON; the exit code."""
     result = GenerationResult.from_entry({"result": raw})
     if as_json:
         typer.echo(raw)
-    elif result.response:
-        text = result.response.output_text
-        typer.echo(shown(text) if sys.stdout.isatty() else text)
+    elif result.response and not printed:
+        _print_text(result.response.output_text + "\n")
     if result.error and not as_json:
         Console(stderr=True, soft_wrap=True, highlight=False).print(explained(result.error))
     return FAILED if result.error else 0
+
+
+def print_deltas(deltas: Iterable[Delta]) -> bool:
+    """Prints text to stdout as it comes, anew where an attempt was cut short; returns whether there was any."""
+    printed = False
+    for delta in deltas:
+        if delta.type == "response.output_text.delta":
+            _print_text(json.loads(delta.data)["delta"])
+            printed = True
+        elif delta.type == "restarted" and printed:
+            typer.echo()
+            typer.echo("The gateway broke off; once more from the beginning:", err=True)
+    if printed:
+        typer.echo()
+    return printed
+
+
+def _print_text(text: str) -> None:
+    typer.echo(shown(text) if sys.stdout.isatty() else text, nl=False)
 
 
 def print_entry(entry_id: bytes, fields: Mapping[bytes, bytes], *, as_json: bool) -> None:

@@ -2,7 +2,7 @@
 """`responses-worker batch`."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
@@ -10,6 +10,8 @@ from worker.commands.terminal import INTERRUPTED, WRONG, connected, ended, setti
 
 if TYPE_CHECKING:
     from worker.batches import Batch, Summary
+
+_GO_ON: Final = "the same command goes on from here"
 
 
 def batch(
@@ -20,9 +22,10 @@ def batch(
 ) -> None:
     """Answer every line of a file, once. Run it again to go on where it stopped.
 
-    Exit code: 0 every line has its answer or error on disk, 2 the file cannot be read, 130 interrupted.
+    Exit code: 0 every line has its answer or error on disk, 1 the lane is full, 2 the file cannot be read,
+    130 interrupted.
     """
-    from api_contracts.client import ResponsesClient
+    from api_contracts.client import BackloggedError, ResponsesClient
     from worker.batches import Batch
 
     if not source.is_file():
@@ -32,7 +35,9 @@ def batch(
         try:
             _summarize(_shown(job), job)
         except KeyboardInterrupt:
-            raise ended("interrupted; the same command goes on from here", INTERRUPTED) from None
+            raise ended(f"interrupted; {_GO_ON}", INTERRUPTED) from None
+        except BackloggedError as full:
+            raise ended(f"{full}; {_GO_ON}") from None
 
 
 def _shown(job: "Batch") -> "Summary":

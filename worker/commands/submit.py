@@ -5,7 +5,7 @@ import json
 import re
 import sys
 from collections.abc import Generator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, cast
 
@@ -28,13 +28,13 @@ def submit(
     lane: Annotated[str, typer.Option(help="The lane to enqueue on.")] = "interactive",
     request_id: Annotated[str | None, typer.Option(help="Your idempotency key, unique per tenant.")] = None,
     tenant: Annotated[str | None, typer.Option(help="On whose behalf.")] = None,
-    stream: Annotated[bool, typer.Option("--stream", help="Have the gateway stream the answer.")] = False,
+    stream: Annotated[bool, typer.Option("--stream", help="Print the answer as it is generated; waits.")] = False,
     max_output_tokens: Annotated[int | None, typer.Option(help="The most tokens to generate.")] = None,
     wait: Annotated[bool, typer.Option("--wait", "-w", help="Wait for the answer and print its text.")] = False,
     timeout: Annotated[float, typer.Option(help="Seconds to wait; the request goes on after that.")] = 600,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON: the ids, or the whole result.")] = False,
 ) -> None:
-    """Enqueue one request: prints its id, or with --wait its answer.
+    """Enqueue one request: prints its id, or with --wait or --stream its answer.
 
     Needs nothing but WORKER_REDIS_URL, and a worker somewhere.
     A request that breaks the contract is refused here, field by field.
@@ -48,9 +48,10 @@ def submit(
     envelope = _envelope(text, file, body=options, request_id=request_id, tenant=tenant)
     with _client(settings()) as client:
         ticket = _enqueued(client, envelope, lane)
-        if wait:
+        printed = stream and not as_json and _streamed(client, ticket, timeout)
+        if wait or stream:
             result = _awaited(client, ticket, timeout)
-            raise typer.Exit(answers.print_answer(result, as_json=as_json))
+            raise typer.Exit(answers.print_answer(result, as_json=as_json, printed=printed))
     ids = {"request_id": ticket.request_id, "tenant": ticket.tenant, "lane": lane}
     typer.echo(json.dumps(ids) if as_json else ticket.request_id)
 
@@ -104,16 +105,32 @@ def _enqueued(client: "ResponsesClient", envelope: Mapping[str, Any], lane: str)
     return ticket
 
 
+def _streamed(client: "ResponsesClient", ticket: "Ticket", timeout_s: float) -> bool:
+    """Prints what the gateway streams; False where that was nothing, as of a request answered long ago."""
+    from api_contracts.client import NoAnswerError
+    from worker.commands import answers
+
+    with _explained(ticket), suppress(NoAnswerError):
+        return answers.print_deltas(client.deltas(ticket, timeout_s=timeout_s))
+    return False
+
+
 def _awaited(client: "ResponsesClient", ticket: "Ticket", timeout_s: float) -> bytes:
     from rich.console import Console
 
+    with _explained(ticket), Console(stderr=True).status("queued") as status:
+        return client.wait_raw(ticket, timeout_s=timeout_s, on_state=lambda state: status.update(state or "queued"))
+
+
+@contextmanager
+def _explained(ticket: "Ticket") -> Generator[None]:
+    """Ends the command with the reason why there is no answer."""
     from api_contracts.client import NoAnswerError, NotAnsweredError
 
-    with Console(stderr=True).status("queued") as status:
-        try:
-            return client.wait_raw(ticket, timeout_s=timeout_s, on_state=lambda state: status.update(state or "queued"))
-        except NotAnsweredError as error:
-            message = f"no answer yet: {error}; to wait on, submit the same with --request-id {ticket.request_id}"
-            raise ended(message, NO_ANSWER_YET) from None
-        except NoAnswerError as error:
-            raise ended(str(error)) from None
+    try:
+        yield
+    except NotAnsweredError as error:
+        message = f"no answer yet: {error}; to wait on, submit the same with --request-id {ticket.request_id}"
+        raise ended(message, NO_ANSWER_YET) from None
+    except NoAnswerError as error:
+        raise ended(str(error)) from None

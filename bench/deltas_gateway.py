@@ -1,0 +1,72 @@
+"""A gateway that streams at a given pace and writes into every delta when it was sent."""
+
+import asyncio
+import random
+import subprocess
+import sys
+import time
+from collections.abc import Generator
+from contextlib import contextmanager
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parent.parent))
+
+from aiohttp import web
+
+from worker.simulator.answers import answer_to, events
+from worker.simulator.requests import parse
+
+HOST = "127.0.0.1"
+
+
+class Gateway:
+    """`POST /v1/responses`, answered in deltas of one token, `per_second` of them on average for `seconds`."""
+
+    def __init__(self, per_second: float, seconds: float) -> None:
+        self._per_second = per_second
+        self._tokens = round(per_second * seconds)
+        self._calls = 0
+
+    async def create(self, request: web.Request) -> web.StreamResponse:
+        self._calls += 1
+        answer = answer_to(
+            parse(await request.read(), ("gpt-5.4-mini",)),
+            response_id=f"resp_{self._calls}",
+            now=int(time.time()),
+            output_tokens=self._tokens,
+            default_output_tokens=self._tokens,
+            patch={},
+        )
+        response = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
+        await response.prepare(request)
+        for frame in events(answer, self._tokens):
+            if "response.output_text.delta" in frame:
+                await asyncio.sleep(random.expovariate(self._per_second))
+            sent = f'"sent_ns": {time.monotonic_ns()}, "sequence_number"'
+            await response.write(frame.replace('"sequence_number"', sent, 1).encode())
+        return response
+
+
+async def serve(per_second: float, seconds: float) -> None:
+    app = web.Application()
+    app.router.add_post("/v1/responses", Gateway(per_second, seconds).create)
+    runner = web.AppRunner(app, access_log=None)
+    await runner.setup()
+    await web.TCPSite(runner, HOST, 0).start()
+    print(f"http://{HOST}:{runner.addresses[0][1]}", flush=True)
+    await asyncio.Event().wait()
+
+
+@contextmanager
+def gateway_process(per_second: float, seconds: float) -> Generator[str]:
+    """Its URL; it runs beside what is measured, in a process of its own."""
+    command = [sys.executable, __file__, str(per_second), str(seconds)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            yield process.stdout.readline().strip() if process.stdout else ""
+        finally:
+            process.terminate()
+
+
+if __name__ == "__main__":
+    asyncio.run(serve(float(sys.argv[1]), float(sys.argv[2])))
