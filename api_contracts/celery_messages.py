@@ -12,14 +12,7 @@ from typing import Any, Final
 
 from api_contracts.queues import TASK_NAME, lane_queue
 
-_PRIORITIES: Final = (0, 3, 6, 9)
 _NO_CANVAS: Final = {"callbacks": None, "errbacks": None, "chain": None, "chord": None}
-
-
-def lane_list(lane: str, priority: int = 0) -> str:
-    """The Redis list to LPUSH to: Celery keeps one per step of priority, 0 (the highest) to 9."""
-    step = max(level for level in _PRIORITIES if level <= max(0, priority))
-    return f"{lane_queue(lane)}\x06\x16{step}" if step else lane_queue(lane)
 
 
 def encode(

@@ -16,11 +16,11 @@ from typing import Any, Final, Self, cast
 
 from redis import Redis, ResponseError
 
-from api_contracts.celery_messages import encode, lane_list, trace_headers
+from api_contracts.celery_messages import encode, trace_headers
 from api_contracts.fields import rfc3339
 from api_contracts.fingerprints import fingerprint
 from api_contracts.generation import GenerationRequest, GenerationResult
-from api_contracts.queues import DEFAULT_TENANT, cancel_key, delta_stream, request_key, result_stream
+from api_contracts.queues import DEFAULT_TENANT, cancel_key, delta_stream, lane_list, request_key, result_stream
 from api_contracts.tickets import BackloggedError, Delta, NoAnswerError, NotAnsweredError, Ticket
 
 __all__ = ["BackloggedError", "Delta", "NoAnswerError", "NotAnsweredError", "ResponsesClient", "Ticket"]

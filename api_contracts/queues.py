@@ -12,6 +12,9 @@ TASK_NAME: Final = "responses.create"
 DEFAULT_LANES: Final = ("interactive", "batch")
 DEFAULT_TENANT: Final = "default"
 
+PRIORITIES: Final = (0, 3, 6, 9)
+"""Celery's steps; 0 is the highest, and any number counts as the step at or below it."""
+
 RESULT_STREAM: Final = "responses:results"
 DEAD_STREAM: Final = "responses:dead"
 """Dead letters: messages that no answer could be given for, and poison."""
@@ -20,6 +23,17 @@ DEAD_STREAM: Final = "responses:dead"
 def lane_queue(lane: str) -> str:
     """The Celery queue (a Redis list) that carries a lane."""
     return f"responses.{lane}"
+
+
+def lane_list(lane: str, priority: int = 0) -> str:
+    """The Redis list to LPUSH to: Celery keeps one per step of priority (kombu's Redis transport)."""
+    step = max(level for level in PRIORITIES if level <= max(0, priority))
+    return f"{lane_queue(lane)}\x06\x16{step}" if step else lane_queue(lane)
+
+
+def lane_lists(lane: str) -> list[str]:
+    """All lists of a lane, in the order of PRIORITIES."""
+    return [lane_list(lane, priority) for priority in PRIORITIES]
 
 
 def result_stream(reply_to: str | None) -> str:

@@ -19,7 +19,7 @@ sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
 
 from harness import Fleet
 
-from worker.devstack import embedded_valkey, simulator_process
+from worker.demo.devstack import embedded_valkey, simulator_process
 
 TARGET_MB = 200
 PROMPT = "All work and no play makes Jack a dull boy. " * 23

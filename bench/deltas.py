@@ -26,7 +26,7 @@ from harness import Fleet
 from throughput_probe import Processes
 
 from api_contracts.client import ResponsesClient, Ticket
-from worker.devstack import embedded_valkey
+from worker.demo.devstack import embedded_valkey
 
 READERS = 2
 TARGET_MS = 50.0

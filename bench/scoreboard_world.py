@@ -21,7 +21,7 @@ import psutil
 import redis
 from scoreboard_draws import Body, messages
 
-from worker.devstack import Simulator, embedded_valkey, simulator_process
+from worker.demo.devstack import Simulator, embedded_valkey, simulator_process
 from worker.simulator import Call, Stats
 
 HERE: Final = Path(__file__).parent

@@ -23,7 +23,7 @@ sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
 
 from sentry_receiver import SentryReceiver
 
-from worker.devstack import embedded_valkey, simulator_process
+from worker.demo.devstack import embedded_valkey, simulator_process
 
 STORM: Final = 2000
 PER_SECOND: Final = 200.0

@@ -11,14 +11,14 @@ from typing import Any, Final
 
 from api_contracts.responses import Usage
 from worker.claims import Claim, Delivery, Lease, Standing
+from worker.gateway.upstream import Answer, Call
 from worker.messages import Message, decode
-from worker.observer import Observer
 from worker.runs import Run
 from worker.telemetry import configure
 from worker.telemetry.incidents import Incidents
 from worker.telemetry.metrics import Metrics
 from worker.telemetry.sentry import SentryOptions, start
-from worker.upstream import Answer, Call
+from worker.watching.observer import Observer
 
 _ENVELOPE: Final[Mapping[str, Any]] = {
     "body": {"model": "gpt-5.4-mini", "input": [{"role": "user", "content": "Hello! " * 40}], "max_output_tokens": 64},

@@ -15,7 +15,7 @@ from harness import Producer, wait_until
 from probing import Probe, ScriptedWorker, environment
 from sentry_receiver import SentryReceiver
 
-from worker.devstack import EmbeddedValkey, Simulator, embedded_valkey, simulator_process
+from worker.demo.devstack import EmbeddedValkey, Simulator, embedded_valkey, simulator_process
 
 LAGGED: Final = """
 import asyncio, json, time

@@ -25,7 +25,7 @@ from rich.console import Console
 from rich.table import Table
 from sentry_receiver import SentryReceiver
 
-from worker.devstack import Simulator, embedded_valkey, simulator_process
+from worker.demo.devstack import Simulator, embedded_valkey, simulator_process
 
 KEY = "sk-demo"
 EACH_S = 0.25

@@ -10,7 +10,7 @@ from typing import Any
 from commands import Ran, run, started
 from harness import body, wait_until
 
-from worker.devstack import Simulator
+from worker.demo.devstack import Simulator
 
 
 @dataclass(frozen=True)

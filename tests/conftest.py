@@ -7,7 +7,7 @@ import pytest
 import redis
 from harness import Fleet, Producer
 
-from worker.devstack import EmbeddedValkey, Simulator, embedded_valkey, simulated_gateway
+from worker.demo.devstack import EmbeddedValkey, Simulator, embedded_valkey, simulated_gateway
 
 
 @pytest.fixture(scope="session")

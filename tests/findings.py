@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from worker.findings import Finding, Level
+from worker.operations.findings import Finding, Level
 
 
 def levels(findings: Any) -> dict[str, Level]:

@@ -15,13 +15,13 @@ from harness import body
 
 from api_contracts import ErrorCode
 from worker.admission import Deferred, Gate, Reservation, UpstreamVerdict
-from worker.answers import Answer
 from worker.claims import Claim, Delivery, History, Lease, Published, Refusal, Standing, Verdict
-from worker.failures import Failure
+from worker.gateway.answers import Answer
+from worker.gateway.failures import Failure
+from worker.gateway.upstream import Call
 from worker.policy import Policy
 from worker.processor import Disposition, Processor
 from worker.runs import Interruption, Run
-from worker.upstream import Call
 
 MINUTE_MS: Final = 60_000
 ANSWER: Final = Answer(raw=b'{"id":"resp_1"}', status="completed")

@@ -16,7 +16,7 @@ from typing import Any
 
 import orjson
 
-from worker.upstream import Upstream
+from worker.gateway.upstream import Upstream
 
 KEY = "sk-canary-7f3a"
 BODY = b'{"model": "gpt-5.4-mini",  "input": [{"role": "user", "content": "\xc3\xa9"}]}'

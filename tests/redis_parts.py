@@ -17,7 +17,7 @@ import redis
 from chaos.proxy import Proxy
 from harness import wait_until
 
-from worker.devstack import EmbeddedValkey
+from worker.demo.devstack import EmbeddedValkey
 from worker.scripts import Script
 
 MASTER: Final = "requests"

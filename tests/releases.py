@@ -13,7 +13,7 @@ from typing import Any, Final, cast
 from harness import Fleet, Producer, wait_until
 
 from worker import __version__
-from worker.devstack import Simulator, embedded_valkey, simulated_gateway
+from worker.demo.devstack import Simulator, embedded_valkey, simulated_gateway
 
 RECORDINGS: Final = Path(__file__).parent / "data" / "upgrades"
 _MILLISECONDS: Final = re.compile(r"(?<!\d)1\d{12}(?!\d)")

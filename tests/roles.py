@@ -6,7 +6,7 @@ from typing import Any
 
 import redis
 
-from worker import acl
+from worker.operations import acl
 
 PASSWORD = "canary-password-5e0b"
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import httpx
 
-from worker.devstack import Simulator, simulated_gateway
+from worker.demo.devstack import Simulator, simulated_gateway
 
 KEY = "sk-canary-1"
 

@@ -13,8 +13,8 @@ from oncall_tables import TABLES as ONCALL_TABLES
 from pydantic import BaseModel, SecretStr
 
 from api_contracts import ErrorCode, GenerationRequest
-from worker import acl
-from worker.remote import CELERY_SURFACE
+from worker.host.remote import CELERY_SURFACE
+from worker.operations import acl
 from worker.settings import Settings
 from worker.simulator import fault_table
 

@@ -15,13 +15,13 @@ from roles import PASSWORD, client_of, denials, url_of, users_of
 
 import worker
 from api_contracts.client import ResponsesClient
-from worker.acl import CLIENT, CONSUMER, OPERATOR, PRODUCER, ROLES, WORKER, Role, readme
-from worker.devstack import Simulator
+from worker.demo.devstack import Simulator
 from worker.ledger import Ledger
+from worker.operations.acl import CLIENT, CONSUMER, OPERATOR, PRODUCER, ROLES, WORKER, Role, readme
 from worker.scripts import ScriptRunner
 from worker.settings import load
 
-LUA = Path(worker.__file__).parent
+LUA = Path(worker.__file__).parent / "lua"
 
 
 @pytest.fixture

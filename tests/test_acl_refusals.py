@@ -8,7 +8,7 @@ import redis
 from redis.exceptions import NoPermissionError
 from roles import client_of, users_of
 
-from worker.acl import CLIENT, CONSUMER, OPERATOR, PRODUCER, ROLES, WORKER, Role
+from worker.operations.acl import CLIENT, CONSUMER, OPERATOR, PRODUCER, ROLES, WORKER, Role
 
 CANCEL_MARK = "responses:cancel:default:order-1"
 

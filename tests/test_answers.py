@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 from raw_gateway import DELTA, INCOMPLETE, RESPONSE, error_body, terminal
 
 from api_contracts.errors import ErrorCode
-from worker.answers import Answer, is_event_stream, member_bytes, read_document, read_event
-from worker.failures import Failure
-from worker.sse import Event
+from worker.gateway.answers import Answer, is_event_stream, member_bytes, read_document, read_event
+from worker.gateway.failures import Failure
+from worker.gateway.sse import Event
 
 SPACE = st.text(" \t\r\n", max_size=2)
 SCALARS = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text()

@@ -10,8 +10,8 @@ from commands import called
 from harness import Fleet, Producer, body, wait_until
 
 from api_contracts.client import BACKLOG_LIMIT, ResponsesClient
-from worker.batches import Batch, Line, lines_of
-from worker.devstack import Simulator
+from worker.demo.devstack import Simulator
+from worker.operations.batches import Batch, Line, lines_of
 
 
 @pytest.fixture

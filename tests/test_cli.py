@@ -14,7 +14,7 @@ import redis
 from commands import called, next_line, run, started
 from harness import Producer, body
 
-from worker.overview import read
+from worker.operations.overview import read
 
 COMMANDS = ("run", "submit", "results", "status", "simulator", "demo")
 HEAVY = ("aiohttp", "celery", "httpx", "pydantic", "redis", "rich")

@@ -4,7 +4,7 @@ import pytest
 from commands import run
 from harness import Fleet, Producer, wait_until
 
-from worker.devstack import Simulator
+from worker.demo.devstack import Simulator
 
 
 def test_pause_stops_calls_until_resume(fleet: Fleet, producer: Producer, gateway: Simulator, redis_url: str) -> None:

@@ -10,7 +10,7 @@ import redis
 from commands import Ran, called, run, started
 from harness import Fleet, Producer, body
 
-from worker.devstack import Simulator, embedded_valkey
+from worker.demo.devstack import Simulator, embedded_valkey
 
 
 @dataclass(frozen=True)

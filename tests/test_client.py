@@ -10,9 +10,10 @@ import pytest
 from harness import Fleet, Producer, body, wait_until
 
 from api_contracts import ContractViolation
-from api_contracts.celery_messages import encode, lane_list
+from api_contracts.celery_messages import encode
 from api_contracts.client import BackloggedError, NoAnswerError, NotAnsweredError, ResponsesClient
-from worker.devstack import Simulator
+from api_contracts.queues import lane_list
+from worker.demo.devstack import Simulator
 from worker.messages import Message, decode
 
 

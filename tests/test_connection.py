@@ -9,7 +9,7 @@ import pytest
 from redis_parts import sentinel, sentinel_url
 
 from worker.connection import RedisTarget
-from worker.devstack import EmbeddedValkey
+from worker.demo.devstack import EmbeddedValkey
 
 
 @pytest.fixture

@@ -10,8 +10,8 @@ from commands import called
 from graves import bury, celery_message
 from harness import Fleet, Producer, body, wait_until
 
-from worker.dead_letters import DEAD_LETTERS, DeadLetters, Replay, Selection
-from worker.devstack import Simulator
+from worker.demo.devstack import Simulator
+from worker.operations.dead_letters import DEAD_LETTERS, DeadLetters, Replay, Selection
 
 
 @pytest.fixture

@@ -11,8 +11,8 @@ from commands import ROOT, Ran, run, started
 from harness import wait_until
 
 from api_contracts import ErrorCode, GenerationResult, MappedError
-from worker.devstack import Simulator
-from worker.scenes import SCENES, Report, Request, Scene, problems, requests_of
+from worker.demo.devstack import Simulator
+from worker.demo.scenes import SCENES, Report, Request, Scene, problems, requests_of
 
 EXAMPLES = ROOT / "examples"
 

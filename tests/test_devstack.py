@@ -11,8 +11,8 @@ import psutil
 import pytest
 import redis
 
-from worker import devstack
-from worker.devstack import DevstackError, EmbeddedValkey, embedded_valkey, simulated_gateway, simulator_process
+from worker.demo import devstack
+from worker.demo.devstack import DevstackError, EmbeddedValkey, embedded_valkey, simulated_gateway, simulator_process
 from worker.simulator import SimulatorConfig
 
 

@@ -3,8 +3,8 @@
 import pytest
 
 from api_contracts.errors import ErrorCode as Code
-from worker.dialects import judge
-from worker.evidence import Evidence
+from worker.gateway.dialects import judge
+from worker.gateway.evidence import Evidence
 
 DECISIVE = {
     Code.QUOTA_EXHAUSTED: """

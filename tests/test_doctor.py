@@ -10,10 +10,10 @@ from commands import called
 from findings import levels, one
 from roles import PASSWORD, url_of, users_of
 
-from worker.acl import WORKER
-from worker.devstack import Simulator
-from worker.doctor import judge_settings
-from worker.findings import Finding, Level, exit_code
+from worker.demo.devstack import Simulator
+from worker.operations.acl import WORKER
+from worker.operations.doctor import judge_settings
+from worker.operations.findings import Finding, Level, exit_code
 from worker.settings import load
 
 KEY = "sk-canary-key-77b0"

@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 from findings import levels, one
 
-from worker.devstack import Simulator
-from worker.findings import Level
-from worker.gateway_health import examine_gateway
+from worker.demo.devstack import Simulator
+from worker.operations.findings import Level
+from worker.operations.gateway_health import examine_gateway
 
 KEY = "sk-canary-key-77b0"
 Answer = tuple[int, Any]

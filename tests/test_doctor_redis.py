@@ -9,11 +9,11 @@ import redis
 from findings import levels, one
 from roles import PASSWORD, denials, url_of, users_of
 
-from worker.acl import CONSUMER, OPERATOR, PRODUCER, WORKER, Role
 from worker.connection import RedisTarget
-from worker.devstack import embedded_valkey
-from worker.findings import Finding, Level
-from worker.redis_health import examine_redis, judge_clock, judge_persistence, judge_topology, judge_version
+from worker.demo.devstack import embedded_valkey
+from worker.operations.acl import CONSUMER, OPERATOR, PRODUCER, WORKER, Role
+from worker.operations.findings import Finding, Level
+from worker.operations.redis_health import examine_redis, judge_clock, judge_persistence, judge_topology, judge_version
 
 
 def redis_findings(url: str) -> list[Finding]:

@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from worker import failures
-from worker.evidence import EXAMINED_BYTES, MAX_RETRY_AFTER_S, read_body
-from worker.failures import Failure, Route
+from worker.gateway import failures
+from worker.gateway.evidence import EXAMINED_BYTES, MAX_RETRY_AFTER_S, read_body
+from worker.gateway.failures import Failure, Route
 
 NOW = datetime(2026, 11, 22, 12, 0, tzinfo=UTC)
 IN_HALF_A_MINUTE = "Sun, 22 Nov 2026 12:00:30 GMT"

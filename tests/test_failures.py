@@ -8,8 +8,8 @@ import pytest
 
 from api_contracts.errors import ErrorCode as Code
 from api_contracts.errors import UpstreamError
-from worker import failures
-from worker.failures import Failure, Route, TransportKind
+from worker.gateway import failures
+from worker.gateway.failures import Failure, Route, TransportKind
 
 SATURATED = "当前分组上游负载已饱和"
 TPM = "on tokens per min (TPM): Limit 30000"

@@ -15,7 +15,7 @@ import pytest
 from harness import Fleet, Producer, body, wait_until
 from probing import Probe, ScriptedWorker, environment
 
-from worker.devstack import EmbeddedValkey, Simulator, embedded_valkey
+from worker.demo.devstack import EmbeddedValkey, Simulator, embedded_valkey
 from worker.telemetry.metrics import METRICS, WAIT_REASONS
 
 STALL_S = 15.0
@@ -145,7 +145,8 @@ def test_a_lost_redis_is_not_ready_but_alive(own_valkey: EmbeddedValkey, gateway
 
 STUCK_LOOP = """
 import threading, time
-from worker import app, pool
+from worker import app
+from worker.host import pool
 from worker.settings import load
 
 async def stuck(service):

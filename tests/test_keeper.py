@@ -13,7 +13,7 @@ from redis_parts import BadNetwork
 
 from worker import connection
 from worker.connection import RedisTarget
-from worker.devstack import EmbeddedValkey
+from worker.demo.devstack import EmbeddedValkey
 from worker.keeper import LeaseKeeper
 
 LEASE_MS = 150

@@ -8,7 +8,7 @@ import redis
 from ledger_parts import COMPLETED, HOUR_MS, RESULTS, Desk, claim_of, connections_being_killed, open_desk
 
 from worker.claims import Delivery, History, Lease, Refusal, Verdict
-from worker.devstack import embedded_valkey
+from worker.demo.devstack import embedded_valkey
 from worker.scripts import ScriptError
 
 ATTEMPT = History(1, b"started")

@@ -10,7 +10,7 @@ import pytest
 from harness import Fleet, Producer, body
 from openai import OpenAI
 
-from worker.devstack import Simulator
+from worker.demo.devstack import Simulator
 
 
 @contextmanager

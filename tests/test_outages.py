@@ -6,7 +6,7 @@ import redis
 from admission_parts import QUOTA
 from harness import Fleet, Producer, wait_until
 
-from worker.devstack import Simulator
+from worker.demo.devstack import Simulator
 
 KEY = "sk-test-key"
 

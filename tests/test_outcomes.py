@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from harness import Fleet, Producer, body, wait_until
 
-from worker.devstack import Simulator
+from worker.demo.devstack import Simulator
 
 EACH = 3
 GOOD = 100

@@ -10,7 +10,7 @@ from admission_parts import Budget, open_budget, shut
 from harness import Producer, body
 
 from worker.commands.tables import why_waiting
-from worker.overview import Upstream, read
+from worker.operations.overview import Upstream, read
 
 MINUTE_MS = 60_000
 

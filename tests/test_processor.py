@@ -20,7 +20,7 @@ from processor_parts import (
 from api_contracts import ErrorCode
 from api_contracts.responses import Usage
 from worker.admission import Deferred, Gate, Reason
-from worker.failures import Failure, Route
+from worker.gateway.failures import Failure, Route
 from worker.processor import Disposition
 
 KEY: Gate = "authentication_failed"

@@ -14,7 +14,7 @@ from test_scripts import TALLY
 
 from worker import relay as relay_module
 from worker.connection import RedisTarget
-from worker.devstack import EmbeddedValkey
+from worker.demo.devstack import EmbeddedValkey
 from worker.relay import Relay
 from worker.scripts import BATCH_BYTES, ScriptRunner
 

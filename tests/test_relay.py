@@ -7,7 +7,7 @@ import jsonschema
 from harness import Fleet, Producer, body, wait_until
 
 from api_contracts.schemas import DELTA_ENTRY
-from worker.devstack import Simulator
+from worker.demo.devstack import Simulator
 
 
 def watched(producer: Producer, request_id: str) -> list[tuple[str, str, dict[str, Any]]]:

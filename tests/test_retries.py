@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from api_contracts.errors import ErrorCode, UpstreamError
-from worker.failures import Failure, TransportKind, from_transport
+from worker.gateway.failures import Failure, TransportKind, from_transport
 from worker.retries import CALL_TIME_S, RETRY_AFTER_SPREAD, GiveUp, Retry, RetryPolicy
 
 POLICY = RetryPolicy(base_s=2.0, cap_s=60.0)

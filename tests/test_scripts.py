@@ -10,7 +10,7 @@ from ledger_parts import connections_being_killed, eventually
 from redis.exceptions import DataError
 
 from worker.connection import RedisTarget
-from worker.devstack import EmbeddedValkey
+from worker.demo.devstack import EmbeddedValkey
 from worker.scripts import Script, ScriptError, ScriptRunner
 
 _TALLY: Final = """

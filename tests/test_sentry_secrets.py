@@ -13,7 +13,7 @@ from probing import Probe, ScriptedWorker, environment
 from sentry_fleet import failures, reporting
 from sentry_receiver import SentryReceiver
 
-from worker.devstack import Simulator
+from worker.demo.devstack import Simulator
 
 CANARY: Final = "canary-7f3a"
 

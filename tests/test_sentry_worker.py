@@ -10,7 +10,7 @@ from probing import Probe
 from sentry_fleet import failures, reporting
 from sentry_receiver import SentryReceiver
 
-from worker.devstack import Simulator
+from worker.demo.devstack import Simulator
 
 TRACE, SPAN = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
 

@@ -12,7 +12,7 @@ from simulated import KEY, Caller, calling
 
 from api_contracts.responses import ResponseObject
 from worker import simulator
-from worker.devstack import Simulator
+from worker.demo.devstack import Simulator
 from worker.simulator import CLIENT_LEFT, FAULTS, RESET, Call, echo
 
 

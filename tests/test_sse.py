@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from worker.sse import Decoder, Event, EventTooLargeError
+from worker.gateway.sse import Decoder, Event, EventTooLargeError
 
 LIMIT = 1000
 LINES = st.sampled_from(

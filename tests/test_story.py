@@ -6,7 +6,7 @@ from typing import Any
 import redis
 from harness import Fleet, Producer, body
 
-from worker.devstack import Simulator
+from worker.demo.devstack import Simulator
 
 
 def test_a_queued_request_becomes_one_published_result(fleet: Fleet, producer: Producer, gateway: Simulator) -> None:

@@ -16,7 +16,7 @@ from api_contracts.celery_messages import encode
 from api_contracts.client import ResponsesClient
 from worker.claims import Delivery
 from worker.connection import RedisTarget
-from worker.devstack import Simulator
+from worker.demo.devstack import Simulator
 from worker.ledger import Ledger
 from worker.scripts import ScriptRunner
 from worker.sweep import PAGE, Sweep

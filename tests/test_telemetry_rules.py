@@ -11,7 +11,7 @@ from worker.telemetry.metrics import METRICS, WAIT_REASONS, Metrics
 from worker.telemetry.rules import RECORDED, RULES, SENTRY_RULES, Rule, prometheus_groups
 from worker.telemetry.runbook import ALERTS, RUNBOOK
 from worker.telemetry.treatments import TREATMENTS
-from worker.watch import Load, why_waiting
+from worker.watching.watch import Load, why_waiting
 
 _SERIES = {"counter": ("",), "gauge": ("",), "histogram": ("_bucket", "_sum", "_count")}
 SERIES = {spec.name + suffix: spec for spec in METRICS for suffix in _SERIES[spec.kind]}

@@ -25,11 +25,11 @@ from raw_gateway import (
     terminal,
 )
 
-import worker.upstream
+import worker.gateway.upstream
 from api_contracts.errors import ErrorCode
 from worker import __version__
-from worker.failures import Failure, Route
-from worker.upstream import Answer, Call, Upstream
+from worker.gateway.failures import Failure, Route
+from worker.gateway.upstream import Answer, Call, Upstream
 
 STREAM = event(DELTA, "response.output_text.delta") * 2 + event(terminal(), "response.completed") + event(b"[DONE]")
 
@@ -184,7 +184,7 @@ async def test_a_200_without_an_answer_is_an_invalid_response(reply: bytes, reas
 @pytest.mark.parametrize("reply", [plain(RESPONSE), chunked(event(terminal()))], ids=["body", "event"])
 async def test_an_answer_without_end_is_refused(reply: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
     """No peer fills our memory."""
-    monkeypatch.setattr(worker.upstream, "MAX_ANSWER_BYTES", 100)
+    monkeypatch.setattr(worker.gateway.upstream, "MAX_ANSWER_BYTES", 100)
 
     assert failure((await call(reply)).outcome).code is ErrorCode.INVALID_RESPONSE
 

@@ -22,9 +22,9 @@ from raw_gateway import (
     serve,
 )
 
-from worker.failures import TransportKind, from_transport
-from worker.sessions import Progress, open_session, progress
-from worker.upstream import Answer, Upstream
+from worker.gateway.failures import TransportKind, from_transport
+from worker.gateway.sessions import Progress, open_session, progress
+from worker.gateway.upstream import Answer, Upstream
 
 
 async def think(peer: Conversation) -> None:

@@ -17,7 +17,7 @@ from raw_gateway import (
     plain,
 )
 
-from worker.failures import TransportKind, from_transport
+from worker.gateway.failures import TransportKind, from_transport
 
 
 async def reset_midway(peer: Conversation) -> None:

@@ -1,7 +1,7 @@
 """The Celery application: `celery -A worker.app worker` and `responses-worker run` start the same worker.
 
 Celery stays recognisable where its users touch it: messages, priorities, `expires`, `eta`, `revoke`, and
-`inspect ping/active/stats`. What runs the requests is `worker.pool`.
+`inspect ping/active/stats`. What runs the requests is `worker.host.pool`.
 """
 
 import os
@@ -18,8 +18,9 @@ from celery.signals import setup_logging
 from celery.worker import state
 
 from api_contracts.queues import TASK_NAME
-from worker import __version__, remote, telemetry
-from worker.pool import Pool
+from worker import __version__, telemetry
+from worker.host import remote
+from worker.host.pool import Pool
 from worker.sentry_settings import load_sentry
 from worker.settings import Settings, WrongSettingsError, load
 from worker.telemetry import sentry
@@ -91,7 +92,7 @@ def create_app(settings: Settings) -> Any:
         task_serializer="json",
         accept_content=["json"],
         task_ignore_result=True,
-        worker_pool="worker.pool:Pool",
+        worker_pool="worker.host.pool:Pool",
         worker_concurrency=settings.concurrency,
         worker_send_task_events=False,
         worker_hijack_root_logger=False,

@@ -4,10 +4,10 @@ from collections.abc import Mapping
 from urllib.parse import urlsplit
 
 from worker.admission import Admission, Limits
+from worker.gateway.upstream import Upstream
 from worker.housekeeping import Housekeeping
 from worker.keeper import LeaseKeeper
 from worker.ledger import LEASE_MS, Ledger
-from worker.observer import Observer
 from worker.policy import Policy
 from worker.processor import Processor
 from worker.relay import Relay
@@ -18,10 +18,10 @@ from worker.settings import Settings
 from worker.telemetry.incidents import Incidents
 from worker.telemetry.metrics import Metrics
 from worker.telemetry.sentry import Sentry
-from worker.upstream import Upstream
 from worker.waiting import WaitingRooms
-from worker.watch import Watch
-from worker.watched import WatchedUpstream
+from worker.watching.observer import Observer
+from worker.watching.watch import Watch
+from worker.watching.watched import WatchedUpstream
 
 
 def build(settings: Settings, sentry: Sentry) -> Service:

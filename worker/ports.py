@@ -5,7 +5,7 @@ from typing import Protocol
 
 from worker.admission import Deferred, Gate, Reservation, UpstreamVerdict
 from worker.claims import Claim, Delivery, History, Lease, Published, Refusal, Verdict
-from worker.upstream import Call
+from worker.gateway.upstream import Call
 
 
 class LedgerPort(Protocol):

@@ -15,7 +15,8 @@ from api_contracts import ErrorCode, MappedError
 from api_contracts.queues import delta_stream
 from worker.admission import Deferred, Gate, Reason, Reservation, UpstreamVerdict
 from worker.claims import Claim, History, Refusal, Verdict
-from worker.failures import Failure, Route
+from worker.gateway.failures import Failure, Route
+from worker.gateway.upstream import Answer, Call
 from worker.messages import Message, Unreadable, decode
 from worker.policy import (
     BUG,
@@ -33,7 +34,6 @@ from worker.retries import Retry, RetryPolicy
 from worker.runs import Interruption, Run
 from worker.scripts import ScriptError
 from worker.tokens import TokenEstimator
-from worker.upstream import Answer, Call
 
 UPSTREAM_FAILURES: Final = frozenset(
     {

@@ -16,7 +16,7 @@ import random
 from dataclasses import dataclass
 from typing import Final
 
-from worker.failures import Failure, Route, deadline_exceeded
+from worker.gateway.failures import Failure, Route, deadline_exceeded
 
 BACKOFF_BASE_S: Final = 2.0
 """A gateway has already tried its other channels when it fails: our attempts are to be few and slow."""

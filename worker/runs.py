@@ -11,11 +11,11 @@ import orjson
 
 from api_contracts import MappedError
 from worker.claims import Delivery, History, Lease, Published
-from worker.failures import Failure, Route
+from worker.gateway.failures import Failure, Route
+from worker.gateway.upstream import Answer, Call
 from worker.messages import Message
 from worker.results import encode_attempt, encode_result, timestamp
 from worker.telemetry.tracing import CallSpan, span_id
-from worker.upstream import Answer, Call
 
 T = TypeVar("T")
 

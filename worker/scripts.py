@@ -55,8 +55,8 @@ class Script:
 
     @classmethod
     def load(cls, *names: str, even_when_full: frozenset[str] = frozenset()) -> "Script":
-        """The files `names` of this package, one after the other, as one script."""
-        source = "\n".join(files("worker").joinpath(name).read_text(encoding="utf-8") for name in names)
+        """The files `names` of `worker/lua`, one after the other, as one script."""
+        source = "\n".join(files("worker").joinpath("lua", name).read_text(encoding="utf-8") for name in names)
         return cls(f"#!lua\n{source}", f"#!lua flags=allow-oom\n{source}", even_when_full)
 
     def text_for(self, command: str) -> str:

@@ -23,20 +23,20 @@ from typing import Any, Final
 from api_contracts.queues import cancel_key
 from worker.admission import Admission
 from worker.claims import Delivery
+from worker.gateway.upstream import Upstream
 from worker.housekeeping import Housekeeping
 from worker.intake import Intake, Shares
 from worker.keeper import LeaseKeeper
 from worker.ledger import Ledger
-from worker.observer import Observer
 from worker.processor import Disposition, Processor
 from worker.relay import Relay
 from worker.runs import Interruption, Run
 from worker.scripts import ScriptError, ScriptRunner
 from worker.sweep import Sweep
 from worker.telemetry import log
-from worker.upstream import Upstream
 from worker.waiting import WaitingRooms
-from worker.watch import Load, Watch
+from worker.watching.observer import Observer
+from worker.watching.watch import Load, Watch
 
 HEARTBEAT_S: Final = 1.0
 CANCEL_S: Final = 0.5

@@ -12,11 +12,10 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from api_contracts.queues import cancel_key, lane_queue
+from api_contracts.queues import cancel_key, lane_lists
 from worker.claims import Delivery
 from worker.ledger import LEASE_MS, Ledger
 from worker.messages import Unreadable, decode
-from worker.overview import PRIORITIES
 from worker.scripts import Script, ScriptError, ScriptRunner
 from worker.telemetry import log
 
@@ -43,7 +42,7 @@ class Sweep:
 
     async def run(self) -> None:
         """Sweeps until cancelled."""
-        lists = {lane_queue(lane) + suffix: lane for lane in self.lanes for suffix in PRIORITIES.values()}
+        lists = {name: lane for lane in self.lanes for name in lane_lists(lane)}
         while True:
             await asyncio.sleep(INTERVAL_S)
             if not self.willing():

@@ -6,7 +6,7 @@ import pytest
 from bugsink.server import Bugsink, bugsink, is_installed
 from harness import Fleet, Producer, body, wait_until
 
-from worker.devstack import Simulator
+from worker.demo.devstack import Simulator
 
 pytestmark = pytest.mark.skipif(not is_installed(), reason="`make test-sentry` installs Bugsink")
 

@@ -20,7 +20,7 @@ from harness import Fleet, Producer, WorkerProcess, body
 
 from chaos.books import Books, Diary, balance
 from chaos.proxy import Proxy
-from worker.devstack import EmbeddedValkey, Simulator, embedded_valkey, simulator_process
+from worker.demo.devstack import EmbeddedValkey, Simulator, embedded_valkey, simulator_process
 
 GATEWAY: Final = {
     "latency_median_s": 0.8,

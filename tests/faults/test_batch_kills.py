@@ -6,7 +6,7 @@ from pathlib import Path
 from batch_parts import BatchFile, assert_each_answered_and_paid_once
 from harness import Fleet, Producer
 
-from worker.devstack import Simulator
+from worker.demo.devstack import Simulator
 
 LINES = 2_000
 

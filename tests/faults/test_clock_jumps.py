@@ -10,7 +10,7 @@ from harness import Producer, WorkerProcess, wait_until
 from probing import ScriptedWorker, environment
 from redis_parts import ON_SHIFTED_CLOCK, SHIFT
 
-from worker.devstack import Simulator
+from worker.demo.devstack import Simulator
 
 HOUR_MS = 3_600_000
 CALLS = 20

@@ -8,7 +8,7 @@ import pytest
 from harness import Fleet, Producer, WorkerProcess, wait_until
 from redis_parts import stopped
 
-from worker.devstack import EmbeddedValkey, Simulator, embedded_valkey
+from worker.demo.devstack import EmbeddedValkey, Simulator, embedded_valkey
 
 GRACE_S = 20
 SOON_S = 14

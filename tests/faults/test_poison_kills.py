@@ -5,7 +5,7 @@ from collections import Counter
 import pytest
 from harness import Fleet, Producer, wait_until
 
-from worker.devstack import Simulator
+from worker.demo.devstack import Simulator
 from worker.policy import POISON_CRASHES, SUSPECT_CRASHES
 
 RIDERS = 50

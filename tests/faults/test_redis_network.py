@@ -7,7 +7,7 @@ import pytest
 from harness import Fleet, Producer, WorkerProcess, wait_until
 from redis_parts import BadNetwork
 
-from worker.devstack import EmbeddedValkey, Simulator
+from worker.demo.devstack import EmbeddedValkey, Simulator
 
 CALLS = 30
 LEASES = "responses:leases:interactive"

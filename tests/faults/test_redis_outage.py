@@ -9,7 +9,7 @@ import pytest
 from harness import Fleet, Producer, wait_until
 from redis_parts import stopped
 
-from worker.devstack import EmbeddedValkey, Simulator, embedded_valkey
+from worker.demo.devstack import EmbeddedValkey, Simulator, embedded_valkey
 
 OUTAGE_S = 30
 CALLS = 100

@@ -9,7 +9,7 @@ import redis
 from harness import Fleet, Producer, WorkerProcess, wait_until
 from redis_parts import stays
 
-from worker.devstack import EmbeddedValkey, Simulator, embedded_valkey
+from worker.demo.devstack import EmbeddedValkey, Simulator, embedded_valkey
 
 CALLS = 10
 USER = "requests"

@@ -8,7 +8,7 @@ import pytest
 from harness import Fleet, Producer, wait_until
 from redis_parts import fail_over, sentinel, sentinel_url
 
-from worker.devstack import EmbeddedValkey, Simulator, embedded_valkey
+from worker.demo.devstack import EmbeddedValkey, Simulator, embedded_valkey
 
 IN_FLIGHT = 20
 QUEUED = 10

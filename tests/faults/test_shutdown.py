@@ -8,7 +8,7 @@ from collections.abc import Callable
 import pytest
 from harness import Fleet, Producer, WorkerProcess, wait_until
 
-from worker.devstack import Simulator
+from worker.demo.devstack import Simulator
 from worker.simulator import CLIENT_LEFT
 
 IN_FLIGHT = 30

@@ -9,7 +9,7 @@ import typer
 from worker.commands.terminal import INTERRUPTED, WRONG, connected, ended, settings
 
 if TYPE_CHECKING:
-    from worker.batches import Batch, Summary
+    from worker.operations.batches import Batch, Summary
 
 _GO_ON: Final = "the same command goes on from here"
 
@@ -26,7 +26,7 @@ def batch(
     130 interrupted.
     """
     from api_contracts.client import BackloggedError, ResponsesClient
-    from worker.batches import Batch
+    from worker.operations.batches import Batch
 
     if not source.is_file():
         raise ended(f"{source}: no such file", WRONG)
@@ -44,7 +44,7 @@ def _shown(job: "Batch") -> "Summary":
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-    from worker.batches import lines_of
+    from worker.operations.batches import lines_of
 
     columns = (BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[speed]:.1f}/s"), TimeRemainingColumn())
     with Progress(*columns, console=Console(stderr=True)) as progress:

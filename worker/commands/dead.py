@@ -15,7 +15,7 @@ import typer
 from worker.commands.terminal import FAILED, WRONG, connected, ended, settings
 
 if TYPE_CHECKING:
-    from worker.dead_letters import DeadLetters, Replay, Selection
+    from worker.operations.dead_letters import DeadLetters, Replay, Selection
 
 _ENTRY_ID: Final = re.compile(r"\d{1,20}-\d{1,20}")
 
@@ -120,7 +120,7 @@ def replay(
     stays where it is if its id was enqueued again. Without --within their
     deadlines stay: past it the answer is `deadline_exceeded`.
     """
-    from worker.dead_letters import Replay
+    from worker.operations.dead_letters import Replay
     from worker.settings import LONGEST_DEADLINE
 
     if within is not None and not timedelta(0) < within <= LONGEST_DEADLINE:
@@ -157,7 +157,7 @@ def drop(
 
 @contextmanager
 def _dead_letters() -> "Generator[DeadLetters]":
-    from worker.dead_letters import DeadLetters
+    from worker.operations.dead_letters import DeadLetters
 
     with connected(settings()) as redis:
         yield DeadLetters(redis)
@@ -170,7 +170,7 @@ def _selection(
     older_than: timedelta | None,
     newer_than: timedelta | None,
 ) -> "Selection":
-    from worker.dead_letters import Selection
+    from worker.operations.dead_letters import Selection
 
     return Selection(lane=lane, reason=reason, tenant=tenant, older_than=older_than, newer_than=newer_than)
 

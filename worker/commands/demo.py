@@ -18,7 +18,7 @@ from worker.commands.terminal import INTERRUPTED, ended, settings
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from worker.scenes import Report, Request
+    from worker.demo.scenes import Report, Request
 
 _PACKAGE: Final = Path(__file__).parents[1]
 _EXAMPLES: Final = (_PACKAGE / "examples", _PACKAGE.parent / "examples")
@@ -45,8 +45,8 @@ def demo(
     """
     from rich.console import Console
 
-    from worker import scenes
     from worker.commands import playbill
+    from worker.demo import scenes
 
     on_terminal = sys.stdout.isatty() or "COLUMNS" in os.environ
     console = Console(highlight=False, width=None if on_terminal else _WIDTH)
@@ -64,7 +64,7 @@ def demo(
 
 
 def _requests(*, simulated: bool) -> "list[Request]":
-    from worker.scenes import requests_of
+    from worker.demo.scenes import requests_of
 
     try:
         return requests_of(next(filter(Path.is_dir, _EXAMPLES), _EXAMPLES[0]), simulated=simulated)
@@ -73,9 +73,9 @@ def _requests(*, simulated: bool) -> "list[Request]":
 
 
 def _played(requests: "list[Request]", *, simulated: bool, log: Path, console: "Console") -> "Report":
-    from worker import demo
     from worker.commands.playbill import progress_bar
-    from worker.devstack import DevstackError
+    from worker.demo import play as demo
+    from worker.demo.devstack import DevstackError
 
     bar, show = progress_bar(console, len(requests))
 

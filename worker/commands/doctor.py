@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Final
 import typer
 
 if TYPE_CHECKING:
-    from worker.findings import Finding
+    from worker.operations.findings import Finding
 
 _STYLES: Final = {"ok": "green", "warn": "yellow", "fail": "bold red"}
 
@@ -28,7 +28,7 @@ def doctor(
     """
     from dataclasses import asdict
 
-    from worker.findings import exit_code
+    from worker.operations.findings import exit_code
 
     findings: list[Finding] = []
     for finding in _findings():
@@ -44,7 +44,7 @@ def doctor(
 
 
 def _findings() -> "Iterator[Finding]":
-    from worker.doctor import examine, misread
+    from worker.operations.doctor import examine, misread
     from worker.settings import WrongSettingsError, load
 
     try:

@@ -11,8 +11,8 @@ from rich.console import Console
 from api_contracts.queues import request_key
 from worker.commands.answers import one_line, shown
 from worker.commands.tables import table
-from worker.dead_letters import DeadLetter, DeadLetters, Replay
 from worker.messages import Unreadable, decode
+from worker.operations.dead_letters import DeadLetter, DeadLetters, Replay
 from worker.results import timestamp
 
 _WIDTH: Final = 240

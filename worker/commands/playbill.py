@@ -11,10 +11,10 @@ from rich.table import Table
 from rich.text import Text
 
 from api_contracts import GenerationResult
-from worker import demo
 from worker.commands.answers import STYLES, snippet
 from worker.commands.tables import table
-from worker.scenes import Report, Request
+from worker.demo import play as demo
+from worker.demo.scenes import Report, Request
 
 _NEXT: Final = (
     ("responses-worker simulator --rpm 60", "a gateway to play with"),

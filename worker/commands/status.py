@@ -19,7 +19,7 @@ def status(
     from rich.console import Console
 
     from worker.commands.tables import overview_tables
-    from worker.overview import read
+    from worker.operations.overview import read
 
     checked = settings()
     with connected(checked) as redis:

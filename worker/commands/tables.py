@@ -8,7 +8,7 @@ from rich.console import RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from worker.overview import Budget, Group, Lane, Overview, Stream, Upstream
+from worker.operations.overview import Budget, Group, Lane, Overview, Stream, Upstream
 
 _NOTHING: Final = Text("-", "dim")
 
@@ -18,7 +18,7 @@ WAITS_FOR: Final = {
     "concurrency": "a call in flight to end",
     "share": "the turn of its lane",
 }
-"""The words of `worker/admission.lua` for operators."""
+"""The words of `worker/lua/admission.lua` for operators."""
 
 
 def overview_tables(overview: Overview) -> Iterable[RenderableType]:

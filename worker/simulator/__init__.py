@@ -50,7 +50,7 @@ to `max_output_tokens`.
 | `[[sim:tokens=TOKENS]]` | a good answer of TOKENS output tokens |
 
 Under the same address, for tests and benches: `GET` and `POST /simulator/config`, `GET /simulator/stats`,
-`GET /simulator/calls[?tag=xyz]` and `DELETE /simulator/calls`; `worker.devstack.Simulator` speaks them.
+`GET /simulator/calls[?tag=xyz]` and `DELETE /simulator/calls`; `worker.demo.devstack.Simulator` speaks them.
 """
 
 from worker.simulator.answers import echo

@@ -5,7 +5,7 @@ from collections.abc import Generator
 import pytest
 from harness import Fleet, Producer
 
-from worker.devstack import Simulator, embedded_valkey, simulated_gateway
+from worker.demo.devstack import Simulator, embedded_valkey, simulated_gateway
 
 
 @pytest.fixture(scope="session")

@@ -9,7 +9,7 @@ from engine import Container, Engine, UnavailableError
 from harness import Producer, wait_until
 from readiness import is_ready
 
-from worker.devstack import Simulator, embedded_valkey, simulated_gateway
+from worker.demo.devstack import Simulator, embedded_valkey, simulated_gateway
 
 TAG = "localhost/responses-worker:test"
 FIGURES = pytest.StashKey[dict[str, str]]()

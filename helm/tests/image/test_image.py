@@ -9,7 +9,7 @@ from engine import NO_CAPABILITIES, Container, Engine
 from harness import Producer, wait_until
 from readiness import is_ready
 
-from worker.devstack import Simulator
+from worker.demo.devstack import Simulator
 
 MEBIBYTE = 1024 * 1024
 MOST_MEBIBYTES = 230

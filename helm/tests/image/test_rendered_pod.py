@@ -13,7 +13,7 @@ from harness import Producer, wait_until
 from pods import playable
 from readiness import is_ready
 
-from worker.devstack import Simulator
+from worker.demo.devstack import Simulator
 
 sys.path.append(str(Path(__file__).parents[1] / "chart"))
 

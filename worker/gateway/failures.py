@@ -19,8 +19,8 @@ from typing import Final, LiteralString, cast
 
 from api_contracts.errors import ErrorCode, MappedError, UpstreamError
 from api_contracts.violations import Violation
-from worker.dialects import Limit, judge, limit_named
-from worker.evidence import (
+from worker.gateway.dialects import Limit, judge, limit_named
+from worker.gateway.evidence import (
     Evidence,
     lowered,
     parse_retry_after,

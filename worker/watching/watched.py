@@ -2,8 +2,8 @@
 
 from collections.abc import Callable
 
-from worker.observer import Observer
-from worker.upstream import Call, Upstream
+from worker.gateway.upstream import Call, Upstream
+from worker.watching.observer import Observer
 
 
 class WatchedUpstream(Upstream):

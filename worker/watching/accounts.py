@@ -6,7 +6,7 @@ from typing import Any, Final
 
 from api_contracts import ErrorCode
 from api_contracts.queues import result_stream
-from worker.failures import Route
+from worker.gateway.failures import Route
 from worker.messages import Message
 from worker.policy import POISON_CRASHES
 from worker.results import timestamp

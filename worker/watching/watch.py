@@ -10,17 +10,17 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from api_contracts import ErrorCode
-from worker.accounts import facts_of
 from worker.admission import Gate, Grant, Limits
 from worker.claims import Reclaimed
 from worker.housekeeping import Backlog
-from worker.observer import Observer, current
 from worker.scripts import ScriptError
 from worker.telemetry import Event, log
 from worker.telemetry.incidents import Incidents
 from worker.telemetry.metrics import WAIT_REASONS, Metrics, WaitReason
 from worker.telemetry.reports import Facts
 from worker.telemetry.treatments import Kind, State
+from worker.watching.accounts import facts_of
+from worker.watching.observer import Observer, current
 
 _GATES: Final[dict[str, Kind]] = {
     "authentication_failed": ErrorCode.AUTHENTICATION_FAILED,

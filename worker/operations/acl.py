@@ -12,8 +12,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Final
 
-from api_contracts.queues import DEAD_STREAM, RESULT_STREAM, lane_queue
-from worker.overview import PRIORITIES
+from api_contracts.queues import DEAD_STREAM, RESULT_STREAM, lane_lists
 
 CONNECTION: Final = "hello auth ping select client|setname client|setinfo multi exec acl|whoami"
 """Set-up, health checks and transactions of redis-py and kombu; they reach no key."""
@@ -104,7 +103,7 @@ def _examples(pattern: str, lanes: Iterable[str]) -> list[str]:
     """Keys that match: the pattern matches itself; lanes are named, since a user may be limited to some."""
     key = pattern.partition("~")[2]
     if key == _LANES:
-        return [lane_queue(lane) + suffix for lane in lanes for suffix in PRIORITIES.values()]
+        return [name for lane in lanes for name in lane_lists(lane)]
     return [key]
 
 

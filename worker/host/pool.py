@@ -20,15 +20,15 @@ from celery.concurrency.base import BasePool
 from celery.worker import state
 
 from worker.assembly import build, watching
-from worker.fleet import FleetCollector
-from worker.http import Probes, ProbeServer
+from worker.host.fleet import FleetCollector
+from worker.host.http import Probes, ProbeServer
+from worker.host.vitals import Vitals
 from worker.service import HANDBACK_S, Service
 from worker.settings import Settings
 from worker.telemetry import log, log_exception, loop_exception
 from worker.telemetry.reports import Facts
 from worker.telemetry.sentry import NoSentry, Sentry
 from worker.telemetry.treatments import State
-from worker.vitals import Vitals
 
 T = TypeVar("T")
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Final, Literal
 
 from api_contracts.errors import ErrorCode
-from worker.evidence import Evidence, any_of
+from worker.gateway.evidence import Evidence, any_of
 
 Limit = Literal["requests", "tokens", "concurrency"]
 Shows = Callable[[str], object]

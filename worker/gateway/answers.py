@@ -15,9 +15,9 @@ import orjson
 from pydantic import ValidationError
 
 from api_contracts.responses import TERMINAL_EVENTS, ResponseObject, Usage
-from worker.evidence import stated_error
-from worker.failures import Failure, from_object, invalid_response
-from worker.sse import Event
+from worker.gateway.evidence import stated_error
+from worker.gateway.failures import Failure, from_object, invalid_response
+from worker.gateway.sse import Event
 
 _STRING: Final = rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"'
 _MEMBER: Final = re.compile(rb"[\s,{]*+(" + _STRING + rb")\s*+:\s*+", re.DOTALL)

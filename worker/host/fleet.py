@@ -11,8 +11,7 @@ from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 from redis.exceptions import RedisError
 
-from api_contracts.queues import DEAD_STREAM, RESULT_STREAM, lane_queue
-from worker.overview import PRIORITIES
+from api_contracts.queues import DEAD_STREAM, PRIORITIES, RESULT_STREAM, lane_lists
 from worker.telemetry.metrics import FLEET
 
 FRESH_S: Final = 5.0
@@ -59,8 +58,8 @@ class FleetCollector(Collector):
         """Only result streams without `reply_to`: the others are as many as callers choose to name."""
         with client.pipeline(transaction=False) as batch:
             for lane in self.lanes:
-                for suffix in PRIORITIES.values():
-                    batch.llen(lane_queue(lane) + suffix)
+                for name in lane_lists(lane):
+                    batch.llen(name)
                 batch.zcard(f"responses:leases:{lane}")
                 batch.zcard(f"responses:delayed:{lane}")
             batch.xlen(RESULT_STREAM)

@@ -1,6 +1,6 @@
 """The main job, end to end on one machine: a real Valkey, a gateway, a real worker, and what callers send.
 
-Nothing here is a special case: messages are plain Celery, results come from the stream. `worker.scenes` says what
+Nothing here is a special case: messages are plain Celery, results come from the stream. `worker.demo.scenes` says what
 is played and judges it.
 """
 
@@ -20,9 +20,9 @@ from celery import Celery
 
 from api_contracts import GenerationResult, rfc3339
 from api_contracts.queues import DEFAULT_LANES, RESULT_STREAM, TASK_NAME, lane_queue
-from worker.devstack import Simulator, embedded_valkey, simulator_process
-from worker.overview import read
-from worker.scenes import Report, Request
+from worker.demo.devstack import Simulator, embedded_valkey, simulator_process
+from worker.demo.scenes import Report, Request
+from worker.operations.overview import read
 
 REQUESTS_PER_MINUTE: Final = 420
 """Small enough that a burst of 30 is seen to wait."""

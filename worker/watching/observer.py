@@ -12,8 +12,8 @@ from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Final
 
-from worker.accounts import dead_letter, facts_of, first_claim, kind_of, line_of, model_of, queue_ms, trace_of
-from worker.failures import Failure, Route
+from worker.gateway.failures import Failure, Route
+from worker.gateway.upstream import Answer, Call
 from worker.runs import Run
 from worker.scripts import ScriptError
 from worker.telemetry import log, log_exception, speaking
@@ -23,7 +23,7 @@ from worker.telemetry.reports import Facts
 from worker.telemetry.sentry import Sentry
 from worker.telemetry.tracing import parent_of, sampled, transaction_of
 from worker.telemetry.treatments import State, fault
-from worker.upstream import Answer, Call
+from worker.watching.accounts import dead_letter, facts_of, first_claim, kind_of, line_of, model_of, queue_ms, trace_of
 
 THROTTLED_LINE_S: Final = 10.0
 """At most one line per so many seconds tells of refused calls; the counter has them all."""

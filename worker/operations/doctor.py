@@ -10,9 +10,9 @@ from datetime import timedelta
 from typing import Final
 from urllib.parse import urlsplit
 
-from worker.findings import Finding, fail, ok, warn
-from worker.gateway_health import examine_gateway
-from worker.redis_health import examine_redis
+from worker.operations.findings import Finding, fail, ok, warn
+from worker.operations.gateway_health import examine_gateway
+from worker.operations.redis_health import examine_redis
 from worker.settings import Settings
 
 _PREFIX: Final = "WORKER_"

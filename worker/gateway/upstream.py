@@ -35,11 +35,11 @@ from httpx_aiohttp import AiohttpTransport
 
 from api_contracts.errors import ErrorCode
 from worker import __version__
-from worker.answers import Answer, is_event_stream, read_document, read_event
-from worker.evidence import request_id
-from worker.failures import Failure, TransportKind, from_http, from_transport, invalid_response
-from worker.sessions import NoCookies, Phase, Progress, open_session, progress
-from worker.sse import Decoder, Event, EventTooLargeError
+from worker.gateway.answers import Answer, is_event_stream, read_document, read_event
+from worker.gateway.evidence import request_id
+from worker.gateway.failures import Failure, TransportKind, from_http, from_transport, invalid_response
+from worker.gateway.sessions import NoCookies, Phase, Progress, open_session, progress
+from worker.gateway.sse import Decoder, Event, EventTooLargeError
 
 __all__ = ["Answer", "Call", "Upstream"]
 

@@ -10,7 +10,7 @@ from typing import Any, Final, cast
 from celery.worker import control
 
 from api_contracts.queues import DEFAULT_TENANT
-from worker.pool import Pool
+from worker.host.pool import Pool
 from worker.runs import Interruption, Run
 from worker.service import Service
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from worker.http import Verdict
+from worker.host.http import Verdict
 from worker.service import Service
 from worker.telemetry import Event
 from worker.telemetry.redaction import place

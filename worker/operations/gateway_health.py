@@ -25,8 +25,8 @@ import httpx
 
 from api_contracts import MODELS, ErrorCode
 from worker import __version__
-from worker.failures import from_http
-from worker.findings import Finding, fail, ok, warn
+from worker.gateway.failures import from_http
+from worker.operations.findings import Finding, fail, ok, warn
 
 TIMEOUT_S: Final = 10.0
 EXPIRES_SOON_S: Final = 7 * 24 * 3600

@@ -4,14 +4,11 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from api_contracts.queues import DEAD_STREAM, RESULT_STREAM, lane_queue
+from api_contracts.queues import DEAD_STREAM, PRIORITIES, RESULT_STREAM, lane_lists
 from worker.messages import Unreadable, decode
 
-PRIORITIES: Final = {0: "", 3: "\x06\x163", 6: "\x06\x166", 9: "\x06\x169"}
-"""Celery's priority steps and the suffixes of their lists; 0 is the highest (kombu's Redis transport)."""
-
 UNKNOWN_RPM: Final = 60
-"""What the learned scale multiplies where no limit is known: one request a second (`worker/pace.lua`)."""
+"""What the learned scale multiplies where no limit is known: one request a second (`worker/lua/pace.lua`)."""
 
 _STREAMS: Final = "responses:streams"
 
@@ -66,7 +63,7 @@ class Budget:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Upstream:
-    """Whether the fleet may call one upstream; `worker/admission.lua` decides it, in the same order."""
+    """Whether the fleet may call one upstream; `worker/lua/admission.lua` decides it, in the same order."""
 
     in_flight: int
     in_flight_limit: int
@@ -113,17 +110,18 @@ def read(
 
 
 def _lane(redis: Any, lane: str, now_ms: int) -> Lane:
+    lists = lane_lists(lane)
     with redis.pipeline(transaction=False) as batch:
-        for suffix in PRIORITIES.values():
-            batch.llen(lane_queue(lane) + suffix)
+        for name in lists:
+            batch.llen(name)
         batch.hlen(f"responses:inflight:{lane}")
         batch.hlen(f"responses:parked:{lane}")
         batch.zrange(f"responses:leases:{lane}", 0, 0, withscores=True)
         batch.zrange(f"responses:delayed:{lane}", 0, 0, withscores=True)
-        for suffix in PRIORITIES.values():
-            batch.lindex(lane_queue(lane) + suffix, -1)
+        for name in lists:
+            batch.lindex(name, -1)
         replies = batch.execute()
-    (*ready, in_flight, parked, lease, due), heads = replies[: -len(PRIORITIES)], replies[-len(PRIORITIES) :]
+    (*ready, in_flight, parked, lease, due), heads = replies[: -len(lists)], replies[-len(lists) :]
     ages = [age for head in heads if head and (age := _age_ms(head, now_ms)) is not None]
     return Lane(
         ready=dict(zip(PRIORITIES, ready, strict=True)),
@@ -168,7 +166,7 @@ _QUOTA: Final = (
     "tokens_now",
     "tokens_before",
 )
-"""Fields of `responses:quota:<upstream>`, of which `worker/admission.lua` is the owner."""
+"""Fields of `responses:quota:<upstream>`, of which `worker/lua/admission.lua` is the owner."""
 
 
 def _upstream(redis: Any, name: str, now_ms: int, held: int) -> Upstream:

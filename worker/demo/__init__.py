@@ -1,0 +1,1 @@
+"""The whole job on one machine: servers to play with, and the scenes that are played."""
