@@ -7,7 +7,7 @@ A connection may die between a write and its reply. Every command of ours gives 
 token, so the whole batch is simply sent again; until Redis is back the callers wait, they do not fail.
 
 Batches are written to redis-py's `Connection` and read from it one reply after the other, under one deadline; its
-`Pipeline` sets a timer for every reply and dispatches each by command name, a sixth of all CPU a request costs.
+`Pipeline` sets a timer for every reply and dispatches each by command name, a quarter of the CPU a call costs.
 """
 
 import asyncio
