@@ -3,6 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+PLOTS := $(VENV)/.plots
 
 .PHONY: demo test check lint types layers docs format lock bench-throughput bench-scoreboard clean chaos
 
@@ -36,6 +37,8 @@ lock: $(STAMP)  ## after a change of dependencies in pyproject.toml
 		--extra demo --group dev --output-file requirements.lock pyproject.toml
 	$(BIN)/uv pip compile --universal --generate-hashes --no-emit-index-url --no-header --quiet \
 		--extra worker --output-file requirements-worker.lock pyproject.toml
+	$(BIN)/uv pip compile --universal --generate-hashes --no-emit-index-url --no-header --quiet \
+		--group plots --constraints requirements.lock --output-file bench/requirements.lock
 
 chaos: $(STAMP)  ## kills, drains, Redis restarts, cut networks; then the books; ARGS="--seeds 1 --requests 300" for less
 	$(BIN)/python tests/chaos/driver.py $(ARGS)
@@ -43,7 +46,7 @@ chaos: $(STAMP)  ## kills, drains, Redis restarts, cut networks; then the books;
 bench-throughput: $(STAMP)
 	$(BIN)/python bench/throughput.py
 
-bench-scoreboard: $(STAMP)  ## 429s, lost requests and time against ideal, per scenario; hours; ARGS="--quick" for less
+bench-scoreboard: $(PLOTS)  ## 429s, lost requests and time against ideal, per scenario; hours; ARGS="--quick" for less
 	$(BIN)/python bench/scoreboard.py $(ARGS)
 
 $(STAMP): pyproject.toml requirements.lock
@@ -51,6 +54,10 @@ $(STAMP): pyproject.toml requirements.lock
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	touch $@
+
+$(PLOTS): $(STAMP) bench/requirements.lock
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r bench/requirements.lock
 	touch $@
 
 clean:
@@ -64,7 +71,7 @@ test-helm: $(CHART_TOOLS)  ## the chart with Helm 3 and 4, its scaling on a real
 test-image: $(CHART_TOOLS)  ## builds the image, runs it locked down and as the chart renders it; as root, else skipped
 	$(BIN)/pytest --timeout 900 helm/tests/image
 
-bench-autoscale: $(CHART_TOOLS)  ## pods, cost, 429s and waiting of three ways to scale, simulated
+bench-autoscale: $(CHART_TOOLS) $(PLOTS)  ## pods, cost, 429s and waiting of three ways to scale, simulated
 	$(BIN)/python bench/autoscale.py
 
 $(CHART_TOOLS): $(STAMP) helm/tests/requirements.lock helm/tests/binaries.lock $(wildcard helm/tests/chart/kinds/*)

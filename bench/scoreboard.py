@@ -24,6 +24,7 @@ QUICK: Final = 4
 """So many times fewer requests; the ratios suffer from it."""
 SATURATED: Final = 0.9
 """Busier than this, the machine is part of what was measured."""
+PLOT: Final = Path(__file__).parent.parent / "build" / "scoreboard.png"
 EXPECTED: Final = {"incident.reported", "upstream.shut"}
 """What workers log of an incident; any other error says that the worker itself is not well."""
 
@@ -93,7 +94,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--seeds", default="", help="such as 1,2,3 (1 to 5; with --quick 1)")
     parser.add_argument("--quick", action="store_true", help=f"one seed and {QUICK} times fewer requests")
     parser.add_argument("--json", type=Path, help="every run, its calls by the second")
-    parser.add_argument("--plot", type=Path, help="calls a second in the first run of each scenario; needs matplotlib")
+    parser.add_argument("--plot", type=Path, default=PLOT, help="calls a second in the first run of each scenario")
     parser.add_argument("--show", type=Path, nargs="*", default=[], help="runs nothing: earlier --json files together")
     options = parser.parse_args()
     options.seeds = [int(seed) for seed in (options.seeds or ("1" if options.quick else "1,2,3,4,5")).split(",")]
@@ -118,8 +119,8 @@ def main() -> None:
     rows = _rows(options, chosen)
     chosen = [scenario for scenario in chosen if any(row["scenario"] == scenario.name for row in rows)]
     print("\n".join(table(rows, chosen)))
-    if options.plot:
-        plot(rows, {scenario.name: scenario.says for scenario in chosen}, options.plot)
+    plot(rows, {scenario.name: scenario.says for scenario in chosen}, options.plot)
+    print(f"plot: {options.plot}")
 
 
 if __name__ == "__main__":

@@ -24,6 +24,7 @@ def plot(rows: Sequence[Mapping[str, Any]], titles: Mapping[str, str], path: Pat
     figure.supxlabel("seconds since the first call")
     figure.supylabel("calls a second")
     figure.tight_layout()
+    path.parent.mkdir(exist_ok=True)
     figure.savefig(path, dpi=110)
     pyplot.close(figure)
 
