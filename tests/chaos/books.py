@@ -2,6 +2,7 @@
 
 import itertools
 import math
+import statistics
 import time
 from collections import Counter, defaultdict
 from collections.abc import Iterable
@@ -41,6 +42,9 @@ class Books:
     leftovers: dict[str, int]
     paid_twice: int
     recoveries: list[float]
+    """From a kill until what its worker held was back in its lane, s."""
+    called_again: list[float]
+    """From a kill until a call that it cut off was made again, s: with all else that struck meanwhile."""
 
     @property
     def balanced(self) -> bool:
@@ -59,13 +63,15 @@ class Books:
             leftovers={name: size for book in each for name, size in book.leftovers.items()},
             paid_twice=sum(book.paid_twice for book in each),
             recoveries=[found for book in each for found in book.recoveries],
+            called_again=[found for book in each for found in book.called_again],
         )
 
     def line(self) -> str:
         return (
             f"{self.sent} sent, {self.failed} answered with a failure, {len(self.lost)} lost, "
             f"{len(self.answered_twice)} answered twice, {self.paid_twice} paid twice, {len(self.unexplained)} of them "
-            f"unexplained, recovery p99 {p99(self.recoveries):.1f} s over {len(self.recoveries)}"
+            f"unexplained; back in its lane p99 {p99(self.recoveries):.1f} s after a kill ({len(self.recoveries)}), "
+            f"called again p50 {median(self.called_again):.1f} s"
         )
 
     def violations(self) -> list[str]:
@@ -77,7 +83,7 @@ class Books:
         return found + ([f"recovered late, s: {', '.join(slow[-_NAMED:])}"] if slow else [])
 
 
-def balance(producer: Producer, calls: Iterable[Call], ids: list[str], diary: Diary) -> Books:
+def balance(producer: Producer, calls: Iterable[Call], ids: list[str], diary: Diary, recoveries: list[float]) -> Books:
     answers: dict[str, list[dict[str, Any]]] = defaultdict(list)
     for result in producer.entries():
         answers[result["request_id"]].append(result)
@@ -93,7 +99,8 @@ def balance(producer: Producer, calls: Iterable[Call], ids: list[str], diary: Di
         unexplained=[request_id for request_id in ids if paid[request_id] > 1 + excuses(answers[request_id])],
         leftovers=leftovers(producer),
         paid_twice=sum(count > 1 for count in paid.values()),
-        recoveries=[found for kill in diary.kills for found in recoveries(calls_of, kill, diary.returns)],
+        recoveries=recoveries,
+        called_again=[found for kill in diary.kills for found in called_again(calls_of, kill, diary.returns)],
     )
 
 
@@ -107,7 +114,7 @@ def excuses(results: list[dict[str, Any]]) -> int:
     return sum(attempt["maybe_billed"] for result in results for attempt in result["attempts"])
 
 
-def recoveries(calls_of: dict[str, list[Call]], killed_at: float, returns: list[float]) -> list[float]:
+def called_again(calls_of: dict[str, list[Call]], killed_at: float, returns: list[float]) -> list[float]:
     """For each call that the kill cut off: until its request was called again, since Redis could last be reached."""
     found: list[float] = []
     for calls in calls_of.values():
@@ -131,6 +138,10 @@ def leftovers(producer: Producer) -> dict[str, int]:
     while held() and time.monotonic() < give_up:
         time.sleep(0.2)
     return held()
+
+
+def median(durations: list[float]) -> float:
+    return statistics.median(durations) if durations else 0.0
 
 
 def p99(durations: list[float]) -> float:

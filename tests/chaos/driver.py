@@ -1,7 +1,7 @@
 """`make chaos`: minutes of kills, drains, Redis restarts and cut networks, and then the books must balance.
 
 Prints one line a seed and one of totals. Exits 1 when a request was lost, answered twice, or paid twice without an
-explanation, when anything was left lying about, or when killed calls were made again too late.
+explanation, when anything was left lying about, or when what a killed worker held was back in its lane too late.
 """
 
 import argparse
@@ -19,6 +19,7 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 from harness import Fleet, Producer, WorkerProcess, body
 
 from chaos.books import Books, Diary, balance
+from chaos.leases import LeaseWatch
 from chaos.proxy import Proxy
 from worker.demo.devstack import EmbeddedValkey, Simulator, embedded_valkey, simulator_process
 
@@ -31,6 +32,8 @@ WORKERS: Final = 3
 SETTINGS: Final = {"concurrency": 30, "requests_per_minute": 6000, "max_attempts": 20, "shutdown_grace": "4s"}
 CALM: Final = 0.9
 """The share of answers from which on nothing more is broken: the rest is waiting for leases."""
+BETWEEN_S: Final = (1.0, 5.0)
+"""From one event to the next: most of them meet a fleet that is still busy with the last."""
 STALLED_S: Final = 120.0
 """Without a single answer for so long, what has none is lost: several leases, on a slow machine."""
 LEAVES_WITHIN_S: Final = 60.0
@@ -110,13 +113,15 @@ def run(seed: int, requests: int) -> tuple[Books, Diary]:
         simulator_process(GATEWAY | {"seed": seed}) as gateway,
         Producer(valkey.url) as producer,
         Fleet(f"redis://127.0.0.1:{proxy.port}/0", gateway.url) as fleet,
+        LeaseWatch(valkey.url) as leases,
     ):
         world = World(random.Random(seed), fleet, valkey, proxy, gateway)
         for _ in range(WORKERS):
             fleet.start(**SETTINGS)
         ids = [f"{seed}-{n}" for n in range(requests)]
         rage(world, producer, ids)
-        return balance(producer, gateway.calls(), ids, world.diary), world.diary
+        recoveries = leases.recoveries(world.diary.kills, world.diary.returns)
+        return balance(producer, gateway.calls(), ids, world.diary, recoveries), world.diary
 
 
 def rage(world: World, producer: Producer, ids: list[str]) -> None:
@@ -126,7 +131,7 @@ def rage(world: World, producer: Producer, ids: list[str]) -> None:
         send(producer, unsent, world.rng)
         if answered < CALM * len(ids):
             world.strike()
-        time.sleep(world.rng.uniform(0.5, 2.5))
+        time.sleep(world.rng.uniform(*BETWEEN_S))
         before, answered = answered, producer.redis.xlen("responses:results")
         moved = moved if answered == before else time.monotonic()
 
