@@ -30,16 +30,7 @@ def build(settings: Settings, sentry: Sentry) -> Service:
     watch = watching(settings, sentry, runs)
     runner = ScriptRunner(settings.redis.async_client(), on_trouble=watch.redis)
     ledger = Ledger(runner)
-    admission = Admission(
-        runner=runner,
-        limits=limits(settings),
-        lease_ms=LEASE_MS,
-        longest_pause_ms=round(settings.max_pause.total_seconds() * 1000),
-        probe_ms=round(settings.probe_interval.total_seconds() * 1000),
-        on_gate=watch.gate,
-        on_grant=watch.granted,
-        on_confirmed=watch.confirmed,
-    )
+    admission = _admission(settings, runner, watch)
     rooms = WaitingRooms.of(admission, settings.lanes)
     upstream = _upstream(settings, watch.observer)
     relay = Relay(runner.client)
@@ -57,16 +48,7 @@ def build(settings: Settings, sentry: Sentry) -> Service:
             lease_ms=LEASE_MS,
             on_lost=watch.lost,
         ),
-        housekeeping=Housekeeping(
-            ledger,
-            runner,
-            list(settings.lanes),
-            settings.results_retention,
-            settings.results_high_water,
-            on_reclaimed=watch.reclaimed,
-            on_backlog=watch.backlog,
-            on_trouble=watch.trouble,
-        ),
+        housekeeping=_housekeeping(settings, ledger, watch),
         observer=watch.observer,
         watch=watch,
         weights=settings.lanes,
@@ -93,6 +75,32 @@ def watching(settings: Settings, sentry: Sentry, runs: Mapping[str, Run]) -> Wat
     server = urlsplit(settings.upstream_url).hostname or ""
     observer = Observer(metrics=metrics, incidents=incidents, sentry=sentry, server=server)
     return Watch(metrics=metrics, incidents=incidents, observer=observer)
+
+
+def _admission(settings: Settings, runner: ScriptRunner, watch: Watch) -> Admission:
+    return Admission(
+        runner=runner,
+        limits=limits(settings),
+        lease_ms=LEASE_MS,
+        longest_pause_ms=round(settings.max_pause.total_seconds() * 1000),
+        probe_ms=round(settings.probe_interval.total_seconds() * 1000),
+        on_gate=watch.gate,
+        on_grant=watch.granted,
+        on_confirmed=watch.confirmed,
+    )
+
+
+def _housekeeping(settings: Settings, ledger: Ledger, watch: Watch) -> Housekeeping:
+    return Housekeeping(
+        ledger,
+        ledger.runner,
+        list(settings.lanes),
+        settings.results_retention,
+        settings.results_high_water,
+        on_reclaimed=watch.reclaimed,
+        on_backlog=watch.backlog,
+        on_trouble=watch.trouble,
+    )
 
 
 def _oldest_age_s(runs: Mapping[str, Run]) -> float | None:
