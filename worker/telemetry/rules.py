@@ -65,7 +65,7 @@ RULES: Final = (
         for_="2m",
         severity="page",
         entry="error_budget_burn",
-        summary="Answers fail 14 times faster than the objective of {{ $labels.job }} bears",
+        summary="Answers fail 14 times faster than the objective bears",
     ),
     Rule(
         alert="ResponsesWorkerErrorBudgetBurns",
