@@ -22,6 +22,8 @@ EVIDENCE = 5  # calls that must have passed since the last cut before they measu
 DEEPEST_CUT = 0.4  # at once: a few calls after a long pause measure badly
 BURSTY = 1.1  # calls that passed this much faster than earned: the burst was too much, not the rate
 FLOOR = 0.01
+FORGIVEN = 0.03  # of the calls: so few refusals, at a rate that was not tried for more, are none of our doing
+MOST_FORGIVEN = 4.0  # in a row, earned by the calls before
 # Pausing
 BACKOFF_MS, BACKOFF_MAX_MS = 100, 8_000
 REFUSAL_MS, REFUSAL_MAX_MS = 200, 2_000  # first guess, and most, of the time the upstream takes to refuse
@@ -63,6 +65,7 @@ class State:
     probing: bool = False  # the next call goes alone
     backoff_ms: float = BACKOFF_MS
     refusal_ms: float = REFUSAL_MS  # time the upstream takes to refuse
+    lenience: float = 0.0  # refusals that would be forgiven now
     virtual_ms: float = 0.0  # at which the last grant was made
     lanes: dict[str, Lane] = field(default_factory=dict)
 
@@ -85,6 +88,7 @@ class Controller:
             burst_ms=self.burst_ms if known else level,
             requests_ms=level,
             tokens_ms=level,
+            lenience=MOST_FORGIVEN if known else 0.0,
         )
 
     def admit(self, now_ms: float, lane: str, weight: float, costs: list[int]) -> tuple[int, float]:
@@ -116,7 +120,7 @@ class Controller:
         s = self.state
         s.requests_ms = min(s.burst_ms * s.scale, s.requests_ms + self.request_ms)
         s.tokens_ms = min(s.burst_ms * s.scale, s.tokens_ms + tokens * self.token_ms)
-        s.passed_ms -= self._charge(tokens)
+        s.passed_ms = max(0.0, s.passed_ms - self._charge(tokens))  # it may be from before a cut
 
     def learn(self, limit_rpm: float) -> None:
         """Takes the limit in a response's headers as a mark to climb to quickly, until the first refusal."""
@@ -124,13 +128,13 @@ class Controller:
             self.state.hint = limit_rpm * self.request_ms / MINUTE_MS
 
     def throttled(self, now_ms: float, granted_at_ms: float, tokens: int, retry_after_ms: float = 0) -> None:
-        """Pauses the fleet; slows it too if the refused call was granted after the last cut."""
+        """Pauses the fleet; slows it too if the refused call was granted after the last cut and is not forgiven."""
         self._refill(now_ms)
         s = self.state
         age_ms = max(0.0, now_ms - granted_at_ms)
         s.refusal_ms = min(REFUSAL_MAX_MS, max(age_ms, 0.8 * s.refusal_ms + 0.2 * age_ms))
         pause_ms = min(retry_after_ms, MAX_PAUSE_MS)
-        if granted_at_ms > s.cut_at_ms:  # what was in flight when the rate was cut tells nothing new
+        if granted_at_ms > s.cut_at_ms and not self._forgives():  # what was in flight when the rate was cut tells nothing new
             pause_ms = max(pause_ms, self._cut(age_ms, self._charge(tokens)))
             s.hold_ms = min(s.hold_ms + SHUT_WEIGHT * pause_ms, HOLD_MAX_MS)
             s.requests_ms = min(s.requests_ms, 0.0)
@@ -139,6 +143,17 @@ class Controller:
         if pause_ms > 0:
             s.pause_until_ms = max(s.pause_until_ms, now_ms + pause_ms)
             s.probing = True
+
+    def _forgives(self) -> bool:
+        """Whether a refusal is none of our doing: those come alone, where the rate is to blame they come in crowds.
+
+        Token costs are guesses, so none is forgiven where tokens are limited.
+        """
+        s = self.state
+        if s.lenience < 1 or self.token_ms > 0 or not self._held():
+            return False
+        s.lenience -= 1
+        return True
 
     def _charge(self, tokens: int) -> float:
         return max(self.request_ms, tokens * self.token_ms)
@@ -163,7 +178,7 @@ class Controller:
         """The server's clock was set back: moves every remembered time with it."""
         s = self.state
         s.at_ms -= jump_ms
-        s.pause_until_ms -= jump_ms
+        s.pause_until_ms -= jump_ms if s.pause_until_ms else 0.0  # 0 is never
         s.cut_at_ms -= jump_ms if s.cut_at_ms else 0.0
         for lane in s.lanes.values():
             lane.wanting_until_ms -= jump_ms
@@ -216,6 +231,7 @@ class Controller:
         s.requests_ms -= self.request_ms
         s.tokens_ms -= tokens * self.token_ms
         s.passed_ms += charge
+        s.lenience = min(MOST_FORGIVEN, s.lenience + FORGIVEN)
         s.virtual_ms = max(s.virtual_ms, mine.spent_ms)
         mine.spent_ms += charge / weight
         if s.probing:
@@ -240,6 +256,6 @@ class Controller:
         s.ceiling = ceiling
         s.scale = max(FLOOR, HEADROOM * ceiling)
         s.refund /= 4
-        s.busy_ms = s.passed_ms = 0.0
+        s.busy_ms = s.passed_ms = s.lenience = 0.0
         s.backoff_ms = BACKOFF_MS
         return s.backoff_ms

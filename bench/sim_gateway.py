@@ -29,6 +29,8 @@ class Gateway:
     advertised_rpm: tuple[float, ...] = ()  # what x-ratelimit-limit-requests says, one of these per response
     steps: list[tuple[float, float]] = field(default_factory=list)  # (from ms, per minute)
     frozen_ms: tuple[float, float] = (0.0, 0.0)  # refuses all, and says until when
+    moody: float = 0.0  # share of calls that it refuses whatever their rate
+    moods: random.Random = field(default_factory=random.Random)
     level: float = 0.0
     at_ms: float = 0.0
     window: int = -1
@@ -58,7 +60,7 @@ class Gateway:
     def offer(self, now_ms: float, tokens: int) -> bool:
         """Whether a call arriving now is served."""
         self.advance(now_ms)
-        if self.retry_after_ms(now_ms):
+        if self.retry_after_ms(now_ms) or self.moods.random() < self.moody:
             return False
         cost = {"requests": 1.0, "reserved": float(tokens), "used": 0.0}[self.charges]
         served = self.level > 0 if self.charges == "used" else self.level >= cost

@@ -191,6 +191,17 @@ def steady(told_rpm: float) -> Callable[[random.Random, int], World]:
     return world
 
 
+def moody(told_rpm: float) -> Callable[[random.Random, int], World]:
+    """One call in a hundred is refused whatever the rate: somebody else's storm behind the same gateway."""
+
+    def world(rng: random.Random, seed: int) -> World:
+        upstream = gateway(rng, seed, 3_000, moody=0.01, moods=random.Random(seed))
+        fleet = Fleet(rng, controller(told_rpm), upstream, backlog([0] * 12_000), processes("4"))
+        return fleet, lambda report: report.span_s / 240
+
+    return world
+
+
 def swept(family: str, kind: tuple[str, float]) -> Callable[[random.Random, int], World]:
     """One random world of a family: latency, network skew and number of processes are drawn, too."""
 
@@ -226,6 +237,8 @@ SCENARIOS = [
     Scenario("TPM, charged by usage, n = 3,000", tokens(3_000, "used"), 100, 3),
     Scenario("bursts over the gateway's, configured", sporadic(600), 5, 6, "p95 wait, s"),
     Scenario("bursts over the gateway's, unknown", sporadic(0), 5, 6, "p95 wait, s"),
+    Scenario("1 % refused at any rate, configured", moody(3_000), 2, 1.25),
+    Scenario("1 % refused at any rate, unknown", moody(0), 5, 9),
     Scenario("30 min of 400, 600 configured", steady(600), 5, 1.25),
     Scenario("30 min of 400, unknown", steady(0), 5, 1.25),
 ]

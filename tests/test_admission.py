@@ -5,7 +5,7 @@ from collections.abc import AsyncGenerator
 
 import pytest
 import redis
-from admission_parts import HOUR_MS, LEASE_MS, PERMITS, QUOTA, Budget, open_budget
+from admission_parts import HOUR_MS, LEASE_MS, PERMITS, QUOTA, Budget, open_budget, probe_after, shut
 
 from worker.admission import Limits
 from worker.scripts import ScriptError
@@ -272,3 +272,46 @@ async def test_a_pause_is_not_polled_like_a_full_house(valkey: redis.Redis, redi
 
         assert await budget.ask() == []
         assert (budget.last.reason, budget.last.wait_ms) == ("throttled", 60_000)
+
+
+async def test_one_refusal_in_a_hundred_leaves_the_rate_alone(valkey: redis.Redis, redis_url: str) -> None:
+    """Whoever shares the gateway may be to blame; without this, a hundred calls a second became one."""
+    async with open_budget(valkey, redis_url, requests_per_minute=6_000) as budget:
+        for _ in range(20):
+            budget.advance(1_000)
+            calls = await budget.drain()
+            await budget.admission.throttled(calls[0], None)
+            await budget.ended(*calls)
+
+        assert budget.number("scale") == 1
+        assert len(calls) == pytest.approx(100, abs=2)
+
+
+async def test_a_crowd_of_refusals_cuts_the_rate(valkey: redis.Redis, redis_url: str) -> None:
+    async with open_budget(valkey, redis_url, requests_per_minute=6_000) as budget:
+        budget.advance(1_000)
+        for call in (await budget.drain())[:10]:
+            await budget.admission.throttled(call, None)
+
+        assert budget.number("scale") < 1
+
+
+async def test_token_budgets_forgive_no_refusal(valkey: redis.Redis, redis_url: str) -> None:
+    """What a call costs is a guess there, so the rate may always be to blame."""
+    async with open_budget(valkey, redis_url, tokens_per_minute=6_000) as budget:
+        calls = await budget.drain(tokens=1)
+        await budget.admission.throttled(calls[-1], None)
+
+        assert budget.number("scale") < 1
+
+
+async def test_probes_that_never_called_give_nothing_back(budget: Budget) -> None:
+    """They were granted without a charge: an unreachable gateway is no way to fill the budget."""
+    await shut(budget)
+    before = budget.number("requests_ms"), budget.number("passed_ms")
+    for _ in range(5):
+        _, probe = await probe_after(budget)
+        await budget.admission.settle(probe, used_tokens=0, called=False)
+
+    assert budget.number("passed_ms") == before[1]
+    assert budget.number("requests_ms") <= 2_000

@@ -34,6 +34,7 @@ FIELDS = {
         "probing",
         "backoff_ms",
         "refusal_ms",
+        "lenience",
     )
 }
 """Of the simulation's state, and what the script's hash calls them."""
@@ -144,7 +145,7 @@ async def budget(valkey: redis.Redis, redis_url: str) -> AsyncGenerator[Budget]:
 @pytest.mark.parametrize("limits", LIMITS.values(), ids=LIMITS)
 async def test_the_same_events_make_the_same_grants_and_the_same_state(budget: Budget, limits: dict[str, Any]) -> None:
     granted, ceilings = 0, set[float]()
-    for seed in range(4):
+    for seed in range(6):
         budget.redis.delete(QUOTA, PERMITS)
         script = process(budget.runner, limits_of(**limits), lease_ms=1_000 * HOUR_MS)
         simulation = controller(now_ms=budget.now_ms, **limits)

@@ -49,6 +49,7 @@ function State:spend(lane, weight, tokens)
   self.requests_ms = self.requests_ms - self.request_ms
   self.tokens_ms = self.tokens_ms - tokens * self.token_ms
   self.passed_ms = self.passed_ms + self:charge(tokens)
+  self.lenience = math.min(MOST_FORGIVEN, self.lenience + FORGIVEN)
   self.virtual = math.max(self.virtual or 0, self[lane.spent] or 0)
   self[lane.spent] = (self[lane.spent] or 0) + self:charge(tokens) / weight
   if self.probing == 1 then -- one call alone shows whether the upstream is open again
@@ -150,16 +151,17 @@ end
 -- never called, as of a request cancelled meanwhile, leaves its turn to the next.
 function commands.settle(s, token, granted_at, reserved, used, called, verdict)
   if redis.call('ZREM', s.permits, token) == 0 then return s.gate or '' end
+  local probe = s.gate and tonumber(granted_at) > s.gate_since
   s:refill()
-  if called == '0' then s:give_back(tonumber(reserved)) else s:correct(tonumber(reserved), tonumber(used)) end
+  if not probe then -- a probe was granted without being charged
+    if called == '0' then s:give_back(tonumber(reserved)) else s:correct(tonumber(reserved), tonumber(used)) end
+  end
   s:save()
-  if verdict == 'ok' and s.gate and tonumber(granted_at) > s.gate_since then
+  if probe and verdict == 'ok' then
     s:open()
     return ''
   end
-  if s.gate and called == '0' and verdict == '' and tonumber(granted_at) > s.gate_since then
-    redis.call('HSET', s.key, 'probe_at', now)
-  end
+  if probe and called == '0' and verdict == '' then redis.call('HSET', s.key, 'probe_at', now) end
   if not s.gate and (verdict == 'ok' or verdict == 'failed') and s:count(verdict == 'failed') then
     s:shut('breaker_open', 'upstream_error', FIRST_PROBE_MS)
     return 'breaker_open'
@@ -167,14 +169,14 @@ function commands.settle(s, token, granted_at, reserved, used, called, verdict)
   return s.gate or ''
 end
 
--- A call was throttled: pauses the fleet, and slows it if the call was granted after the last cut.
+-- A call was throttled: pauses the fleet, and slows it if the call was granted after the last cut and not forgiven.
 function commands.throttled(s, granted_at, tokens, retry_after_ms, longest_ms)
   s:refill()
   granted_at = tonumber(granted_at)
   local age_ms = math.max(0, now - granted_at)
   local pause_ms = math.min(tonumber(retry_after_ms), tonumber(longest_ms))
   s.refusal_ms = math.min(REFUSAL_MAX_MS, math.max(age_ms, 0.8 * s.refusal_ms + 0.2 * age_ms))
-  if granted_at > s.cut_at_ms then -- calls in flight at the cut tell nothing new
+  if granted_at > s.cut_at_ms and not s:forgives() then -- calls in flight at the cut tell nothing new
     pause_ms = math.max(pause_ms, s:cut(age_ms, s:charge(tonumber(tokens))))
     s.hold_ms = math.min(s.hold_ms + SHUT_WEIGHT * pause_ms, HOLD_MAX_MS)
     s.requests_ms, s.tokens_ms, s.cut_at_ms = math.min(s.requests_ms, 0), math.min(s.tokens_ms, 0), now

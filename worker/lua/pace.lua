@@ -19,6 +19,8 @@ local EVIDENCE = 5      -- calls that must have passed since the last cut before
 local DEEPEST_CUT = 0.4 -- at once: a few calls after a long pause measure badly
 local BURSTY = 1.1      -- calls that passed this much faster than earned: the burst was too much, not the rate
 local FLOOR = 0.01
+local FORGIVEN = 0.03   -- of the calls: so few refusals, at a rate that was not tried for more, are none of our doing
+local MOST_FORGIVEN = 4 -- in a row, earned by the calls before
 local BACKOFF_MS, BACKOFF_MAX_MS = 100, 8000
 local REFUSAL_MS, REFUSAL_MAX_MS = 200, 2000 -- first guess, and most, of the time the upstream takes to refuse
 local PROBE_PATIENCE = 1.25 -- x that time: a lone call not refused by then shows an open upstream
@@ -45,17 +47,19 @@ function State.load(upstream, rpm, tpm, burst_ms)
   s.token_ms = s.tpm > 0 and 60000 / s.tpm or 0
   s.longest_burst_ms = tonumber(burst_ms)
   s.cap = s.known and 1 or math.huge
-  if s.scale then s:follow_clock() else s:start() end
-  s.scale = math.min(s.scale, s.cap)
+  if s.at_ms then s:follow_clock() end
+  if not s.scale then s:start() end
+  s.scale, s.lenience = math.min(s.scale, s.cap), s.lenience or 0
   return s
 end
 
 function State:start()
   local level = math.min(START_BURST_MS, self.longest_burst_ms) -- a bucket found empty: nobody knows who called before
   self.at_ms, self.requests_ms, self.tokens_ms = now, level, level
-  self.scale, self.ceiling, self.hold_ms, self.burst_ms = COLD_START, 0, 0, level
+  self.scale, self.ceiling, self.hold_ms, self.burst_ms, self.lenience = COLD_START, 0, 0, level, 0
   if self.known then
     self.scale, self.ceiling, self.hold_ms, self.burst_ms = 1, 1, HOLD_MAX_MS, self.longest_burst_ms
+    self.lenience = MOST_FORGIVEN
   end
   self.refund, self.busy_ms, self.passed_ms, self.cut_at_ms = 0, 0, 0, 0
   self.backoff_ms, self.refusal_ms, self.probing = BACKOFF_MS, REFUSAL_MS, 0
@@ -78,7 +82,7 @@ function State:follow_clock()
 end
 
 local SAVED = { 'at_ms', 'scale', 'ceiling', 'burst_ms', 'requests_ms', 'tokens_ms', 'busy_ms', 'passed_ms', 'hold_ms',
-  'cut_at_ms', 'pause_until', 'backoff_ms', 'refusal_ms', 'probing', 'hint', 'refund' }
+  'cut_at_ms', 'pause_until', 'backoff_ms', 'refusal_ms', 'probing', 'hint', 'refund', 'lenience' }
 
 function State:save(...)
   local fields = {}
@@ -114,7 +118,7 @@ end
 
 function State:grow(seconds)
   local refused = self.cut_at_ms ~= 0
-  local named = refused and 0 or HEADROOM * self.hint
+  local named = (refused or self.known) and 0 or HEADROOM * self.hint
   if self.scale < named then
     self.scale = math.min(named, self.scale * HINT_GROWTH ^ seconds)
     if self.scale == named then
@@ -139,7 +143,15 @@ function State:give_back(tokens)
   local full = self.burst_ms * self.scale
   self.requests_ms = math.min(full, self.requests_ms + self.request_ms)
   self.tokens_ms = math.min(full, self.tokens_ms + tokens * self.token_ms)
-  self.passed_ms = self.passed_ms - self:charge(tokens)
+  self.passed_ms = math.max(0, self.passed_ms - self:charge(tokens)) -- it may be from before a cut
+end
+
+-- A gateway that many share refuses one call in a hundred whatever the rate; were each of these to cut it, nothing
+-- would be left of it. Refusals come in crowds where the rate is to blame. Token costs are guesses: none is forgiven.
+function State:forgives()
+  if self.lenience < 1 or self.token_ms > 0 or not self:held() then return false end
+  self.lenience = self.lenience - 1
+  return true
 end
 
 -- Sets the scale to what the upstream let pass since the last cut; returns for how long to back off.
@@ -160,6 +172,6 @@ function State:cut(age_ms, charge)
   local confirmed = math.abs(ceiling - self.ceiling) <= CONFIRMED * self.ceiling
   self.hold_ms = confirmed and self.hold_ms * 2 or HOLD_MS
   self.ceiling, self.scale, self.refund = ceiling, math.max(FLOOR, HEADROOM * ceiling), self.refund / 4
-  self.busy_ms, self.passed_ms, self.backoff_ms = 0, 0, BACKOFF_MS
+  self.busy_ms, self.passed_ms, self.lenience, self.backoff_ms = 0, 0, 0, BACKOFF_MS
   return self.backoff_ms
 end
