@@ -155,6 +155,15 @@ SCENARIOS: Final = (
     *_configured(600, 400),
     *_configured(3000, 2000),
     Scenario(
+        name="moody",
+        says="RPM 3,000 configured, 1 % of calls refused at any rate",
+        n=2000,
+        gateway=lambda _: {"requests_per_minute": 3000, "fault_rates": {"429": 0.01}},
+        settings={"requests_per_minute": "3000"},
+        play=steady(lambda _: 3000, fixed(4)),
+        bars={"lost": 0, "429s": 0.02, "span": 1.25},
+    ),
+    Scenario(
         name="headers",
         says="limit unknown, OpenAI's headers",
         n=2000,

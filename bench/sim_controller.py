@@ -134,7 +134,7 @@ class Controller:
         age_ms = max(0.0, now_ms - granted_at_ms)
         s.refusal_ms = min(REFUSAL_MAX_MS, max(age_ms, 0.8 * s.refusal_ms + 0.2 * age_ms))
         pause_ms = min(retry_after_ms, MAX_PAUSE_MS)
-        if granted_at_ms > s.cut_at_ms and not self._forgives():  # what was in flight when the rate was cut tells nothing new
+        if granted_at_ms > s.cut_at_ms and not self._forgives():  # what was in flight at the cut tells nothing new
             pause_ms = max(pause_ms, self._cut(age_ms, self._charge(tokens)))
             s.hold_ms = min(s.hold_ms + SHUT_WEIGHT * pause_ms, HOLD_MAX_MS)
             s.requests_ms = min(s.requests_ms, 0.0)

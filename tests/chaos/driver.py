@@ -32,7 +32,7 @@ WORKERS: Final = 3
 SETTINGS: Final = {"concurrency": 30, "requests_per_minute": 6000, "max_attempts": 20, "shutdown_grace": "4s"}
 CALM: Final = 0.9
 """The share of answers from which on nothing more is broken: the rest is waiting for leases."""
-BETWEEN_S: Final = (1.0, 5.0)
+BETWEEN_S: Final = (0.5, 2.5)
 """From one event to the next: most of them meet a fleet that is still busy with the last."""
 STALLED_S: Final = 120.0
 """Without a single answer for so long, what has none is lost: several leases, on a slow machine."""
