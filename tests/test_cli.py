@@ -95,6 +95,18 @@ def test_status_of_an_empty_redis_is_all_zeros(redis_url: str) -> None:
     assert status["streams"] == {"responses:results": {"entries": 0, "groups": {}}}
 
 
+def test_watching_the_status_shows_what_changes_and_ends_with_ctrl_c(redis_url: str, producer: Producer) -> None:
+    with started("-m", "worker", "status", "--watch", "--json", WORKER_REDIS_URL=redis_url) as process:
+        before = json.loads(next_line(process))
+        producer.enqueue({"body": body()})
+        after = json.loads(next_line(process))
+        process.send_signal(signal.SIGINT)
+        code = process.wait(10)
+
+    assert (before["lanes"]["interactive"]["ready"]["0"], after["lanes"]["interactive"]["ready"]["0"]) == (0, 1)
+    assert code == 0
+
+
 def test_the_simulator_serves_until_ctrl_c_with_the_limits_asked_for() -> None:
     with started("-m", "worker", "simulator", "--rpm", "60", "--config", '{"keys": ["k"]}') as process:
         url = next_line(process).strip()
