@@ -163,7 +163,8 @@ class Model:
         if self.now < shut.probe_at:
             return 0, shut.probe_at - self.now, shut.gate, shut.code, 0
         self.permits[token], self.at = self.now + lease_ms, self.now
-        shut.probe_at = self.now + max(probe_ms, shut.probe_ms)
+        patience_ms = LAST_PROBE_MS if shut.gate == "breaker_open" else probe_ms
+        shut.probe_at = self.now + max(patience_ms, shut.probe_ms)
         return 1, shut.probe_ms, shut.gate, shut.code, 1
 
     def _grant(self, lease_ms: int, behind: float, lane: str, weight: int, *asked: Any) -> Answer:

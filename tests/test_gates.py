@@ -228,6 +228,13 @@ class TestDeadKey:
 
         assert (await probe_after(budget))[0] == PROBE_MS
 
+    async def test_a_breakers_probe_whose_worker_died_is_followed_within_seconds(self, budget: Budget) -> None:
+        """An upstream that is well again is not to wait a minute for somebody to look."""
+        await open_breaker(budget)
+        await probe_after(budget)
+
+        assert (await probe_after(budget))[0] <= 15_000
+
     async def test_asking_again_after_a_lost_reply_is_the_same_probe(self, budget: Budget) -> None:
         await shut(budget)
         budget.advance(PROBE_MS)

@@ -115,8 +115,9 @@ function commands.admit(s, lease_ms, max_in_flight, probe_ms, name, weight, ...)
   if s.gate then
     if redis.call('ZSCORE', s.permits, asked[1]) then return reply(1, s.probe_ms, s.gate, s.gate_code, 1) end
     if now < s.probe_at then return reply(0, s.probe_at - now, s.gate, s.gate_code, 0) end
+    local patience_ms = s.gate == 'breaker_open' and LAST_PROBE_MS or tonumber(probe_ms) -- its worker may be killed
     redis.call('ZADD', s.permits, now + lease_ms, asked[1])
-    redis.call('HSET', s.key, 'probe_at', now + math.max(probe_ms, s.probe_ms), 'at_ms', now)
+    redis.call('HSET', s.key, 'probe_at', now + math.max(patience_ms, s.probe_ms), 'at_ms', now)
     return reply(1, s.probe_ms, s.gate, s.gate_code, 1)
   end
   s:refill()
