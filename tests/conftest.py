@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 import redis
 from harness import Fleet, Producer
+from redis_parts import BadNetwork
 
 from worker.demo.devstack import EmbeddedValkey, Simulator, embedded_valkey, simulated_gateway
 
@@ -70,3 +71,11 @@ _PLAIN: dict[str, Any] = {
     "empty_wallets": [],
     "headers": "openai",
 }
+
+
+@pytest.fixture
+def network(valkey_server: EmbeddedValkey, redis_url: str) -> Generator[BadNetwork]:
+    """A way to Redis that a test may spoil."""
+    assert redis_url == valkey_server.url
+    with BadNetwork(valkey_server.port) as network:
+        yield network

@@ -3,7 +3,7 @@
 import asyncio
 import gc
 import weakref
-from collections.abc import AsyncGenerator, Generator
+from collections.abc import AsyncGenerator
 from contextvars import ContextVar
 from typing import Any
 
@@ -19,13 +19,6 @@ from worker.relay import Relay
 from worker.scripts import BATCH_BYTES, ScriptRunner
 
 WITHIN_S = 0.3
-
-
-@pytest.fixture
-def network(valkey_server: EmbeddedValkey, redis_url: str) -> Generator[BadNetwork]:
-    assert redis_url == valkey_server.url
-    with BadNetwork(valkey_server.port) as network:
-        yield network
 
 
 @pytest.fixture

@@ -1,5 +1,6 @@
 """What was sent against what was answered and what the gateway saw: lost, doubled, paid twice, recovered how soon."""
 
+import contextlib
 import itertools
 import math
 import statistics
@@ -9,7 +10,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from harness import Producer
+from harness import Producer, wait_until
 
 from worker.ledger import LEASE_MS
 from worker.simulator import CLIENT_LEFT, Call
@@ -134,9 +135,8 @@ def leftovers(producer: Producer) -> dict[str, int]:
         found["permits"] = producer.redis.zcount("responses:permits:default", time.time() * 1000, "+inf")
         return {name: size for name, size in found.items() if size}
 
-    give_up = time.monotonic() + 2 * LEASE_S
-    while held() and time.monotonic() < give_up:
-        time.sleep(0.2)
+    with contextlib.suppress(AssertionError):
+        wait_until(lambda: not held(), within_s=2 * LEASE_S)
     return held()
 
 

@@ -7,17 +7,10 @@ import pytest
 from harness import Fleet, Producer, WorkerProcess, wait_until
 from redis_parts import BadNetwork
 
-from worker.demo.devstack import EmbeddedValkey, Simulator
+from worker.demo.devstack import Simulator
 
 CALLS = 30
 LEASES = "responses:leases:interactive"
-
-
-@pytest.fixture
-def network(valkey_server: EmbeddedValkey, redis_url: str) -> Generator[BadNetwork]:
-    assert redis_url == valkey_server.url
-    with BadNetwork(valkey_server.port) as network:
-        yield network
 
 
 @pytest.fixture
