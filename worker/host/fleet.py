@@ -66,9 +66,8 @@ class FleetCollector(Collector):
             batch.xlen(DEAD_STREAM)
             batch.zcard(f"responses:permits:{self.upstream}")
             batch.xinfo_groups(RESULT_STREAM)
-            replies = iter(
-                batch.execute(raise_on_error=False)
-            )  # there may be no stream yet, and no right to see a lane
+            # There may be no stream yet, and no right to see a lane.
+            replies = iter(batch.execute(raise_on_error=False))
         lanes = [row for lane in self.lanes for row in _lane_rows(lane, replies)]
         entries, dead, calls, groups = replies
         messages, unread, result_entries, dead_letters, in_flight = (spec.name for spec in FLEET)

@@ -50,9 +50,10 @@ end
 function Pop:take(lane, quota)
   for _, suffix in ipairs(PRIORITIES) do
     local list = 'responses.' .. lane .. suffix
-    while quota > 0 and self.left > 0 do
-      -- Whatever else a team makes of its own list must not stop the lanes of others.
-      local message = redis.call('TYPE', list).ok == 'list' and redis.call('LINDEX', list, -1)
+    -- Whatever else a team makes of its own list must not stop the lanes of others.
+    local ours = quota > 0 and self.left > 0 and redis.call('TYPE', list).ok == 'list'
+    while ours and quota > 0 and self.left > 0 do
+      local message = redis.call('LINDEX', list, -1)
       if not message then break end
       self:move(lane, list, message)
       quota = quota - 1
