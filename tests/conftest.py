@@ -1,5 +1,6 @@
 """Real parts for every test: a Valkey of our own, a simulated gateway on a socket, worker processes."""
 
+import signal
 from collections.abc import Generator
 from typing import Any
 
@@ -9,6 +10,9 @@ from harness import Fleet, Producer
 from redis_parts import BadNetwork
 
 from worker.demo.devstack import EmbeddedValkey, Simulator, embedded_valkey, simulated_gateway
+
+# What a shell without job control starts in the background is deaf to SIGINT, and so would be what we start.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")
