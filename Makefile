@@ -26,7 +26,7 @@ layers: $(STAMP)
 	$(BIN)/lint-imports
 
 docs: $(STAMP)  ## rewrites the README's tables from the code
-	$(BIN)/python tests/tables.py
+	$(BIN)/python tests/support/tables.py
 
 format: $(STAMP)
 	$(BIN)/ruff check --fix .

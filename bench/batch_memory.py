@@ -17,9 +17,9 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parent.parent))
 sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
 
-from harness import Fleet
+from support.harness import Fleet
 
-from worker.demo.devstack import embedded_valkey, simulator_process
+from worker.devtools.devstack import embedded_valkey, simulator_process
 
 TARGET_MB = 200
 PROMPT = "All work and no play makes Jack a dull boy. " * 23

@@ -22,11 +22,11 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
 
 from deltas_gateway import gateway_process
-from harness import Fleet
+from support.harness import Fleet
 from throughput_probe import Processes
 
 from api_contracts.client import ResponsesClient, Ticket
-from worker.demo.devstack import embedded_valkey
+from worker.devtools.devstack import embedded_valkey
 
 READERS = 2
 TARGET_MS = 50.0

@@ -13,8 +13,8 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 
 from aiohttp import web
 
-from worker.simulator.answers import answer_to, events
-from worker.simulator.requests import parse
+from worker.devtools.simulator.answers import answer_to, events
+from worker.devtools.simulator.requests import parse
 
 HOST = "127.0.0.1"
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from scoreboard_world import Record
 
-from worker.simulator import Call
+from worker.devtools.simulator import Call
 
 Limit = Sequence[tuple[float, float]]
 """What fits, as steps: (seconds after the first call, units a second from then on)."""

@@ -21,8 +21,8 @@ import psutil
 import redis
 from scoreboard_draws import Body, messages
 
-from worker.demo.devstack import Simulator, embedded_valkey, simulator_process
-from worker.simulator import Call, Stats
+from worker.devtools.devstack import Simulator, embedded_valkey, simulator_process
+from worker.devtools.simulator import Call, Stats
 
 HERE: Final = Path(__file__).parent
 KEY: Final = "sk-bench"

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Literal
 
-from sim_controller import Controller
+from oracles.sim_controller import Controller
 
 PUMP_MS, IDLE_MS = 20, 50  # a process asks for grants this often, unless told to come back later
 BATCH = 50

@@ -14,7 +14,7 @@ import statistics
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from sim_controller import Controller
+from oracles.sim_controller import Controller
 from sim_gateway import Fleet, Gateway, Processes, Report, Work
 
 BURST_S = 2.0

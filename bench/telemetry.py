@@ -21,9 +21,9 @@ from throughput_rows import FEW_ROW, measure, rows
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
 
-from sentry_receiver import SentryReceiver
+from support.sentry_receiver import SentryReceiver
 
-from worker.demo.devstack import embedded_valkey, simulator_process
+from worker.devtools.devstack import embedded_valkey, simulator_process
 
 STORM: Final = 2000
 PER_SECOND: Final = 200.0

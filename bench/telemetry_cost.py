@@ -10,15 +10,15 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from api_contracts.responses import Usage
-from worker.claims import Claim, Delivery, Lease, Standing
 from worker.gateway.upstream import Answer, Call
-from worker.messages import Message, decode
-from worker.runs import Run
+from worker.queue.claims import Claim, Delivery, Lease, Standing
+from worker.queue.messages import Message, decode
+from worker.request.execution import Execution
 from worker.telemetry import configure
 from worker.telemetry.incidents import Incidents
 from worker.telemetry.metrics import Metrics
+from worker.telemetry.request_observer import RequestObserver
 from worker.telemetry.sentry import SentryOptions, start
-from worker.watching.observer import Observer
 
 _ENVELOPE: Final[Mapping[str, Any]] = {
     "body": {"model": "gpt-5.4-mini", "input": [{"role": "user", "content": "Hello! " * 40}], "max_output_tokens": 64},
@@ -49,7 +49,7 @@ def messages(count: int) -> list[tuple[bytes, Message]]:
     return made
 
 
-def run_of(raw: bytes, message: Message) -> Run:
+def run_of(raw: bytes, message: Message) -> Execution:
     """A request that was claimed, called once and answered."""
     delivery = Delivery(f"{message.task_id}.interactive.1", "interactive", raw)
     now_ms = round(time.time() * 1000)
@@ -78,7 +78,7 @@ def run_of(raw: bytes, message: Message) -> Run:
         throttle_ms=0,
         attempts=(),
     )
-    run = Run(delivery, message)
+    run = Execution(delivery, message)
     run.adopt(lease)
     run.waited(3)
     run.start_attempt("default")
@@ -87,11 +87,11 @@ def run_of(raw: bytes, message: Message) -> Run:
     return run
 
 
-def observer(dsn: str, rate: float) -> Observer:
+def observer(dsn: str, rate: float) -> RequestObserver:
     metrics = Metrics(["interactive"])
     sentry = start(SentryOptions(dsn=dsn, release="responses-worker@bench", trace_rate=rate))
     incidents = Incidents(metrics=metrics, send=sentry.send, render=sentry.render)
-    return Observer(metrics=metrics, incidents=incidents, sentry=sentry, server="gateway.example")
+    return RequestObserver(metrics=metrics, incidents=incidents, sentry=sentry, server="gateway.example")
 
 
 def cost_ms(dsn: str, rate: float, requests: int) -> float:

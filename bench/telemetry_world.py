@@ -11,16 +11,17 @@ from typing import Any, Final
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
 
-from harness import Producer, wait_until
-from probing import Probe, ScriptedWorker, environment
-from sentry_receiver import SentryReceiver
+from support.harness import Producer, wait_until
+from support.probing import Probe, ScriptedWorker, environment
+from support.sentry_receiver import SentryReceiver
 
-from worker.demo.devstack import EmbeddedValkey, Simulator, embedded_valkey, simulator_process
+from worker.devtools.devstack import EmbeddedValkey, Simulator, embedded_valkey, simulator_process
 
 LAGGED: Final = """
 import asyncio, json, time
-from worker import app, service
-from worker.settings import load
+from worker import app
+from worker.runtime import service
+from worker.config.settings import load
 
 lags = []
 
@@ -41,7 +42,7 @@ async def run(self):
 original, service.Service.run = service.Service.run, run
 app.run(load())
 """
-PLAIN: Final = "from worker import app\nfrom worker.settings import load\napp.run(load())"
+PLAIN: Final = "from worker import app\nfrom worker.config.settings import load\napp.run(load())"
 
 
 @dataclass(frozen=True, slots=True)

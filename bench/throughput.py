@@ -25,7 +25,7 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 
 from throughput_rows import FEW, FEW_ROW, MANY, MANY_ROW, Row, Sample, measure, rows
 
-from worker.demo.devstack import embedded_valkey, simulator_process
+from worker.devtools.devstack import embedded_valkey, simulator_process
 
 _COLUMNS = (
     ("peak_in_flight", "calls in", "flight", ",.0f"),

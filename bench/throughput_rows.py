@@ -16,7 +16,7 @@ import redis
 from throughput_load import Load, Template, Times
 from throughput_probe import CommandCounter, Commands, Processes
 
-from worker.demo.devstack import Simulator
+from worker.devtools.devstack import Simulator
 
 HERE: Final = Path(__file__).parent
 FEW: Final = 50

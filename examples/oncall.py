@@ -23,9 +23,9 @@ from bugsink.server import Bugsink, bugsink, is_installed
 from celery import Celery
 from rich.console import Console
 from rich.table import Table
-from sentry_receiver import SentryReceiver
+from support.sentry_receiver import SentryReceiver
 
-from worker.demo.devstack import Simulator, embedded_valkey, simulator_process
+from worker.devtools.devstack import Simulator, embedded_valkey, simulator_process
 
 KEY = "sk-demo"
 EACH_S = 0.25

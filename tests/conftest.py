@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 import redis
-from harness import Fleet, Producer
-from redis_parts import BadNetwork
+from support.harness import Fleet, Producer
+from support.redis_parts import BadNetwork
 
-from worker.demo.devstack import EmbeddedValkey, Simulator, embedded_valkey, simulated_gateway
+from worker.devtools.devstack import EmbeddedValkey, Simulator, embedded_valkey, simulated_gateway
 
 # What a shell without job control starts in the background is deaf to SIGINT, and so would be what we start.
 signal.signal(signal.SIGINT, signal.default_int_handler)

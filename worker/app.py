@@ -1,7 +1,7 @@
 """The Celery application: `celery -A worker.app worker` and `responses-worker run` start the same worker.
 
 Celery stays recognisable where its users touch it: messages, priorities, `expires`, `eta`, `revoke`, and
-`inspect ping/active/stats`. What runs the requests is `worker.host.pool`.
+`inspect ping/active/stats`. What runs the requests is `worker.runtime.pool`.
 """
 
 import os
@@ -19,17 +19,17 @@ from celery.worker import state
 
 from api_contracts.queues import TASK_NAME
 from worker import __version__, telemetry
-from worker.host import remote
-from worker.host.pool import Pool
-from worker.sentry_settings import load_sentry
-from worker.settings import Settings, WrongSettingsError, load
+from worker.config.sentry_settings import load_sentry
+from worker.config.settings import Settings, WrongSettingsError, load
+from worker.runtime import remote_control as remote
+from worker.runtime.pool import Pool
 from worker.telemetry import sentry
 
 _WRONG_SETTINGS: Final = 2
 
 
 class Worker(CeleryWorker):
-    """A worker that consumes nothing through kombu and leaves the way `worker.service` says."""
+    """A worker that consumes nothing through kombu and leaves the way `worker.runtime.service` says."""
 
     def setup_queues(self, include: Any, exclude: Any = None) -> None:
         """Selects, then deselects all there are: WORKER_LANES says what is served, and kombu serves none of it."""
@@ -92,7 +92,7 @@ def create_app(settings: Settings) -> Any:
         task_serializer="json",
         accept_content=["json"],
         task_ignore_result=True,
-        worker_pool="worker.host.pool:Pool",
+        worker_pool="worker.runtime.pool:Pool",
         worker_concurrency=settings.concurrency,
         worker_send_task_events=False,
         worker_hijack_root_logger=False,
@@ -110,7 +110,7 @@ _REMOTE_CONTROL = remote
 
 
 def _create(envelope: dict[str, Any]) -> None:
-    """Registers the task's name and signature; its work is done by `worker.processor`."""
+    """Registers the task's name and signature; its work is done by `worker.request.processor`."""
     raise NotImplementedError("responses.create runs in a responses-worker; enqueue it with .delay() or send_task()")
 
 

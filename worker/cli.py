@@ -5,15 +5,15 @@ import typer
 from worker.commands.batch import batch
 from worker.commands.contracts import contracts
 from worker.commands.dead import dead
-from worker.commands.demo import demo
 from worker.commands.doctor import doctor
 from worker.commands.operate import limits, pause, resume
 from worker.commands.results import results
 from worker.commands.run import run
 from worker.commands.runbook import runbook
-from worker.commands.simulator import simulator
 from worker.commands.status import status
 from worker.commands.submit import submit
+from worker.devtools.commands.demo import demo
+from worker.devtools.commands.simulator import simulator
 
 cli = typer.Typer(
     help="A Celery worker that turns queued generation requests into published results.",

@@ -4,9 +4,9 @@ from collections.abc import Generator
 
 import pytest
 from bugsink.server import Bugsink, bugsink, is_installed
-from harness import Fleet, Producer, body, wait_until
+from support.harness import Fleet, Producer, body, wait_until
 
-from worker.demo.devstack import Simulator
+from worker.devtools.devstack import Simulator
 
 pytestmark = pytest.mark.skipif(not is_installed(), reason="`make test-sentry` installs Bugsink")
 

@@ -10,10 +10,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from harness import Producer, wait_until
+from support.harness import Producer, wait_until
 
-from worker.ledger import LEASE_MS
-from worker.simulator import CLIENT_LEFT, Call
+from worker.devtools.simulator import CLIENT_LEFT, Call
+from worker.queue.ledger import LEASE_MS
 
 RECOVERED_WITHIN_S: Final = 20.0
 LEASE_S: Final = LEASE_MS / 1000

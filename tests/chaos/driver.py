@@ -16,12 +16,12 @@ from typing import Final
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
-from harness import Fleet, Producer, WorkerProcess, body
+from support.harness import Fleet, Producer, WorkerProcess, body
 
 from chaos.books import Books, Diary, balance
 from chaos.leases import LeaseWatch
 from chaos.proxy import Proxy
-from worker.demo.devstack import EmbeddedValkey, Simulator, embedded_valkey, simulator_process
+from worker.devtools.devstack import EmbeddedValkey, Simulator, embedded_valkey, simulator_process
 
 GATEWAY: Final = {
     "latency_median_s": 0.8,

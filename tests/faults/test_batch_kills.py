@@ -3,10 +3,10 @@
 import signal
 from pathlib import Path
 
-from batch_parts import BatchFile, assert_each_answered_and_paid_once
-from harness import Fleet, Producer
+from support.batch_parts import BatchFile, assert_each_answered_and_paid_once
+from support.harness import Fleet, Producer
 
-from worker.demo.devstack import Simulator
+from worker.devtools.devstack import Simulator
 
 LINES = 2_000
 

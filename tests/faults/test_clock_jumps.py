@@ -6,11 +6,11 @@ from contextlib import ExitStack, closing
 from pathlib import Path
 
 import pytest
-from harness import Producer, WorkerProcess, wait_until
-from probing import ScriptedWorker, environment
-from redis_parts import ON_SHIFTED_CLOCK, SHIFT
+from support.harness import Producer, WorkerProcess, wait_until
+from support.probing import ScriptedWorker, environment
+from support.redis_parts import ON_SHIFTED_CLOCK, SHIFT
 
-from worker.demo.devstack import Simulator
+from worker.devtools.devstack import Simulator
 
 HOUR_MS = 3_600_000
 CALLS = 20

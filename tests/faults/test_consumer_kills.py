@@ -2,8 +2,8 @@
 
 import signal
 
-from commands import next_line, started
-from harness import Fleet, Producer
+from support.commands import next_line, started
+from support.harness import Fleet, Producer
 
 from api_contracts.client import ResponsesClient
 

@@ -3,8 +3,8 @@
 import time
 
 import pytest
-from fuzz_parts import fuzzed
-from harness import Fleet, Producer, wait_until
+from support.fuzz_parts import fuzzed
+from support.harness import Fleet, Producer, wait_until
 
 FLOOD = 10_000
 

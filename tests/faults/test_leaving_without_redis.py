@@ -5,10 +5,10 @@ from collections.abc import Callable, Generator
 from contextlib import AbstractContextManager, contextmanager
 
 import pytest
-from harness import Fleet, Producer, WorkerProcess, wait_until
-from redis_parts import stopped
+from support.harness import Fleet, Producer, WorkerProcess, wait_until
+from support.redis_parts import stopped
 
-from worker.demo.devstack import EmbeddedValkey, Simulator, embedded_valkey
+from worker.devtools.devstack import EmbeddedValkey, Simulator, embedded_valkey
 
 GRACE_S = 20
 SOON_S = 14

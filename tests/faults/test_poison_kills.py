@@ -3,10 +3,10 @@
 from collections import Counter
 
 import pytest
-from harness import Fleet, Producer, wait_until
+from support.harness import Fleet, Producer, wait_until
 
-from worker.demo.devstack import Simulator
-from worker.policy import POISON_CRASHES, SUSPECT_CRASHES
+from worker.devtools.devstack import Simulator
+from worker.request.policy import POISON_CRASHES, SUSPECT_CRASHES
 
 RIDERS = 50
 

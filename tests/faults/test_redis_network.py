@@ -4,10 +4,10 @@ from collections import Counter
 from collections.abc import Generator
 
 import pytest
-from harness import Fleet, Producer, WorkerProcess, wait_until
-from redis_parts import BadNetwork
+from support.harness import Fleet, Producer, WorkerProcess, wait_until
+from support.redis_parts import BadNetwork
 
-from worker.demo.devstack import Simulator
+from worker.devtools.devstack import Simulator
 
 CALLS = 30
 LEASES = "responses:leases:interactive"

@@ -6,10 +6,10 @@ from threading import Thread
 
 import pytest
 import redis
-from harness import Fleet, Producer, WorkerProcess, wait_until
-from redis_parts import stays
+from support.harness import Fleet, Producer, WorkerProcess, wait_until
+from support.redis_parts import stays
 
-from worker.demo.devstack import EmbeddedValkey, Simulator, embedded_valkey
+from worker.devtools.devstack import EmbeddedValkey, Simulator, embedded_valkey
 
 CALLS = 10
 USER = "requests"

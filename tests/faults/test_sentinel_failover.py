@@ -5,10 +5,10 @@ from collections.abc import Generator
 from contextlib import ExitStack
 
 import pytest
-from harness import Fleet, Producer, wait_until
-from redis_parts import fail_over, sentinel, sentinel_url
+from support.harness import Fleet, Producer, wait_until
+from support.redis_parts import fail_over, sentinel, sentinel_url
 
-from worker.demo.devstack import EmbeddedValkey, Simulator, embedded_valkey
+from worker.devtools.devstack import EmbeddedValkey, Simulator, embedded_valkey
 
 IN_FLIGHT = 20
 QUEUED = 10

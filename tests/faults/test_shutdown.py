@@ -6,10 +6,10 @@ from collections import Counter
 from collections.abc import Callable
 
 import pytest
-from harness import Fleet, Producer, WorkerProcess, wait_until
+from support.harness import Fleet, Producer, WorkerProcess, wait_until
 
-from worker.demo.devstack import Simulator
-from worker.simulator import CLIENT_LEFT
+from worker.devtools.devstack import Simulator
+from worker.devtools.simulator import CLIENT_LEFT
 
 IN_FLIGHT = 30
 GRACE_S = 8

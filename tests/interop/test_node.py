@@ -3,7 +3,7 @@
 import subprocess
 
 import kits
-from harness import Fleet, Producer
+from support.harness import Fleet, Producer
 
 REQUESTS = 100
 

@@ -27,7 +27,7 @@ dead = typer.Typer(
 
 
 def _age(text: str) -> timedelta:
-    from worker.settings import duration
+    from worker.config.settings import duration
 
     try:
         return duration(text)
@@ -62,7 +62,7 @@ def list_letters(
     as_json: _Json = False,
 ) -> None:
     """List dead letters, newest first; no content is read."""
-    from worker.commands.letters import as_fact, letters_table
+    from worker.commands.dead_letter_output import as_fact, letters_table
 
     with _dead_letters() as letters:
         found = letters.find(_selection(lane, reason, tenant, older_than, newer_than))
@@ -85,7 +85,7 @@ def show(
     as_json: _Json = False,
 ) -> None:
     """Show what is known of one dead letter, and its message only with --content."""
-    from worker.commands.letters import describe, print_facts
+    from worker.commands.dead_letter_output import describe, print_facts
 
     checked = settings()
     _check([entry_id])
@@ -120,8 +120,8 @@ def replay(
     stays where it is if its id was enqueued again. Without --within their
     deadlines stay: past it the answer is `deadline_exceeded`.
     """
+    from worker.config.settings import LONGEST_DEADLINE
     from worker.operations.dead_letters import Replay
-    from worker.settings import LONGEST_DEADLINE
 
     if within is not None and not timedelta(0) < within <= LONGEST_DEADLINE:
         raise ended("--within: must be at most 7 days, and more than nothing", WRONG)
@@ -176,7 +176,7 @@ def _selection(
 
 
 def _told(entry_id: str, replay: "Replay") -> "Replay":
-    from worker.commands.letters import KEPT_BECAUSE
+    from worker.commands.dead_letter_output import KEPT_BECAUSE
 
     if replay in KEPT_BECAUSE:
         typer.echo(f"{entry_id}: kept, {KEPT_BECAUSE[replay]}", err=True)

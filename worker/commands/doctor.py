@@ -44,8 +44,8 @@ def doctor(
 
 
 def _findings() -> "Iterator[Finding]":
+    from worker.config.settings import WrongSettingsError, load
     from worker.operations.doctor import examine, misread
-    from worker.settings import WrongSettingsError, load
 
     try:
         checked = load()

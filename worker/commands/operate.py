@@ -10,7 +10,7 @@ import typer
 from worker.commands.terminal import WRONG, connected, ended, settings
 
 if TYPE_CHECKING:
-    from worker.admission import Admission
+    from worker.admission.client import Admission
 
 _Limit = Annotated[str, typer.Option(help="A number, 0 for unknown, or `default` for what the workers' settings say.")]
 
@@ -40,9 +40,9 @@ def limits(*, rpm: _Limit = "", tpm: _Limit = "", in_flight: _Limit = "") -> Non
 
 
 def _with_admission(act: "Callable[[Admission], Awaitable[None]]") -> None:
-    from worker.admission import Admission, Limits
-    from worker.ledger import LEASE_MS
-    from worker.scripts import ScriptRunner
+    from worker.admission.client import Admission, Limits
+    from worker.queue.ledger import LEASE_MS
+    from worker.storage.scripts import ScriptRunner
 
     current = settings()
 

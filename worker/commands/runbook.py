@@ -58,12 +58,12 @@ def _one(name: str) -> "RenderableType":
 
 def _all() -> "RenderableType":
     from worker.commands.tables import table
+    from worker.failures.alert_policy import ALERT_POLICY
     from worker.telemetry.runbook import RUNBOOK
-    from worker.telemetry.treatments import TREATMENTS
 
     entries = table("entry", "event", "pages", "meaning")
     entries.columns[-1].no_wrap = False
-    treatments = {str(kind): treatment for kind, treatment in TREATMENTS.items()}
+    treatments = {str(kind): treatment for kind, treatment in ALERT_POLICY.items()}
     for name, entry in RUNBOOK.items():
         treatment = treatments.get(name)
         level = (treatment.level or "none") if treatment else "alert rule"

@@ -15,7 +15,7 @@ from worker.commands.terminal import NO_ANSWER_YET, WRONG, connected, ended, set
 
 if TYPE_CHECKING:
     from api_contracts.client import ResponsesClient, Ticket
-    from worker.settings import Settings
+    from worker.config.settings import Settings
 
 
 def submit(

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 import typer
 
 if TYPE_CHECKING:
-    from worker.settings import Settings
+    from worker.config.settings import Settings
 
 FAILED: Final = 1
 WRONG: Final = 2
@@ -25,7 +25,7 @@ def ended(message: str, code: int = FAILED) -> typer.Exit:
 
 def settings() -> "Settings":
     """The settings of the environment, or exit 2 with one line per mistake."""
-    from worker.settings import WrongSettingsError, load
+    from worker.config.settings import WrongSettingsError, load
 
     try:
         return load()

@@ -15,8 +15,8 @@ import orjson
 from pydantic import ValidationError
 
 from api_contracts.responses import TERMINAL_EVENTS, ResponseObject, Usage
-from worker.gateway.evidence import stated_error
-from worker.gateway.failures import Failure, from_object, invalid_response
+from worker.failures.error_reader import stated_error
+from worker.failures.failure import Failure, from_object, invalid_response
 from worker.gateway.sse import Event
 
 _STRING: Final = rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"'

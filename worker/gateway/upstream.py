@@ -35,9 +35,9 @@ from httpx_aiohttp import AiohttpTransport
 
 from api_contracts.errors import ErrorCode
 from worker import __version__
+from worker.failures.error_reader import request_id
+from worker.failures.failure import Failure, TransportKind, from_http, from_transport, invalid_response
 from worker.gateway.answers import Answer, is_event_stream, read_document, read_event
-from worker.gateway.evidence import request_id
-from worker.gateway.failures import Failure, TransportKind, from_http, from_transport, invalid_response
 from worker.gateway.sessions import NoCookies, Phase, Progress, open_session, progress
 from worker.gateway.sse import Decoder, Event, EventTooLargeError
 

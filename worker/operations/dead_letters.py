@@ -17,10 +17,10 @@ from enum import StrEnum
 from typing import Any, Final
 
 from api_contracts.queues import DEAD_STREAM
-from worker.messages import Unreadable, decode
-from worker.scripts import Script
+from worker.queue.messages import Unreadable, decode
+from worker.storage.scripts import Script
 
-DEAD_LETTERS: Final = Script.load("dead_letters.lua", even_when_full=frozenset({"page"}))
+DEAD_LETTERS: Final = Script.load("queue/lua/dead_letters.lua", even_when_full=frozenset({"page"}))
 
 PAGE: Final = 500
 _FACTS: Final = 6

@@ -10,10 +10,10 @@ from datetime import timedelta
 from typing import Final
 from urllib.parse import urlsplit
 
+from worker.config.settings import Settings
 from worker.operations.findings import Finding, fail, ok, warn
 from worker.operations.gateway_health import examine_gateway
 from worker.operations.redis_health import examine_redis
-from worker.settings import Settings
 
 _PREFIX: Final = "WORKER_"
 _LOOPBACK: Final = frozenset({"localhost", "127.0.0.1", "::1"})

@@ -25,7 +25,7 @@ import httpx
 
 from api_contracts import MODELS, ErrorCode
 from worker import __version__
-from worker.gateway.failures import from_http
+from worker.failures.failure import from_http
 from worker.operations.findings import Finding, fail, ok, warn
 
 TIMEOUT_S: Final = 10.0

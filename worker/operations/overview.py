@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from api_contracts.queues import DEAD_STREAM, PRIORITIES, RESULT_STREAM, lane_lists
-from worker.messages import Unreadable, decode
+from worker.queue.messages import Unreadable, decode
 
 UNKNOWN_RPM: Final = 60
 """What the learned scale multiplies where no limit is known: one request a second (`worker/lua/pace.lua`)."""

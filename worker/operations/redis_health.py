@@ -13,9 +13,9 @@ from typing import Any, Final
 
 from redis.exceptions import AuthenticationError, NoPermissionError, RedisError, ResponseError
 
-from worker.connection import RedisTarget
 from worker.operations import acl
 from worker.operations.findings import Finding, fail, ok, warn
+from worker.storage.connection import RedisTarget
 
 OLDEST: Final = (7, 0)
 """Scripts declare their flags (`#!lua`), and ACLs have selectors, from here on."""

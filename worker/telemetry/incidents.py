@@ -10,13 +10,13 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final, Literal
 
-from worker.telemetry.gate import Fingerprint, Gate, Impact
+from worker.failures.alert_policy import ALERT_POLICY, RECOVERY_IS_TOLD, EventLevel, Kind, State
+from worker.telemetry.event_throttle import EventThrottle, Fingerprint, Impact
 from worker.telemetry.logs import log
 from worker.telemetry.metrics import Metrics
 from worker.telemetry.redaction import chain, name
 from worker.telemetry.reports import SERVICE, Facts, Incident, event_of, fingerprint, recovery_of
 from worker.telemetry.runbook import link
-from worker.telemetry.treatments import RECOVERY_IS_TOLD, TREATMENTS, EventLevel, Kind, State
 
 REDIS_PATIENCE_S: Final = 60.0
 """Redis may be away this long before anybody is told: a failover takes seconds and mends itself."""
@@ -46,7 +46,7 @@ class Incidents:
     oldest_age_s: Callable[[], float | None] = lambda: None
     clock: Callable[[], float] = time.monotonic
     redis_patience_s: float = REDIS_PATIENCE_S
-    _gate: Gate[Incident] = field(default_factory=Gate[Incident])
+    _gate: EventThrottle[Incident] = field(default_factory=EventThrottle[Incident])
     _conditions: dict[Kind, _Condition] = field(default_factory=dict[Kind, _Condition])
     _rendered: dict[Fingerprint, Sequence[Mapping[str, Any]]] = field(
         default_factory=dict[Fingerprint, "Sequence[Mapping[str, Any]]"]
@@ -57,7 +57,7 @@ class Incidents:
 
     def failed(self, kind: Kind, facts: Facts) -> None:
         """One more request failed this way."""
-        if TREATMENTS[kind].level is None:
+        if ALERT_POLICY[kind].level is None:
             return
         incident = Incident(kind=kind, facts=facts, fingerprint=fingerprint(kind, facts))
         self._note(incident)
@@ -136,7 +136,7 @@ class Incidents:
             tenants=len(impact.tenants),
             lanes=impact.lanes,
             since=since.isoformat(timespec="seconds"),
-            pages=TREATMENTS[incident.kind].pages,
+            pages=ALERT_POLICY[incident.kind].pages,
             runbook=link(incident.kind, self.runbook_url),
             trace_id=incident.facts.trace_id or None,
             detail=incident.facts.detail or None,

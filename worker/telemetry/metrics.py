@@ -14,7 +14,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Proc
 
 from api_contracts import ErrorCode
 from worker import __version__
-from worker.telemetry.treatments import TREATMENTS, fault
+from worker.failures.alert_policy import ALERT_POLICY, fault
 
 PREFIX: Final = "responses_worker_"
 
@@ -137,7 +137,7 @@ class Metrics:
             self.results.labels(lane, "completed", "", "none")
             for code in ErrorCode:
                 self.results.labels(lane, "failed", code, fault(code))
-        for kind, treatment in TREATMENTS.items():
+        for kind, treatment in ALERT_POLICY.items():
             if treatment.level:
                 self.incidents.labels(kind, "reported")
                 self.incidents.labels(kind, "held")

@@ -5,9 +5,9 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Final
 
-from worker.telemetry.gate import Fingerprint, Impact
+from worker.failures.alert_policy import ALERT_POLICY, Kind, State
+from worker.telemetry.event_throttle import Fingerprint, Impact
 from worker.telemetry.runbook import RUNBOOK, link
-from worker.telemetry.treatments import TREATMENTS, Kind, State
 
 SERVICE: Final = "responses-worker"
 _TENANTS_NAMED: Final = 10
@@ -56,7 +56,7 @@ def event_of(
 ) -> dict[str, Any]:
     """The event; `since` is when the series began, `oldest_age_s` the age of the oldest request held here."""
     kind, facts = incident.kind, incident.facts
-    treatment, entry = TREATMENTS[kind], RUNBOOK[kind]
+    treatment, entry = ALERT_POLICY[kind], RUNBOOK[kind]
     return {
         "level": treatment.level,
         "logger": SERVICE,
@@ -109,7 +109,7 @@ def _stated(kind: str, text: str, *, suffix: str = "") -> dict[str, Any]:
 
 
 def _tags(kind: Kind, facts: Facts) -> dict[str, str]:
-    treatment = TREATMENTS[kind]
+    treatment = ALERT_POLICY[kind]
     tags = {
         "failure_class": kind,
         "component": treatment.component,

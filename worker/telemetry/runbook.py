@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from api_contracts import ErrorCode
-from worker.telemetry.treatments import State
+from worker.failures.alert_policy import State
 
 _STATUS: Final = "responses-worker status"
 

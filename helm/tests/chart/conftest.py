@@ -3,9 +3,9 @@
 from collections.abc import Generator
 
 import pytest
-from harness import Fleet, Producer
+from support.harness import Fleet, Producer
 
-from worker.demo.devstack import Simulator, embedded_valkey, simulated_gateway
+from worker.devtools.devstack import Simulator, embedded_valkey, simulated_gateway
 
 
 @pytest.fixture(scope="session")

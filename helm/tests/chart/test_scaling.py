@@ -6,9 +6,9 @@ from typing import Any
 import keda
 import pytest
 from charts import CHART, MATRIX, render
-from harness import Fleet, Producer, body, wait_until
+from support.harness import Fleet, Producer, body, wait_until
 
-from worker.demo.devstack import Simulator
+from worker.devtools.devstack import Simulator
 
 # 600 requests a minute of 20 s each: 200 in flight, and a quarter to spare.
 BUDGET = {"upstream": {"requestsPerMinute": 600, "p95Seconds": 20}, "workerDefaults": {"concurrency": 50}}

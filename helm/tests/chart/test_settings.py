@@ -8,8 +8,8 @@ import pytest
 import yaml
 from charts import CHART, MATRIX, Rendered, render
 
-from worker.sentry_settings import SentrySettings, load_sentry, variable
-from worker.settings import Settings, load
+from worker.config.sentry_settings import SentrySettings, load_sentry, variable
+from worker.config.settings import Settings, load
 
 DECIDED_BY_THE_CHART = {
     "redis_url", "upstream_url", "upstream_api_key", "upstream_api_key_file", "requests_per_minute",

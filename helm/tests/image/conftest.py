@@ -6,10 +6,10 @@ from pathlib import Path
 import pytest
 import redis
 from engine import Container, Engine, UnavailableError
-from harness import Producer, wait_until
 from readiness import is_ready
+from support.harness import Producer, wait_until
 
-from worker.demo.devstack import Simulator, embedded_valkey, simulated_gateway
+from worker.devtools.devstack import Simulator, embedded_valkey, simulated_gateway
 
 TAG = "localhost/responses-worker:test"
 FIGURES = pytest.StashKey[dict[str, str]]()

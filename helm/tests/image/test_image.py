@@ -6,10 +6,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 from engine import NO_CAPABILITIES, Container, Engine
-from harness import Producer, wait_until
 from readiness import is_ready
+from support.harness import Producer, wait_until
 
-from worker.demo.devstack import Simulator
+from worker.devtools.devstack import Simulator
 
 MEBIBYTE = 1024 * 1024
 MOST_MEBIBYTES = 230

@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 import yaml
 from engine import NO_CAPABILITIES, Container, Engine
-from harness import Producer, wait_until
 from pods import playable
 from readiness import is_ready
+from support.harness import Producer, wait_until
 
-from worker.demo.devstack import Simulator
+from worker.devtools.devstack import Simulator
 
 sys.path.append(str(Path(__file__).parents[1] / "chart"))
 

@@ -1,0 +1,204 @@
+"""What a 200 means, byte for byte."""
+
+import json
+
+import orjson
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from support.raw_gateway import DELTA, INCOMPLETE, RESPONSE, error_body, terminal
+
+from api_contracts.errors import ErrorCode
+from worker.failures.failure import Failure
+from worker.gateway.answers import Answer, is_event_stream, member_bytes, read_document, read_event
+from worker.gateway.sse import Event
+
+SPACE = st.text(" \t\r\n", max_size=2)
+SCALARS = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text()
+VALUES = st.recursive(
+    SCALARS, lambda inner: st.lists(inner) | st.dictionaries(st.text() | st.just("response"), inner), max_leaves=20
+)
+ENCODED = VALUES.map(json.dumps) | VALUES.map(lambda value: json.dumps(value, indent=1, ensure_ascii=False))
+NAMES = st.sampled_from(['"response"', '"r\\u0065sponse"', '"x\\"response\\""', '"a{"', '""']) | st.text().map(
+    json.dumps
+)
+
+
+def outcome_of(document: bytes) -> Answer | Failure:
+    return read_document(document, {}, 200)
+
+
+@given(st.lists(st.tuples(NAMES, ENCODED, SPACE, SPACE, SPACE, SPACE), max_size=6), SPACE)
+def test_a_member_is_cut_out_as_it_was_written(members: list[tuple[str, str, str, str, str, str]], space: str) -> None:
+    """Whatever surrounds the member and however it is spaced: the bytes that were put in come out."""
+    body = ",".join(f"{a}{name}{b}:{c}{value}{d}" for name, value, a, b, c, d in members)
+    document = f"{space}{{{body or space}}}{space}".encode("utf-8", "surrogatepass")
+    written = {json.loads(name): value for name, value, *_ in members}
+
+    found = member_bytes(document, "response")
+
+    assert found == (written["response"].encode("utf-8", "surrogatepass") if "response" in written else None)
+
+
+@pytest.mark.parametrize(
+    "value",
+    [b"[" * 50_000 + b"]" * 50_000, b'"' + b"\\n{[" * 300_000 + b'"', b'{"a":"b"' + b',"c":"d"' * 100_000 + b"}"],
+)
+def test_deep_long_and_wide_values_are_no_problem(value: bytes) -> None:
+    """No recursion, no backtracking: a hostile event costs what its length costs."""
+    assert member_bytes(b'{"x":{"response":1},"response":%s}' % value, "response") == value
+
+
+def test_a_completed_object_is_an_answer() -> None:
+    """Its bytes are untouched and what the worker needs of it is read."""
+    answer = outcome_of(b" \n" + RESPONSE + b"\n")
+
+    assert isinstance(answer, Answer)
+    assert answer.raw == b" \n" + RESPONSE + b"\n"
+    assert (answer.status, answer.failure) == ("completed", None)
+    assert (answer.model, answer.response_id) == ("gpt-5.4-mini", "resp_1")
+    assert answer.usage is not None
+    assert (answer.usage.input_tokens, answer.usage.output_tokens, answer.usage.total_tokens) == (8, 15, 23)
+
+
+def test_an_incomplete_object_is_an_answer_with_its_failure() -> None:
+    """It was paid for and is published, together with the reason it ends early."""
+    answer = outcome_of(INCOMPLETE)
+
+    assert isinstance(answer, Answer)
+    assert answer.status == "incomplete"
+    assert answer.failure is not None
+    assert answer.failure.code is ErrorCode.INCOMPLETE_MAX_TOKENS
+    assert answer.raw == answer.failure.response == INCOMPLETE
+
+
+@pytest.mark.parametrize("usage", [b"null", b"17", b"[]", b'{"input_tokens": "many"}', b'{"output_tokens": -1}'])
+def test_usage_that_cannot_be_read_does_not_cost_the_answer(usage: bytes) -> None:
+    """The usage is dropped, the answer stays."""
+    start = RESPONSE.index(b'{"input_tokens"')
+    document = RESPONSE[:start] + usage + RESPONSE[RESPONSE.index(b"}", start) + 1 :]
+
+    answer = outcome_of(document)
+
+    assert isinstance(answer, Answer)
+    assert answer.usage is None
+
+
+def test_an_answer_without_usage_is_an_answer() -> None:
+    """The gateway's document requires it; some channels leave it out."""
+    answer = outcome_of(orjson.dumps({k: v for k, v in orjson.loads(RESPONSE).items() if k != "usage"}))
+
+    assert isinstance(answer, Answer)
+    assert answer.usage is None
+
+
+@pytest.mark.parametrize("missing", ["id", "status", "output"])
+@pytest.mark.parametrize("replacement", [..., None, {}, False])
+def test_an_object_without_an_essential_is_no_answer(missing: str, replacement: object) -> None:
+    """Nothing is guessed: not even a status, where there is output."""
+    document = orjson.loads(RESPONSE)
+    del document[missing]
+    if replacement is not ...:
+        document[missing] = replacement
+
+    failure = outcome_of(orjson.dumps(document))
+
+    assert isinstance(failure, Failure)
+    assert (failure.code, failure.http_status, failure.response) == (ErrorCode.INVALID_RESPONSE, 200, None)
+
+
+@pytest.mark.parametrize(
+    "body", [b"", b" \n", b"null", b"[]", b'"completed"', b"<html>secret</html>", RESPONSE[:-1], b"\xff{}", b"{}"]
+)
+def test_a_body_that_is_no_response_object_is_an_invalid_response(body: bytes) -> None:
+    """And the failure quotes nothing of it."""
+    failure = outcome_of(body)
+
+    assert isinstance(failure, Failure)
+    assert failure.code is ErrorCode.INVALID_RESPONSE
+    assert "secret" not in repr(failure)
+
+
+def test_an_error_under_200_keeps_its_own_code() -> None:
+    """new-api wraps errors that it finds in a 200 into a 200."""
+    failure = outcome_of(error_body("insufficient_quota"))
+
+    assert isinstance(failure, Failure)
+    assert failure.code is ErrorCode.QUOTA_EXHAUSTED
+
+
+@pytest.mark.parametrize("status", [b"in_progress", b"queued", b"cancelled"])
+def test_an_object_that_is_not_final_is_attached_to_its_failure(status: bytes) -> None:
+    """The caller may look it up by its id."""
+    document = RESPONSE.replace(b"completed", status)
+
+    failure = outcome_of(document)
+
+    assert isinstance(failure, Failure)
+    assert (failure.code, failure.response) == (ErrorCode.INVALID_RESPONSE, document)
+
+
+def test_what_cannot_be_read_is_never_attached() -> None:
+    """A consumer must be able to read every response that a result carries."""
+    failure = outcome_of(b'{"id": "r", "status": "in_progress", "output": 5}')
+
+    assert isinstance(failure, Failure)
+    assert failure.response is None
+
+
+@pytest.mark.parametrize("name", ["response.completed", "", "message"])
+def test_a_terminal_event_tells_its_response_byte_for_byte(name: str) -> None:
+    """`type` in the data decides; the event's name is often missing."""
+    answer = read_event(Event(name, terminal()), {}, 200)
+
+    assert isinstance(answer, Answer)
+    assert answer.raw == RESPONSE
+
+
+@pytest.mark.parametrize(
+    ("event", "code"),
+    [
+        (Event("error", b'{"code":"insufficient_quota","message":"m"}'), ErrorCode.QUOTA_EXHAUSTED),
+        (Event("", b'{"type":"error","code":"insufficient_quota","message":"m"}'), ErrorCode.QUOTA_EXHAUSTED),
+        (Event("", b'{"type":"error","error":{"code":"insufficient_quota"}}'), ErrorCode.QUOTA_EXHAUSTED),
+        (Event("", error_body("insufficient_quota")), ErrorCode.QUOTA_EXHAUSTED),
+        (
+            Event("", terminal(b'{"status":"failed","error":{"code":"server_error"}}', "response.failed")),
+            ErrorCode.UPSTREAM_ERROR,
+        ),
+        (Event("response.completed", b"{}"), ErrorCode.INVALID_RESPONSE),
+        (Event("", b'{"type":"response.completed","response":[]}'), ErrorCode.INVALID_RESPONSE),
+    ],
+)
+def test_a_terminal_event_may_be_a_failure(event: Event, code: ErrorCode) -> None:
+    """Errors come flat, nested and untyped."""
+    failure = read_event(event, {}, 200)
+
+    assert isinstance(failure, Failure)
+    assert failure.code is code
+
+
+@pytest.mark.parametrize(
+    "data", [DELTA, b"[DONE]", b"", b"[]", b"null", b"{", b'{"type":"response.created","response":{"status":"x"}}']
+)
+def test_other_events_tell_nothing(data: bytes) -> None:
+    assert read_event(Event("", data), {}, 200) is None
+
+
+@pytest.mark.parametrize(
+    ("content_type", "head", "expected"),
+    [
+        ("text/event-stream; charset=utf-8", b"event: x", True),
+        ("Text/Event-Stream", b": ping", True),
+        ("text/event-stream", b"", True),
+        ("text/event-stream", b' {"error": ', False),
+        ("application/json", b"data: {", True),
+        ("", b"event:x", True),
+        ("application/json", b"{", False),
+        ("text/html", b"<html>", False),
+        ("", b"", False),
+    ],
+)
+def test_events_are_known_by_what_they_are_first(content_type: str, head: bytes, expected: bool) -> None:  # noqa: FBT001  # a table
+    """Gateways put either label on either body."""
+    assert is_event_stream(content_type, head) is expected

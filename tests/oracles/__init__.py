@@ -1,0 +1,1 @@
+"""Models that say what the ledger and the admission must do."""

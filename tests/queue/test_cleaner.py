@@ -1,0 +1,244 @@
+"""What may go: results that every group has acknowledged or that are old, kept results, old dead letters."""
+
+import asyncio
+from collections.abc import AsyncGenerator
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+
+import pytest
+import redis
+from support.ledger_parts import COMPLETED, LANES, RESULTS, Desk, claim_of, eventually, on_movable_clock, open_desk
+
+from worker.queue import maintenance as housekeeping
+from worker.queue.claims import Lease, Reclaimed
+from worker.queue.maintenance import FORGOTTEN_AT_ONCE, RETENTION, Backlog, Maintenance
+from worker.storage.scripts import ScriptError
+
+DAY_MS = 24 * 3_600_000
+NODE = 100
+"""Entries that Redis trims together."""
+
+
+@dataclass
+class House:
+    desk: Desk
+    keeping: Maintenance
+    backlogs: list[Backlog | None]
+    reclaimed: list[Reclaimed]
+    troubles: list[ScriptError]
+
+    @property
+    def redis(self) -> Any:
+        return self.desk.redis
+
+    def publish(self, count: int, stream: str = RESULTS, *, age_ms: int = 0) -> list[str]:
+        """Entries as the ledger writes them, of an age; their ids."""
+        at = self.desk.now_ms - age_ms
+        self.redis.sadd("responses:streams", stream)
+        with self.redis.pipeline(transaction=False) as pipeline:
+            for number in range(count):
+                pipeline.xadd(stream, {"result": "x"}, id=f"{at}-{number + 1}")
+            return [entry.decode() for entry in pipeline.execute()]
+
+    def read(self, group: str, count: int, stream: str = RESULTS, *, acknowledge: bool = True) -> None:
+        with suppress(redis.ResponseError):
+            self.redis.xgroup_create(stream, group, "0")
+        for _, entries in self.redis.xreadgroup(group, "c", {stream: ">"}, count=count):
+            if acknowledge:
+                self.redis.xack(stream, group, *(entry for entry, _ in entries))
+
+
+@pytest.fixture
+async def house(valkey: redis.Redis, redis_url: str, monkeypatch: pytest.MonkeyPatch) -> AsyncGenerator[House]:
+    monkeypatch.setattr(housekeeping, "RETENTION", on_movable_clock(RETENTION))
+    backlogs: list[Backlog | None] = []
+    reclaimed: list[Reclaimed] = []
+    troubles: list[ScriptError] = []
+    async with open_desk(valkey, redis_url) as desk:
+        keeping = Maintenance(
+            desk.ledger,
+            desk.runner,
+            LANES,
+            timedelta(days=7),
+            5 * NODE,
+            on_reclaimed=reclaimed.extend,
+            on_backlog=backlogs.append,
+            on_trouble=troubles.append,
+        )
+        yield House(desk, keeping, backlogs, reclaimed, troubles)
+
+
+@pytest.mark.parametrize(("age_days", "left"), [(8, 0), (6, 3 * NODE)])
+async def test_without_groups_age_decides(house: House, age_days: int, left: int) -> None:
+    house.publish(3 * NODE, age_ms=age_days * DAY_MS)
+
+    await house.keeping.retain()
+
+    assert house.redis.xlen(RESULTS) == left
+
+
+async def test_an_empty_stream_that_nobody_reads_is_forgotten(house: House) -> None:
+    house.publish(3, "responses:results:once", age_ms=8 * DAY_MS)
+
+    await house.keeping.retain()
+    await house.keeping.retain()
+
+    assert house.redis.keys("responses:*") == []
+
+
+async def test_what_every_group_has_acknowledged_goes(house: House) -> None:
+    house.publish(5 * NODE)
+    house.read("fast", 5 * NODE)
+    house.read("slow", 2 * NODE + 10)
+
+    await house.keeping.retain()
+
+    assert 3 * NODE - 10 <= house.redis.xlen(RESULTS) <= 3 * NODE
+    house.read("slow", 5 * NODE)
+    await house.keeping.retain()
+    assert house.redis.xlen(RESULTS) <= NODE
+
+
+@pytest.mark.parametrize("age_days", [0, 30])
+async def test_what_a_group_has_read_and_not_acknowledged_stays(house: House, age_days: int) -> None:
+    """However old it is: whoever took it may have died with it."""
+    house.publish(5 * NODE, age_ms=age_days * DAY_MS)
+    house.read("group", NODE + 10)
+    house.read("group", 1, acknowledge=False)
+    house.read("group", 3 * NODE)
+
+    await house.keeping.retain()
+
+    assert house.redis.xpending(RESULTS, "group")["pending"] == 1
+    (entry,) = house.redis.xpending_range(RESULTS, "group", "-", "+", 1)
+    assert house.redis.xrange(RESULTS, entry["message_id"], entry["message_id"])
+    assert 4 * NODE - 10 <= house.redis.xlen(RESULTS) <= 4 * NODE
+
+
+async def test_a_group_that_has_read_nothing_holds_everything(house: House) -> None:
+    ids = house.publish(3 * NODE, age_ms=30 * DAY_MS)
+    house.read("fast", 3 * NODE)
+    house.redis.xgroup_create(RESULTS, "new", "0")
+
+    await house.keeping.retain()
+
+    assert house.redis.xrange(RESULTS, count=1)[0][0].decode() == ids[0]
+
+
+async def test_ids_are_compared_as_numbers(house: House) -> None:
+    """As text, entry 9 of a millisecond would come after entry 10."""
+    house.publish(3 * NODE)
+    house.read("all", 3 * NODE)
+    house.read("nine", 9)
+
+    await house.keeping.retain()
+
+    assert house.redis.xlen(RESULTS) == 3 * NODE
+
+
+async def test_a_lagging_group_is_reported_once_and_once_when_it_has_caught_up(house: House) -> None:
+    """Between the two no work is taken."""
+    house.publish(6 * NODE)
+    house.publish(NODE, "responses:results:small")
+    house.read("fast", 6 * NODE)
+    house.redis.xgroup_create(RESULTS, "slow", "0")
+
+    for _ in range(3):
+        await house.keeping.retain()
+        house.redis.xadd(RESULTS, {"result": "x"})
+    assert house.backlogs == [Backlog(RESULTS, 6 * NODE, "slow")]
+    assert house.keeping.backlog == Backlog(RESULTS, 6 * NODE + 2, "slow")
+
+    house.read("slow", 6 * NODE)
+    for _ in range(2):
+        await house.keeping.retain()
+    assert house.backlogs[1:] == [None]
+    assert house.keeping.backlog is None
+
+
+async def test_many_streams_are_looked_after_a_few_at_a_time(house: House) -> None:
+    """Callers may use a stream each: a script over all of them would stop everybody else meanwhile."""
+    for number in range(500):
+        house.publish(1, f"responses:results:{number}", age_ms=8 * DAY_MS)
+    house.publish(6 * NODE)
+
+    calls = house.redis.info("commandstats").get("cmdstat_evalsha", {"calls": 0})["calls"]
+    await house.keeping.retain()
+    calls = house.redis.info("commandstats")["cmdstat_evalsha"]["calls"] - calls
+
+    assert house.redis.keys("responses:results*") == [RESULTS.encode()]
+    assert house.keeping.backlog == Backlog(RESULTS, 6 * NODE, "")
+    assert calls >= 4
+
+
+async def test_a_stream_that_is_something_else_now_is_left_alone(house: House) -> None:
+    house.publish(6 * NODE)
+    house.redis.sadd("responses:streams", "responses:results:mine")
+    house.redis.set("responses:results:mine", "mine")
+
+    await house.keeping.retain()
+
+    assert house.redis.get("responses:results:mine") == b"mine"
+    assert house.redis.smembers("responses:streams") == {RESULTS.encode()}
+    assert house.keeping.backlog is not None
+
+
+async def test_dead_letters_go_after_thirty_days(house: House) -> None:
+    """Also when no newer one comes: they hold prompts."""
+    for age_ms in (30 * DAY_MS + 1, 30 * DAY_MS, 0):
+        house.redis.xadd("responses:dead", {"message": age_ms}, id=f"{house.desk.now_ms - age_ms}-0")
+
+    await house.keeping.retain()
+
+    assert [fields[b"message"] for _, fields in house.redis.xrange("responses:dead")] == [b"%d" % (30 * DAY_MS), b"0"]
+
+
+async def test_one_round_drops_all_kept_results_that_are_due(house: House) -> None:
+    """A bound on each call must not become a bound on what a busy fleet may answer."""
+    count = 2 * FORGOTTEN_AT_ONCE + 1
+    house.desk.enqueue(*(str(number) for number in range(count)))
+    while deliveries := await house.desk.take(interactive=64):
+        for delivery in deliveries:
+            lease = await house.desk.ledger.claim(delivery, claim_of(delivery.message.decode()))
+            assert isinstance(lease, Lease)
+            await house.desk.ledger.complete(lease, COMPLETED, kept_ms=0)
+
+    await house.keeping.retain()
+
+    assert house.redis.zcard("responses:kept") == 0
+    assert "result" not in house.desk.request(str(count - 1))
+
+
+async def test_what_is_due_is_promoted_and_what_is_lost_is_reclaimed(house: House) -> None:
+    lease = await house.desk.leased()
+    await house.desk.ledger.park(lease, delay_ms=10, failures=0, throttle_ms=0)
+    lost = await house.desk.taken("lost", lane="batch")
+    house.desk.advance(10)
+
+    await house.keeping.promote()
+    for _ in range(6):
+        await house.keeping.reclaim()
+        house.desk.advance(3_000)
+
+    assert [row.token for row in house.reclaimed] == [lost.token]
+    assert house.desk.places() == {"queued": 2}
+
+
+async def test_a_step_that_fails_is_told_and_does_not_stop_the_others(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("PROMOTE_S", "RECLAIM_S", "RETAIN_S"):
+        monkeypatch.setattr(housekeeping, name, 0.01)
+    house.redis.set("responses:kept", "mine")
+    house.desk.redis.zadd("responses:delayed:batch", {"forgotten": 1})
+
+    running = asyncio.create_task(house.keeping.run())
+    await eventually(lambda: len(house.troubles) > 2 and not house.redis.exists("responses:delayed:batch"))
+    running.cancel()
+    with suppress(asyncio.CancelledError):
+        await running
+
+    assert "WRONGTYPE" in str(house.troubles[0])
+    house.redis.delete("responses:kept")

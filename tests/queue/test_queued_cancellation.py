@@ -1,0 +1,132 @@
+"""What lies deep in a lane that stands still is cancelled all the same, once, and before the lane moves again."""
+
+import asyncio
+import itertools
+from collections import Counter
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import redis
+from support.commands import called
+from support.harness import Fleet, Producer, body
+from support.ledger_parts import eventually
+
+from api_contracts.celery_messages import encode
+from api_contracts.client import ResponsesClient
+from worker.devtools.devstack import Simulator
+from worker.queue.claims import Delivery
+from worker.queue.ledger import Ledger
+from worker.queue.queued_cancellation import PAGE, QueuedCancellation
+from worker.storage.connection import RedisTarget
+from worker.storage.scripts import ScriptRunner
+
+LANE = "responses.interactive"
+
+
+def test_the_last_of_a_paused_lane_is_cancelled_at_once(
+    fleet: Fleet, producer: Producer, gateway: Simulator, redis_url: str
+) -> None:
+    """While workers hold two of two hundred; what was cancelled is never called, and all are answered once."""
+    called("pause", WORKER_REDIS_URL=redis_url)
+    fleet.start(concurrency=2)
+    fleet.start(concurrency=2)
+    tags = [str(number) for number in range(200)]
+    for tag in tags:
+        producer.ask(f"[[id:{tag}]]", request_id=tag)
+
+    producer.redis.set("responses:cancel:default:199", 1, ex=86400)
+    assert producer.result("199", within_s=30)["error"]["code"] == "cancelled"
+    assert len(producer.entries()) == 1
+    called("resume", WORKER_REDIS_URL=redis_url)
+
+    assert Counter(result["request_id"] for result in producer.results(200, within_s=60)) == Counter(tags)
+    assert sorted(call.tag or "" for call in gateway.calls()) == sorted(tags[:199])
+    assert producer.leftovers() == {}
+
+
+def test_a_later_request_under_a_cancelled_id_is_not_haunted(fleet: Fleet, valkey: redis.Redis, redis_url: str) -> None:
+    """Once the id itself is forgotten, nothing else remembers it."""
+    with ResponsesClient(redis_url) as client:
+        ticket = client.enqueue(body(), request_id="one")
+        client.cancel("one")
+        fleet.start()
+        cancelled = client.wait(ticket, timeout_s=10)
+        valkey.delete("responses:request:default:one")  # as an hour after its deadline
+
+        again = client.wait(client.enqueue(body(), request_id="one"), timeout_s=10)
+
+    assert cancelled.error is not None
+    assert cancelled.error.code == "cancelled"
+    assert again.outcome == "completed"
+
+
+class Swept:
+    """A sweep by itself, over a lane of one's own."""
+
+    def __init__(self, redis: Any, url: str) -> None:
+        self.redis = redis
+        self.taken: list[bytes] = []
+        self.runner = ScriptRunner(RedisTarget.parse(url).async_client())
+        self.sweep = QueuedCancellation(
+            self.runner, Ledger(self.runner), ["interactive"], 2**20, lambda: True, self._start
+        )
+
+    def push(self, count: int) -> list[bytes]:
+        messages = [encode({"body": body()}, task_id=f"t-{number}", lane="interactive") for number in range(count)]
+        self.redis.lpush(LANE, *messages)
+        return messages
+
+    def cancel(self, *task_ids: str) -> None:
+        self.redis.mset({f"responses:cancel::{task_id}": 1 for task_id in task_ids})
+
+    async def until(self, check: Callable[[], Any]) -> None:
+        sweeping = asyncio.create_task(self.sweep.run())
+        await eventually(check)
+        sweeping.cancel()
+        await asyncio.wait([sweeping])
+        await self.runner.aclose()
+
+    def _start(self, delivery: Delivery) -> None:
+        self.taken.append(delivery.message)
+
+
+@pytest.fixture
+def swept(valkey: redis.Redis, redis_url: str) -> Swept:
+    return Swept(valkey, redis_url)
+
+
+async def test_every_page_is_looked_through(swept: Swept) -> None:
+    """By Celery task id, among what nobody can read, each taken once under a lease; the rest stays where it is."""
+    swept.redis.lpush(LANE, b"no message")
+    messages = swept.push(2 * PAGE + 100)
+    chosen = [0, 1, PAGE - 1, PAGE, PAGE + 1, 2 * PAGE + 99]
+    swept.cancel(*(f"t-{number}" for number in chosen))
+
+    await swept.until(lambda: len(swept.taken) >= len(chosen))
+
+    assert swept.taken == [messages[number] for number in chosen]
+    left = [message for message in messages if message not in swept.taken]
+    assert swept.redis.lrange(LANE, 0, -1)[::-1] == [b"no message", *left]
+    leased = swept.redis.zrange("responses:leases:interactive", 0, -1)
+    assert sorted(leased) == sorted(swept.redis.hkeys("responses:inflight:interactive"))
+    assert len(leased) == len(chosen)
+
+
+async def test_what_a_lane_that_moves_holds_is_left_to_its_consumers(swept: Swept) -> None:
+    """Two lists, one of which moves between any two looks."""
+    swept.push(10)
+    swept.cancel("t-5")
+    still, numbers = f"{LANE}\x06\x169", itertools.count()
+    swept.redis.lpush(still, encode({"body": body()}, task_id="t-5", lane="interactive", priority=9))
+
+    def moved() -> bool:
+        swept.redis.rpop(LANE)
+        swept.redis.rpush(LANE, f"another: {next(numbers)}")
+        return bool(swept.taken)
+
+    await swept.until(moved)
+
+    assert len(swept.taken) == 1
+    assert swept.redis.llen(LANE) == 10
+    assert swept.redis.llen(still) == 0

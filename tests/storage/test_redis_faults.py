@@ -1,0 +1,146 @@
+"""A network that loses replies, or connections, without a word: each call notices in time, and gets its own reply."""
+
+import asyncio
+import gc
+import weakref
+from collections.abc import AsyncGenerator
+from contextvars import ContextVar
+from typing import Any
+
+import pytest
+from support.ledger_parts import eventually
+from support.redis_parts import BadNetwork, stopped
+from test_scripts import TALLY
+
+from worker.devtools.devstack import EmbeddedValkey
+from worker.queue import deltas as relay_module
+from worker.queue.deltas import DeltaRelay
+from worker.storage.connection import RedisTarget
+from worker.storage.scripts import BATCH_BYTES, ScriptRunner
+
+WITHIN_S = 0.3
+
+
+@pytest.fixture
+async def troubles() -> list[str | None]:
+    return []
+
+
+@pytest.fixture
+async def runner(network: BadNetwork, troubles: list[str | None]) -> AsyncGenerator[ScriptRunner]:
+    client = RedisTarget.parse(network.url).async_client()
+    runner = ScriptRunner(client, on_trouble=troubles.append, within_s=WITHIN_S)
+    yield runner
+    await runner.aclose()
+
+
+async def test_a_silent_connection_is_given_up_in_time(
+    runner: ScriptRunner, network: BadNetwork, troubles: list[str | None]
+) -> None:
+    """A peer that vanished tells nobody; the call goes out again on a new connection."""
+    await runner.call(TALLY, "count", "a")
+    network.strand()
+
+    async with asyncio.timeout(5):
+        assert await runner.call(TALLY, "count", "b") == b"b"
+    assert troubles == ["TimeoutError", None]
+
+
+async def test_a_server_that_takes_connections_and_says_nothing_is_no_trap(
+    runner: ScriptRunner, valkey_server: EmbeddedValkey, troubles: list[str | None]
+) -> None:
+    """The set-up of a connection is bounded as well."""
+    with stopped(valkey_server):
+        call = asyncio.create_task(runner.call(TALLY, "count", "a"))
+        await eventually(lambda: troubles)
+
+    assert await call == b"a"
+
+
+async def test_a_late_reply_is_nobody_elses(
+    runner: ScriptRunner, valkey_server: EmbeddedValkey, troubles: list[str | None]
+) -> None:
+    """It arrives when its caller has gone and another one listens."""
+    await runner.call(TALLY, "count", "a")
+    with stopped(valkey_server):
+        late = asyncio.create_task(runner.call(TALLY, "count", "late"))
+        await eventually(lambda: troubles)
+        late.cancel()
+        listening = asyncio.create_task(runner.call(TALLY, "count", "b"))
+        await asyncio.wait([listening], timeout=WITHIN_S / 2)
+
+    assert await listening == b"b"
+    assert await asyncio.gather(*(runner.call(TALLY, "count", str(n)) for n in range(3))) == [b"0", b"1", b"2"]
+
+
+async def test_a_reply_that_breaks_off_is_asked_for_again(runner: ScriptRunner, network: BadNetwork) -> None:
+    """Callers whose replies came before the break are not answered twice, nor by each other's."""
+    await runner.call(TALLY, "count", "first")
+    network.break_replies(3)
+
+    tokens = [str(number) for number in range(500)]
+    replies = await asyncio.gather(*(runner.call(TALLY, "count", token) for token in tokens))
+
+    assert [reply.decode() for reply in replies] == tokens
+    assert network.broken
+
+
+async def test_large_calls_share_no_deadline(network: BadNetwork) -> None:
+    """Together they might never get through in time, and would be sent together again."""
+    sizes: list[int] = []
+
+    class Weighing(ScriptRunner):
+        async def _round_trip(self, batch: Any) -> list[Any]:
+            sizes.append(sum(len(argument) for call in batch for argument in call.arguments))
+            return await ScriptRunner._round_trip(self, batch)  # noqa: SLF001  # what goes out together is the point
+
+    runner = Weighing(RedisTarget.parse(network.url).async_client())
+    large = "x" * (BATCH_BYTES // 4)
+    await asyncio.gather(*(runner.call(TALLY, "count", f"{number}{large}") for number in range(10)))
+    await runner.aclose()
+
+    assert len(sizes) == 3
+    assert max(sizes) < 1.01 * BATCH_BYTES
+
+
+async def test_deltas_that_nobody_takes_hold_up_no_answer(
+    network: BadNetwork, valkey_server: EmbeddedValkey, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An answer is published once its deltas are sent, or given up."""
+    monkeypatch.setattr(relay_module, "SOCKET_TIMEOUT_S", WITHIN_S)
+    relay = DeltaRelay(RedisTarget.parse(network.url).async_client())
+    pump = asyncio.create_task(relay.pump())
+    with stopped(valkey_server):
+        relay.append(("responses:deltas:acme:r", "1-1", "x", b"{}"))
+        async with asyncio.timeout(5):
+            await relay.flushed()
+    pump.cancel()
+    await asyncio.wait([pump])
+    await relay.client.aclose()
+
+
+class Prompt:
+    """Something large that a run's context leads to."""
+
+
+async def test_whoever_calls_first_is_not_remembered(runner: ScriptRunner, valkey_server: EmbeddedValkey) -> None:
+    """What sends may live as long as the process; a caller's context leads to its request."""
+    current: ContextVar[Prompt] = ContextVar("current")
+
+    async def ask(prompt: Prompt) -> None:
+        current.set(prompt)
+        await runner.call(TALLY, "count", "a")
+
+    with stopped(valkey_server):
+        prompt = Prompt()
+        seen = weakref.ref(prompt)
+        caller = asyncio.create_task(ask(prompt))
+        await asyncio.wait([caller], timeout=0.01)
+        other = asyncio.create_task(runner.call(TALLY, "count", "b"))
+        caller.cancel()
+        await asyncio.wait([caller])
+        del prompt, caller
+        gc.collect()
+        assert seen() is None
+
+    assert await other == b"b"

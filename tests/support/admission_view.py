@@ -1,0 +1,130 @@
+"""What must hold of admission whatever its model says: the promise of the configured limit, and sane numbers."""
+
+import math
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import pytest
+from oracles.admission_model import START_BURST_MS, Model
+
+from support.admission_parts import PERMITS, QUOTA
+
+WORDS: Final = (b"gate", b"gate_code", b"waits_for")
+BOUNDS: Final = {
+    "ceiling": (0, math.inf),
+    "hint": (0, math.inf),
+    "busy_ms": (0, math.inf),
+    "passed_ms": (0, math.inf),
+    "lenience": (0, 4),
+    "burst_ms": (1, 60_000),
+    "hold_ms": (0, 90_000),
+    "refund": (0, 1),
+    "backoff_ms": (100, 8_000),
+    "refusal_ms": (0, 2_000),
+    "probing": (0, 1),
+}
+DEEPEST_CUT: Final = 0.97 * 0.4
+
+
+@dataclass(frozen=True)
+class Seen:
+    """All that admission keeps in Redis."""
+
+    state: dict[bytes, bytes]
+    permits: dict[str, float]
+
+    def number(self, name: str) -> float:
+        return float(self.state.get(name.encode(), 0))
+
+
+def look(server: Any) -> Seen:
+    with server.pipeline(transaction=False) as batch:
+        state, permits = batch.hgetall(QUOTA).zrange(PERMITS, 0, -1, withscores=True).execute()
+    return Seen(state, {token.decode(): expiry for token, expiry in permits})
+
+
+@dataclass
+class Promise:
+    """What the configured limit allows over any stretch of time: a burst and what the time earns, in nominal ms."""
+
+    longest_burst_ms: int
+    level_ms: float = 0
+
+    def earn(self, ms: float) -> None:
+        self.level_ms = min(self.longest_burst_ms, self.level_ms + ms)
+
+    def keeps(self, cost_ms: float, full_ms: float) -> bool:
+        """Takes the cost of a call; what is larger than a full bucket may start from a full one."""
+        enough = self.level_ms >= min(cost_ms, full_ms) - 0.001
+        self.level_ms -= cost_ms
+        return enough
+
+
+@dataclass
+class Promises:
+    """Costs granted and not given back, in requests and in tokens, beside what the configured limit allows."""
+
+    model: Model
+    both: tuple[Promise, Promise] = field(init=False)
+    charged: set[str] = field(default_factory=set[str])
+
+    def __post_init__(self) -> None:
+        burst_ms = self.model.longest_burst_ms
+        self.both = (Promise(burst_ms), Promise(burst_ms))
+        self.renew()
+
+    def renew(self) -> None:
+        for promise in self.both:
+            promise.level_ms = min(START_BURST_MS, promise.longest_burst_ms)
+
+    def earn(self, ms: int) -> None:
+        for promise in self.both:
+            promise.earn(ms)
+
+    def admitted(self, new: set[str], asked: list[Any], full_ms: float) -> None:
+        for token, tokens in zip(asked[::2], asked[1::2], strict=True):
+            if token in new:
+                self.charged.add(token)
+                for promise, cost in zip(self.both, (self.model.request_ms, tokens * self.model.token_ms), strict=True):
+                    kept = promise.keeps(cost, full_ms)
+                    assert kept or not self.model.known, "granted more than the limit allows"
+
+    def settled(self, token: Any, reserved: Any, used: Any, called: Any) -> None:
+        if token in self.charged:
+            self.charged.remove(token)
+            self.both[0].earn(0 if called else self.model.request_ms)
+            self.both[1].earn((reserved - used * called) * self.model.token_ms)
+
+
+def check_kept(seen: Seen, model: Model, command: str) -> None:
+    """What the script keeps is what the model keeps."""
+    assert seen.permits == model.permits, command
+    assert (b"paused" in seen.state) == model.paused, command
+    assert seen.number("pause_until") == model.pause_until, command
+    kept = [seen.state.get(name) for name in (b"gate", b"gate_code")]
+    assert kept == ([model.shut.gate.encode(), model.shut.code.encode()] if model.shut else [None, None]), command
+    if model.shut:
+        times = [seen.number(name) for name in ("gate_since", "probe_at", "probe_ms", "confirmed")]
+        shut = model.shut
+        assert times == [shut.since, shut.probe_at, shut.probe_ms, shut.confirmed], command
+    if not model.fresh:
+        levels = seen.number("requests_ms"), seen.number("tokens_ms")
+        assert levels == pytest.approx((model.requests_ms, model.tokens_ms), rel=1e-9, abs=0.001), command
+        assert seen.number("cut_at_ms") == model.cut_at, command
+        spent = {lane: seen.number(f"spent:{lane}") for lane in model.spent}
+        assert spent == pytest.approx(model.spent), command
+        (model.requests_ms, model.tokens_ms), model.spent = levels, spent
+    model.pause_until = seen.number("pause_until")
+
+
+def check_learned(seen: Seen, before: Seen, model: Model, command: str) -> None:
+    """Every number is one, and within its bounds; only a refused call slows the fleet, and never too deep at once."""
+    numbers = {name.decode(): float(value) for name, value in seen.state.items() if name not in WORDS}
+    assert all(map(math.isfinite, numbers.values())), command
+    if b"scale" not in seen.state:
+        return
+    for name, (least, most) in BOUNDS.items():
+        assert least <= numbers[name] <= most, name
+    assert 0.01 <= numbers["scale"] <= (1 if model.known else math.inf)
+    if b"scale" in before.state:
+        assert numbers["scale"] >= before.number("scale") * (DEEPEST_CUT * 0.999 if command == "throttled" else 1)

@@ -1,0 +1,26 @@
+"""Dead letters made for tests."""
+
+from typing import Any
+
+from support.harness import Producer, body
+
+PROMPT = "canary-prompt-41c7"
+
+
+def bury(valkey: Any, entry_id: str = "*", **fields: str | bytes) -> str:
+    """A dead letter as `ledger.lua` writes it."""
+    plain: dict[str, str | bytes] = {
+        "lane": "interactive",
+        "reason": "poison",
+        "request_id": "",
+        "tenant": "",
+        "message": b"{}",
+    }
+    return valkey.xadd("responses:dead", plain | fields, id=entry_id).decode()
+
+
+def celery_message(producer: Producer, *, deadline: str | None = None, **options: Any) -> bytes:
+    """What Celery itself puts on a lane; it is taken away again."""
+    producer.enqueue({"body": body(PROMPT), "request_id": "order-1", "deadline": deadline}, **options)
+    (queue,) = producer.redis.keys("responses.interactive*")
+    return producer.redis.rpop(queue)

@@ -1,0 +1,266 @@
+"""A processor in a world that does as it is told, and remembers what it was asked."""
+
+import asyncio
+import base64
+import json
+import random
+import time
+from collections import deque
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from datetime import timedelta
+from typing import Any, Final
+
+from api_contracts import ErrorCode
+from support.harness import body
+from worker.admission.client import Gate, NotAdmitted, Reservation, UpstreamVerdict
+from worker.failures.failure import Failure
+from worker.gateway.answers import Answer
+from worker.gateway.upstream import Call
+from worker.queue.claims import AttemptRecord, Claim, Delivery, Lease, Published, Refusal, Standing, WriteOutcome
+from worker.request.execution import Execution, Interruption
+from worker.request.policy import Policy
+from worker.request.processor import Disposition, Processor
+
+MINUTE_MS: Final = 60_000
+ANSWER: Final = Answer(raw=b'{"id":"resp_1"}', status="completed")
+
+Outcome = Answer | Failure | Exception | None
+"""Of one call; None never returns."""
+
+
+def message(envelope: Any = None, headers: Mapping[str, Any] | None = None) -> bytes:
+    """As Celery writes it."""
+    arguments: list[Any] = [[{"body": body(), **(envelope or {})}], {}, {}]
+    return json.dumps(
+        {
+            "body": base64.b64encode(json.dumps(arguments).encode()).decode(),
+            "content-type": "application/json",
+            "headers": {"task": "responses.create", "id": "task-1", **(headers or {})},
+            "properties": {"correlation_id": "task-1", "body_encoding": "base64"},
+        }
+    ).encode()
+
+
+@dataclass
+class World:
+    """Every port at once. `told` is what the ledger, admission and relay heard, in order."""
+
+    lease: Any = None
+    """Changes of the lease that a claim gets, or a Refusal."""
+    verdict: WriteOutcome = WriteOutcome.OK
+    outcomes: deque[Outcome] = field(default_factory=deque[Outcome])
+    grants: deque[NotAdmitted | Gate | None] = field(default_factory=deque[NotAdmitted | Gate | None])
+    """What admission says: a NotAdmitted, a gate to probe, or None for never; when used up it admits."""
+    told: list[tuple[str, dict[str, Any]]] = field(default_factory=list[tuple[str, dict[str, Any]]])
+    calls: list[dict[str, Any]] = field(default_factory=list[dict[str, Any]])
+    admitting: asyncio.Event = field(default_factory=asyncio.Event)
+    calling: asyncio.Event = field(default_factory=asyncio.Event)
+    on_admit: Callable[[], None] = lambda: None
+    on_begin: Callable[[], None] = lambda: None
+    on_flush: Callable[[], None] = lambda: None
+    running: int = 0
+    most_running: int = 0
+    bugs: list[Exception] = field(default_factory=list[Exception])
+
+    name = "default"
+
+    def tell(self, what: str, **facts: Any) -> None:
+        self.told.append((what, facts))
+
+    def heard(self, what: str) -> list[dict[str, Any]]:
+        return [facts for name, facts in self.told if name == what]
+
+    @property
+    def names(self) -> list[str]:
+        return [name for name, _ in self.told]
+
+    @property
+    def result(self) -> dict[str, Any]:
+        """The one published result."""
+        (completed,) = self.heard("complete")
+        return json.loads(completed["answer"].result)
+
+    # The ledger.
+
+    async def claim(self, delivery: Delivery, claim: Claim) -> Lease | Refusal:
+        self.tell("claim", claim=claim)
+        if isinstance(self.lease, Refusal):
+            return self.lease
+        now_ms = round(time.time() * 1000)
+        plain = Lease(
+            delivery=delivery,
+            claim=claim,
+            standing=Standing.RUNNABLE,
+            now_ms=now_ms,
+            enqueued_at_ms=now_ms,
+            enqueued_at_source="worker",
+            deadline_ms=now_ms + MINUTE_MS,
+            claimed_at_ms=now_ms,
+            failures=0,
+            crashes=0,
+            throttle_ms=0,
+            attempts=(),
+        )
+        changes: dict[str, Any] = dict(self.lease or {})
+        age_ms, left_ms = changes.pop("age_ms", 0), changes.pop("left_ms", MINUTE_MS)
+        return replace(plain, enqueued_at_ms=now_ms - age_ms, deadline_ms=now_ms + left_ms, **changes)
+
+    async def begin(self, lease: Lease, history: AttemptRecord, previous: AttemptRecord | None = None) -> WriteOutcome:
+        self.tell("begin", token=lease.delivery.token, history=history, previous=previous)
+        self.on_begin()
+        return self.verdict
+
+    async def complete(self, lease: Lease, answer: Published, *, kept_ms: int, dead: str = "") -> WriteOutcome:
+        self.tell("complete", token=lease.delivery.token, answer=answer, kept_ms=kept_ms, dead=dead)
+        return self.verdict
+
+    async def answer(self, delivery: Delivery, claim: Claim, result: bytes) -> WriteOutcome:
+        self.tell("answer", token=delivery.token, claim=claim, result=json.loads(result))
+        return self.verdict
+
+    async def bury(self, delivery: Delivery, reason: str) -> WriteOutcome:
+        self.tell("bury", token=delivery.token, reason=reason)
+        return self.verdict
+
+    async def give_back(self, delivery: Delivery) -> WriteOutcome:
+        self.tell("give_back", token=delivery.token)
+        return self.verdict
+
+    async def park(
+        self, lease: Lease, *, delay_ms: int, failures: int, throttle_ms: int, history: AttemptRecord | None = None
+    ) -> WriteOutcome:
+        self.tell("park", token=lease.delivery.token, delay_ms=delay_ms, failures=failures, history=history)
+        self.tell("throttle", ms=throttle_ms)
+        return self.verdict
+
+    async def release(self, lease: Lease, *, throttle_ms: int, history: AttemptRecord | None = None) -> WriteOutcome:
+        self.tell("release", token=lease.delivery.token, throttle_ms=throttle_ms, history=history)
+        return self.verdict
+
+    # Admission.
+
+    async def admit(
+        self, lane: str, token: str, tokens: int, *, within_s: float, patience_s: float
+    ) -> Reservation | NotAdmitted:
+        self.tell("admit", lane=lane, token=token, within_s=within_s, patience_s=patience_s)
+        self.admitting.set()
+        grant = self.grants.popleft() if self.grants else ""
+        if grant is None:
+            await asyncio.Event().wait()
+        if isinstance(grant, NotAdmitted):
+            return grant
+        self.on_admit()
+        return Reservation(token, tokens, 7, 1, grant or "")
+
+    async def settle(
+        self, reservation: Reservation, *, used_tokens: int, called: bool = True, verdict: UpstreamVerdict = ""
+    ) -> None:
+        unused = reservation.tokens - used_tokens
+        self.tell("settle", token=reservation.token, unused=unused, called=called, verdict=verdict)
+
+    async def throttled(self, reservation: Reservation, retry_after_s: float | None) -> None:
+        self.tell("throttled", token=reservation.token, retry_after_s=retry_after_s)
+
+    async def refused(self, reservation: Reservation, gate: Gate, code: str) -> None:
+        self.tell("refused", token=reservation.token, gate=gate, code=code)
+
+    async def learn(self, headers: Mapping[str, str]) -> None:
+        self.tell("learn", headers=headers)
+
+    # The upstream.
+
+    async def create(
+        self, body: bytes, *, stream: bool, timeout_s: float, on_event: Callable[[bytes], None] | None = None
+    ) -> Call:
+        self.calls.append({"body": body, "stream": stream, "timeout_s": timeout_s})
+        self.running += 1
+        self.most_running = max(self.most_running, self.running)
+        self.calling.set()
+        try:
+            outcome = self.outcomes.popleft() if self.outcomes else ANSWER
+            if outcome is None:
+                await asyncio.Event().wait()
+            await asyncio.sleep(0)
+            if on_event:
+                on_event(b"{}")
+        finally:
+            self.running -= 1
+        if isinstance(outcome, Exception):
+            raise outcome
+        assert outcome is not None
+        status = 200 if isinstance(outcome, Answer) else outcome.http_status
+        return Call(outcome=outcome, http_status=status, upstream_request_id="up-1", duration_ms=5, headers={"a": "b"})
+
+    # The relay.
+
+    def open(self, stream: str, attempt: int) -> "World":
+        self.tell("open", stream=stream, attempt=attempt)
+        return self
+
+    def restarted(self, code: str | None) -> None:
+        self.tell("restarted", code=code)
+
+    def event(self, data: bytes) -> None:
+        self.tell("event", data=data)
+
+    async def flushed(self) -> None:
+        self.tell("flushed")
+        self.on_flush()
+
+
+POLICY: Final = Policy(
+    max_body=100_000,
+    max_attempts=3,
+    timeout=timedelta(seconds=30),
+    default_deadline={"*": timedelta(hours=1)},
+    result_ttl=timedelta(hours=1),
+    probe_interval=timedelta(seconds=60),
+    patience={"interactive": timedelta(seconds=30), "batch": None},
+)
+
+
+def processor(world: World, policy: Policy = POLICY) -> Processor:
+    return Processor(
+        ledger=world,
+        rooms=world,
+        admission=world,
+        upstream=world,
+        relay=world,
+        policy=policy,
+        on_bug=world.bugs.append,
+        rng=random.Random(1),
+    )
+
+
+def run_of(raw: bytes | None = None, *, name: str = "t", lane: str = "interactive") -> Execution:
+    return Execution(Delivery(name, lane, message() if raw is None else raw))
+
+
+async def process(world: World, raw: bytes | None = None, *, lane: str = "interactive") -> Disposition:
+    return await processor(world).process(run_of(raw, lane=lane))
+
+
+async def interrupted(world: World, why: Interruption, at: asyncio.Event, raw: bytes | None = None) -> Disposition:
+    """Stopped as soon as it is there."""
+    run = run_of(raw)
+    task = asyncio.create_task(processor(world).process(run))
+    await at.wait()
+    await asyncio.sleep(0)
+    run.interrupt(why)
+    return await asyncio.wait_for(task, 5)
+
+
+def failing(code: ErrorCode, **changes: Any) -> Failure:
+    return replace(Failure.of(code), **changes)
+
+
+def attempts(world: World) -> list[tuple[str, str | None, bool]]:
+    """Outcome, code and maybe_billed of each attempt of the published result."""
+    return [(each["outcome"], each["code"], each["maybe_billed"]) for each in world.result["attempts"]]
+
+
+def past_attempt(number: int, outcome: str = "failed") -> bytes:
+    return json.dumps(
+        {"number": number, "outcome": outcome, "duration_ms": 3, "code": None, "maybe_billed": False}
+    ).encode()

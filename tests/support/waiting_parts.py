@@ -1,0 +1,90 @@
+"""One process' waiting rooms on a real budget, and how often they ask for it."""
+
+import asyncio
+import time
+from collections import Counter
+from collections.abc import AsyncGenerator, Awaitable
+from contextlib import asynccontextmanager
+from typing import Any
+
+from worker.admission.admission_queue import AdmissionQueues
+from worker.admission.client import Admission, Limits, NotAdmitted, Reservation
+from worker.storage.connection import RedisTarget
+from worker.storage.scripts import Argument, Script, ScriptRunner
+
+FAST = 60_000
+FOREVER = float("inf")
+WEIGHTS = {"interactive": 4, "batch": 1}
+
+
+class CountingRunner(ScriptRunner):
+    """Counts script calls by command."""
+
+    counts: Counter[str]
+
+    async def call(self, script: Script, command: str, *arguments: Argument) -> Any:
+        self.counts[command] += 1
+        return await ScriptRunner.call(self, script, command, *arguments)
+
+
+class Rooms:
+    """One process' rooms on a real budget."""
+
+    def __init__(self, valkey: Any, admission: Admission, runner: CountingRunner) -> None:
+        self.redis, self.admission, self.runner = valkey, admission, runner
+        self.rooms = AdmissionQueues.of(admission, WEIGHTS)
+
+    def enter(
+        self,
+        token: str,
+        *,
+        lane: str = "interactive",
+        tokens: int = 10,
+        within_s: float = 30.0,
+        patience_s: float = FOREVER,
+    ) -> "asyncio.Task[Reservation | NotAdmitted]":
+        waiting = self.rooms.admit(lane, token, tokens, within_s=within_s, patience_s=patience_s)
+        return asyncio.create_task(waiting, name=token)  # pyright: ignore[reportArgumentType]  # a coroutine function
+
+    def permits(self) -> int:
+        return self.redis.zcard("responses:permits:default")
+
+    async def call(self) -> Reservation:
+        """A call of another process."""
+        token = f"other-{time.monotonic_ns()}"
+        await self.admission.grant("interactive", 1, [(token, 1)])
+        return Reservation(token, 1, 0, time.time_ns() // 1_000_000)
+
+    async def pause(self, seconds: float) -> None:
+        await self.admission.throttled(await self.call(), seconds)
+
+    async def shut(self, *, probe_s: float = 60) -> None:
+        """A dead key, confirmed; the next probe comes in `probe_s`."""
+        dead = Reservation("dead", 1, 0, time.time_ns() // 1_000_000 + 60_000)
+        self.admission.probe_ms = round(probe_s * 1000)
+        for _ in range(2):
+            await self.admission.refused(dead, "authentication_failed", "authentication_failed")
+
+
+@asynccontextmanager
+async def opened(valkey: Any, url: str, *, pumping: bool = True, **limits: Any) -> AsyncGenerator[Rooms]:
+    runner = CountingRunner(RedisTarget.parse(url).async_client())
+    runner.counts = Counter()
+    admission = Admission(
+        runner=runner, limits=Limits(**limits), lease_ms=15_000, longest_pause_ms=900_000, probe_ms=60_000
+    )
+    rooms = Rooms(valkey, admission, runner)
+    pump = asyncio.create_task(rooms.rooms.pump()) if pumping else None
+    try:
+        yield rooms
+        assert pump is None or not pump.done(), "the pump must survive everything"
+    finally:
+        if pump is not None:
+            pump.cancel()
+            await asyncio.gather(pump, return_exceptions=True)
+        await runner.aclose()
+
+
+async def soon(awaitable: "Awaitable[Reservation | NotAdmitted]", within_s: float = 5.0) -> Reservation | NotAdmitted:
+    async with asyncio.timeout(within_s):
+        return await awaitable

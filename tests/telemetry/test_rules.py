@@ -1,0 +1,110 @@
+"""Alert rules name metrics and labels that exist, and lead to entries that exist."""
+
+import json
+import re
+import subprocess
+import sys
+
+import pytest
+
+from worker.failures.alert_policy import ALERT_POLICY
+from worker.telemetry.metrics import METRICS, WAIT_REASONS, Metrics
+from worker.telemetry.process_observer import Load, why_waiting
+from worker.telemetry.rules import RECORDED, RULES, SENTRY_RULES, Rule, prometheus_groups
+from worker.telemetry.runbook import ALERTS, RUNBOOK
+
+_SERIES = {"counter": ("",), "gauge": ("",), "histogram": ("_bucket", "_sum", "_count")}
+SERIES = {spec.name + suffix: spec for spec in METRICS for suffix in _SERIES[spec.kind]}
+EXPRESSIONS = [*(rule.expr for rule in RULES), *RECORDED.values()]
+
+
+@pytest.mark.parametrize("expr", EXPRESSIONS)
+def test_a_rule_asks_for_what_there_is(expr: str) -> None:
+    """A misspelt metric is an alert that never fires."""
+    for name, selector in re.findall(r"\b(responses_worker_\w+)(?:\{([^}]*)\})?", expr):
+        assert name in SERIES
+        asked = set(re.findall(r"(\w+)[!=]~?\"", selector))
+        assert asked <= {*SERIES[name].labels, "le"}
+
+
+@pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.alert)
+def test_a_rule_leads_to_its_entry(rule: Rule) -> None:
+    """Whoever is woken finds what to do behind the link."""
+    assert rule.entry in RUNBOOK
+    rendered = rule.rendered("https://run.example/book")
+    assert rendered["annotations"]["runbook_url"] == f"https://run.example/book#runbook-{rule.entry}"
+    assert rendered["labels"]["severity"] in ("page", "ticket")
+
+
+def test_what_is_only_told_by_rules_has_one() -> None:
+    """An entry that nothing leads to helps nobody; `throttled` is looked up from a wait reason."""
+    assert {rule.entry for rule in RULES} >= ALERTS - {"throttled"}
+
+
+def test_the_rules_are_printed_as_json() -> None:
+    """Which is YAML, and what the chart and `responses-worker runbook --rules` show."""
+    ran = subprocess.run([sys.executable, "-m", "worker.telemetry.rules"], capture_output=True, text=True, check=True)
+
+    assert json.loads(ran.stdout) == prometheus_groups()
+
+
+def test_sentry_pages_where_the_table_says_so() -> None:
+    """By a tag that every event carries."""
+    assert any("`page` is `true`" in rule.matching and rule.then == "page" for rule in SENTRY_RULES)
+    assert [kind for kind, treatment in ALERT_POLICY.items() if treatment.pages]
+
+
+def test_every_state_one_can_wait_for_is_explained() -> None:
+    """`waiting_seconds_total` names a reason; the runbook has it, or README's metrics say what it is."""
+    plain = {"requests", "tokens", "concurrency", "share", "draining", "process_full", "other"}
+
+    assert set(WAIT_REASONS) - plain <= RUNBOOK.keys()
+
+
+def test_labels_are_closed_sets() -> None:
+    """No tenant, no request, no text: what is unbounded costs a Prometheus its memory."""
+    labels = {label for spec in METRICS for label in spec.labels}
+
+    assert labels <= {
+        "action", "budget", "calling", "code", "disposition", "fault", "group", "kind", "lane", "model", "outcome",
+        "phase", "python", "reason", "state", "status", "status_class", "stream", "type", "upstream", "version",
+    }  # fmt: skip
+
+
+def test_an_update_costs_microseconds() -> None:
+    """All updates of one request stay far below a tenth of a millisecond, so that nobody leaves them out."""
+    import time  # noqa: PLC0415  # measured here only
+
+    metrics = Metrics(["interactive"])
+    started = time.perf_counter()
+    for _ in range(1000):
+        metrics.deliveries.labels("interactive", "completed").inc()
+        metrics.duration.labels("interactive", "completed").observe(1.5)
+
+    assert (time.perf_counter() - started) / 1000 < 100e-6
+
+
+IDLE = Load(held=0, calling=0, concurrency=10, draining=False, backlogged=False)
+WAITING = Load(held=5, calling=2, concurrency=10, draining=False, backlogged=False)
+FULL = Load(held=10, calling=10, concurrency=10, draining=False, backlogged=False)
+DRAINING = Load(held=5, calling=2, concurrency=10, draining=True, backlogged=False)
+BACKLOGGED = Load(held=0, calling=0, concurrency=10, draining=False, backlogged=True)
+
+
+@pytest.mark.parametrize(
+    ("load", "redis_up", "said", "started", "reason"),
+    [
+        (IDLE, True, "", 0, None),
+        (WAITING, True, "requests", 3, None),
+        (WAITING, True, "requests", 0, "requests"),
+        (WAITING, True, "breaker_open", 0, "breaker_open"),
+        (WAITING, True, "a word of a newer script", 0, "other"),
+        (FULL, True, "", 0, "process_full"),
+        (IDLE, False, "", 0, "redis_lost"),
+        (BACKLOGGED, True, "", 0, "results_high_water"),
+        (DRAINING, False, "requests", 0, "draining"),
+    ],
+)
+def test_why_nothing_moves(load: Load, redis_up: bool, said: str, started: int, reason: str | None) -> None:  # noqa: FBT001  # columns of the table
+    """One reason at a time, the one nearest to the process first; none where something moves or nothing is to do."""
+    assert why_waiting(load, redis_up=redis_up, said=said, started=started) == reason

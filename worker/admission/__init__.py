@@ -1,0 +1,1 @@
+"""Whether a call may start now: one budget for the whole fleet."""

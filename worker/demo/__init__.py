@@ -1,1 +1,0 @@
-"""The whole job on one machine: servers to play with, and the scenes that are played."""

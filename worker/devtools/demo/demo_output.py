@@ -1,0 +1,136 @@
+"""The demo on a terminal: what is going on, what came of it, and what to try next."""
+
+from collections import Counter
+from collections.abc import Sequence
+from itertools import groupby
+from typing import Final
+
+from rich.console import Console, Group, RenderableType
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.table import Table
+from rich.text import Text
+
+from api_contracts import GenerationResult
+from worker.commands.answers import STYLES, snippet
+from worker.commands.tables import table
+from worker.devtools.demo import play as demo
+from worker.devtools.demo.scenarios import Report, Request
+
+_NEXT: Final = (
+    ("responses-worker simulator --rpm 60", "a gateway to play with"),
+    ("responses-worker run", "a worker, as WORKER_* say"),
+    ('responses-worker submit "Hello!" --wait', "ask it something"),
+    ("responses-worker status", "what waits, runs, is read"),
+)
+
+
+def progress_bar(console: Console, total: int) -> tuple[Progress, demo.Listener]:
+    """A bar that is gone when all is done, and the listener that moves it."""
+    bar = Progress(
+        SpinnerColumn(),
+        TextColumn("{task.description}"),
+        BarColumn(bar_width=30),
+        MofNCompleteColumn(),
+        TextColumn("[dim]{task.fields[where]}"),
+        TimeElapsedColumn(),
+        console=console,
+        transient=True,
+    )
+    task = bar.add_task("", total=total, where="")
+
+    def listen(now: demo.Progress) -> None:
+        where = f"{now.waiting} waiting, {now.in_flight} in flight, {now.parked} parked" if now.answering else ""
+        bar.update(task, description=now.doing, completed=now.answered, where=where)
+
+    return bar, listen
+
+
+def overture(requests: Sequence[Request], real_gateway: str) -> RenderableType:
+    """What is about to happen; `real_gateway` is a URL, or empty where the gateway is simulated."""
+    simulated = f"a simulated gateway of {demo.REQUESTS_PER_MINUTE} requests a minute"
+    gateway = f"{real_gateway} with your key" if real_gateway else simulated
+    return Text(f"{len(requests)} requests, one worker, an embedded Valkey, and {gateway}.", "bold")
+
+
+def report_table(report: Report) -> Table:
+    """One row per scene; a burst is one row, with the range of its numbers."""
+    made = table("request", "outcome", "attempts", "waited", "took", numbers=("attempts", "waited", "took"))
+    made.add_column("answer", overflow="fold")
+    for _, group in groupby(report.requests, key=lambda request: request.scene):
+        requests = list(group)
+        answers = [answer for request in requests for answer in report.answers(request)]
+        made.add_row(
+            _title(requests),
+            _outcome(answers),
+            _range([str(len(answer.attempts)) for answer in answers]),
+            _seconds([answer.timing.queue_ms + answer.timing.throttle_ms for answer in answers]),
+            _seconds([answer.timing.total_ms for answer in answers]),
+            _answer(answers),
+        )
+    return made
+
+
+def verdict(report: Report, problems: Sequence[str]) -> RenderableType:
+    """Counts, or what went wrong."""
+    if problems:
+        return Text("\n".join(("", *problems)), "bold red")
+    sent = sum(request.scene.sends for request in report.requests)
+    counts = Counter(result.outcome for result in report.results)
+    outcomes = ", ".join(f"{counts[outcome]} {outcome}" for outcome in STYLES if counts[outcome])
+    lines = [
+        Text.assemble(
+            (f"{len(report.requests)} requests, each answered exactly once", "bold green"),
+            f" in {report.took_s:.1f} s: {outcomes}.",
+        ),
+        Text(f"{sent} messages went in; what came twice was dropped, and no lane holds anything any more."),
+    ]
+    if report.calls is not None:
+        calls, refused = sum(report.calls.values()), report.calls.get("429", 0)
+        lines.append(
+            Text(
+                f"The gateway allows {demo.REQUESTS_PER_MINUTE} requests a minute. It took {calls} calls, "
+                f"{refused} of which it throttled."
+            )
+        )
+    return Group("", *lines)
+
+
+def next_steps() -> RenderableType:
+    """What to try next."""
+    steps = Table.grid(padding=(0, 3))
+    for command, purpose in _NEXT:
+        steps.add_row(f"  [bold]{command}[/]", f"[dim]{purpose}[/]")
+    return Group("", "Try next:", steps)
+
+
+def _title(requests: Sequence[Request]) -> str:
+    first, last = requests[0], requests[-1]
+    if last is not first:
+        return f"{first.request_id}..{last.request_id.rpartition('-')[2]}"
+    return f"{first.request_id}, twice" if first.scene.sends > 1 else first.request_id
+
+
+def _outcome(answers: Sequence[GenerationResult]) -> Text:
+    if not answers:
+        return Text("no result", "bold red")
+    outcome = answers[0].outcome
+    return Text(outcome if len(answers) == 1 else f"{len(answers)} {outcome}", STYLES[outcome])
+
+
+def _answer(answers: Sequence[GenerationResult]) -> Text:
+    if not answers:
+        return Text()
+    first = answers[0]
+    code = (f"{first.error.code}: ", STYLES[first.outcome]) if first.error else ""
+    return Text.assemble(code, snippet(first))
+
+
+def _seconds(values_ms: Sequence[int]) -> str:
+    return f"{_range([f'{ms / 1000:.1f}' for ms in sorted(values_ms)])} s" if values_ms else ""
+
+
+def _range(ordered: Sequence[str]) -> str:
+    """`first to last` on two lines, so that a burst widens no column."""
+    if not ordered:
+        return ""
+    return ordered[0] if ordered[0] == ordered[-1] else f"{ordered[0]} to\n{ordered[-1]}"

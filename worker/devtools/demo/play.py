@@ -1,0 +1,191 @@
+"""The main job, end to end on one machine: a real Valkey, a gateway, a real worker, and what callers send.
+
+Nothing here is a special case: messages are plain Celery, results come from the stream. `scenarios` says what is played
+and judges it.
+"""
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Generator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Final
+
+import redis
+from celery import Celery
+
+from api_contracts import GenerationResult, rfc3339
+from api_contracts.queues import DEFAULT_LANES, RESULT_STREAM, TASK_NAME, lane_queue
+from worker.devtools.demo.scenarios import Report, Request
+from worker.devtools.devstack import Simulator, embedded_valkey, simulator_process
+from worker.operations.overview import read
+
+REQUESTS_PER_MINUTE: Final = 420
+"""Small enough that a burst of 30 is seen to wait."""
+_KEY: Final = "sk-demo"
+_GATEWAY: Final[Mapping[str, Any]] = {
+    "requests_per_minute": REQUESTS_PER_MINUTE,
+    "burst_s": 4.0,  # twice the worker's: a call may travel longer than the one after it
+    "keys": [_KEY],
+    "latency_median_s": 0.3,
+    "latency_sigma": 0.3,
+}
+_PLAIN: Final = {"WORKER_HTTP_PORT": "0", "WORKER_LOG_FORMAT": "json", "WORKER_LOG_LEVEL": "INFO"}
+_TICK_S: Final = 0.1
+_START_S: Final = 20.0
+_ANSWERS_S: Final = 60.0
+_LEAVE_S: Final = 10.0
+
+
+class DemoError(RuntimeError):
+    """The demo could not be played; the message says why."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Progress:
+    """Where the demo is; heard some ten times a second."""
+
+    doing: str
+    answered: int = 0
+    waiting: int = 0
+    in_flight: int = 0
+    parked: int = 0
+    answering: bool = False
+    """Whether it has begun: before that the counts say nothing."""
+
+
+Listener = Callable[[Progress], None]
+"""May raise, and so end the demo; processes are then cleaned up as always."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stage:
+    """All that runs while a demo is played."""
+
+    redis_url: str
+    gateway: Simulator | None
+    worker: "subprocess.Popen[bytes]"
+
+
+def play(requests: Sequence[Request], *, simulated: bool, log: Path, listen: Listener) -> Report:
+    """Enqueues the requests, follows the results, and leaves no process behind.
+
+    `log` receives what the worker writes. Raises DemoError, or DevstackError where a stand-in does not start.
+    """
+    with _stage(simulated=simulated, log=log, listen=listen) as stage, _connected(stage.redis_url) as client:
+        started_s = time.monotonic()
+        _enqueue(stage.redis_url, requests)
+        left = _await_answers(client, len(requests), stage, listen)
+        return Report(
+            requests=requests,
+            results=[GenerationResult.from_entry(fields) for _, fields in client.xrange(RESULT_STREAM)],
+            left=left,
+            took_s=time.monotonic() - started_s,
+            calls=stage.gateway.stats().by_status if stage.gateway else None,
+        )
+
+
+def _connected(redis_url: str) -> Any:
+    return redis.Redis.from_url(redis_url)  # pyright: ignore[reportUnknownMemberType]  # untyped kwargs
+
+
+@contextmanager
+def _stage(*, simulated: bool, log: Path, listen: Listener) -> Generator[Stage]:
+    with ExitStack() as stack:
+        listen(Progress(doing="starting Valkey"))
+        valkey = stack.enter_context(embedded_valkey())
+        environment = _own_environment(simulated=simulated) | _PLAIN | {"WORKER_REDIS_URL": valkey.url}
+        gateway: Simulator | None = None
+        if simulated:
+            listen(Progress(doing="starting the simulated gateway"))
+            gateway = stack.enter_context(simulator_process(_GATEWAY))
+            environment |= _simulated(gateway.url)
+        listen(Progress(doing="starting a worker"))
+        worker = stack.enter_context(_worker(environment, log))
+        _wait_started(worker, log, listen)
+        yield Stage(redis_url=valkey.url, gateway=gateway, worker=worker)
+
+
+def _own_environment(*, simulated: bool) -> dict[str, str]:
+    """Ours, without Sentry; in front of a simulated gateway without settings that were made for a real one."""
+    prefixes = ("SENTRY_", "WORKER_" if simulated else "WORKER_LANES")
+    return {name: value for name, value in os.environ.items() if not name.startswith(prefixes)}
+
+
+def _simulated(url: str) -> dict[str, str]:
+    return {
+        "WORKER_UPSTREAM_URL": url,
+        "WORKER_UPSTREAM_API_KEY": _KEY,
+        "WORKER_REQUESTS_PER_MINUTE": str(REQUESTS_PER_MINUTE),
+    }
+
+
+@contextmanager
+def _worker(environment: Mapping[str, str], log: Path) -> Generator["subprocess.Popen[bytes]"]:
+    """A worker in a session of its own, which Ctrl-C does not reach: it leaves when it is told to, here."""
+    with (
+        log.open("wb") as written,
+        subprocess.Popen(
+            [sys.executable, "-m", "worker", "run"],
+            env=dict(environment),
+            stdin=subprocess.DEVNULL,
+            stdout=written,
+            stderr=written,
+            start_new_session=True,
+        ) as worker,
+    ):
+        try:
+            yield worker
+        finally:
+            worker.terminate()
+            try:
+                worker.wait(_LEAVE_S)
+            except subprocess.TimeoutExpired:
+                worker.kill()
+
+
+def _wait_started(worker: "subprocess.Popen[bytes]", log: Path, listen: Listener) -> None:
+    give_up_at = time.monotonic() + _START_S
+    while b"worker.started" not in log.read_bytes():
+        if worker.poll() is not None or time.monotonic() > give_up_at:
+            raise DemoError("the worker did not start")
+        listen(Progress(doing="starting a worker"))
+        time.sleep(_TICK_S)
+
+
+def _enqueue(redis_url: str, requests: Sequence[Request]) -> None:
+    celery: Any = Celery("demo", broker=redis_url, set_as_current=False)  # Any: Celery has no types
+    with celery as app:
+        for request in requests:
+            for _ in range(request.scene.sends):
+                envelope = {**request.envelope, "enqueued_at": rfc3339(datetime.now(UTC))}
+                app.send_task(TASK_NAME, args=[envelope], queue=lane_queue(request.scene.lane), ignore_result=True)
+
+
+def _await_answers(client: Any, wanted: int, stage: Stage, listen: Listener) -> int:
+    """Until there is a result for each request and nothing is left that could make one more; returns what is left."""
+    give_up_at = time.monotonic() + _ANSWERS_S
+    while True:
+        overview = read(client, DEFAULT_LANES)
+        answered = overview.streams[RESULT_STREAM].entries
+        lanes = overview.lanes.values()
+        left = sum(lane.left for lane in lanes)
+        if (answered >= wanted and not left) or time.monotonic() > give_up_at:
+            return left
+        if stage.worker.poll() is not None:
+            raise DemoError("the worker died")
+        listen(
+            Progress(
+                doing="answering",
+                answering=True,
+                answered=answered,
+                waiting=sum(sum(lane.ready.values()) for lane in lanes),
+                in_flight=overview.upstreams["default"].in_flight,
+                parked=sum(lane.parked for lane in lanes),
+            )
+        )
+        time.sleep(_TICK_S)

@@ -1,0 +1,1 @@
+"""Where messages are, and which delivery holds them."""

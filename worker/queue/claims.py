@@ -1,0 +1,121 @@
+"""What the ledger is asked and what it answers: values without behaviour, shared by those who decide."""
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Literal
+
+from api_contracts.queues import request_key
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """One message taken from a lane, held under a lease by its token."""
+
+    token: str
+    lane: str
+    message: bytes = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Claim:
+    """What the ledger must know of a request to decide whether this delivery may run it. Times in ms."""
+
+    tenant: str
+    request_id: str
+    task_id: str
+    fingerprint: str
+    enqueued_at_ms: int | None
+    deadline_ms: int | None
+    default_deadline_ms: int
+    longest_deadline_ms: int
+    stream: str
+
+    @property
+    def key(self) -> str:
+        return request_key(self.tenant, self.request_id)
+
+
+class Standing(StrEnum):
+    """How a claimed request stands: all but RUNNABLE must be answered without a call."""
+
+    RUNNABLE = "LEASE"
+    CANCELLED = "CANCELLED"
+    EXPIRED = "EXPIRED"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Lease:
+    """The request is ours to answer. Times are server time in ms; `attempts` are JSON, oldest first."""
+
+    delivery: Delivery
+    claim: Claim
+    standing: Standing
+    now_ms: int
+    enqueued_at_ms: int
+    enqueued_at_source: Literal["caller", "worker"]
+    deadline_ms: int
+    claimed_at_ms: int
+    failures: int
+    crashes: int
+    throttle_ms: int
+    attempts: tuple[bytes, ...]
+
+
+class Refusal(StrEnum):
+    """Why a delivery may not run its request."""
+
+    DUPLICATE = "DUPLICATE"
+    """Already answered; the delivery is gone."""
+    REPUBLISHED = "REPUBLISHED"
+    """Already answered; the kept result went to this delivery's stream as well."""
+    BUSY = "BUSY"
+    """Another delivery of this id is under way; this one is gone."""
+    SUPERSEDED = "SUPERSEDED"
+    """The lease was lost; somebody else has the message."""
+    CONFLICT = "CONFLICT"
+    """The id belongs to another body; this delivery still needs its answer."""
+    GONE = "GONE"
+    """Already answered elsewhere, and the result is no longer kept; still needs its answer."""
+    DEAD_LETTERED = "DEAD_LETTERED"
+    """Its request's or its results' key is no hash or no stream; the delivery is gone, the message is kept."""
+
+
+class WriteOutcome(StrEnum):
+    """What became of a write."""
+
+    OK = "OK"
+    SUPERSEDED = "SUPERSEDED"
+    DUPLICATE = "DUPLICATE"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reclaimed:
+    """A delivery whose worker fell silent; `attempt` is the number of the call it died in, or 0."""
+
+    lane: str
+    token: str
+    request_key: str
+    attempt: int
+    crashes: int
+
+
+@dataclass(frozen=True, slots=True)
+class AttemptRecord:
+    """The outcome of one attempt, to be stored under its number."""
+
+    number: int
+    attempt: bytes
+
+    def arguments(self) -> tuple[str | bytes, ...]:
+        return (str(self.number), self.attempt)
+
+
+@dataclass(frozen=True, slots=True)
+class Published:
+    """A result, encoded, and what the ledger keeps of it."""
+
+    outcome: Literal["completed", "incomplete", "failed"]
+    retryable: bool
+    streamed: bool
+    """Whether somebody may be watching the deltas; then they are told that it is over."""
+    result: bytes = field(repr=False)

@@ -1,0 +1,182 @@
+"""The conditions this process works under: is Redis there, is the gateway open, what is everybody waiting for.
+
+Called from the loop, from request tasks and from threads. What begins here ends here: each condition is told when it
+begins and when it is over, and shown as a number all the while.
+"""
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+from api_contracts import ErrorCode
+from worker.admission.client import Gate, Grant, Limits
+from worker.failures.alert_policy import Kind, State
+from worker.queue.claims import Reclaimed
+from worker.queue.maintenance import Backlog
+from worker.storage.scripts import ScriptError
+from worker.telemetry import Event, log
+from worker.telemetry.event_fields import facts_of
+from worker.telemetry.incidents import Incidents
+from worker.telemetry.metrics import WAIT_REASONS, Metrics, WaitReason
+from worker.telemetry.reports import Facts
+from worker.telemetry.request_observer import RequestObserver, current
+
+_GATES: Final[dict[str, Kind]] = {
+    "authentication_failed": ErrorCode.AUTHENTICATION_FAILED,
+    "quota_exhausted": ErrorCode.QUOTA_EXHAUSTED,
+    "breaker_open": State.BREAKER_OPEN,
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Load:
+    """What a process holds at one moment."""
+
+    held: int
+    calling: int
+    concurrency: int
+    draining: bool
+    backlogged: bool
+
+    @property
+    def waiting(self) -> int:
+        return self.held - self.calling
+
+
+_NOTHING: Final = Load(held=0, calling=0, concurrency=1, draining=False, backlogged=False)
+
+
+@dataclass(slots=True, kw_only=True)
+class ProcessObserver:
+    """One per process; `load` is asked once a second."""
+
+    metrics: Metrics
+    incidents: Incidents
+    observer: RequestObserver
+    load: Callable[[], Load] = lambda: _NOTHING
+    redis_up: bool = True
+    _lost_at: float = 0.0
+    _gate: str = ""
+    _wait: str = ""
+    _started: int = 0
+    _per_minute: float = 0.0
+    _limits: Limits | None = None
+    _ticked: float = field(default_factory=time.monotonic)
+
+    def redis(self, error: str | None) -> None:
+        """Redis stopped serving because of `error`, or serves again."""
+        if error is None:
+            self.redis_up = True
+            log("redis.recovered", lost_s=round(time.monotonic() - self._lost_at, 1))
+            self.incidents.redis_recovered()
+        else:
+            self.redis_up, self._lost_at = False, time.monotonic()
+            log("redis.lost", "error", error=error)
+            self.incidents.redis_lost()
+        self.metrics.redis_up.set(self.redis_up)
+
+    def gate(self, gate: Gate, code: str) -> None:
+        """The gateway's gate changed, as far as this process learned of it."""
+        if gate:
+            log("upstream.shut", "warning", gate=gate, code=code)
+        else:
+            log("upstream.opened", gate=self._gate)
+        for name, kind in _GATES.items():
+            if name != gate:
+                self.incidents.ended(kind)
+        self._show(gate or "ok")
+
+    def confirmed(self, gate: Gate, code: str) -> None:
+        """A probe was refused as well, and this is the one process of the fleet that is told so."""
+        run = current()
+        facts = facts_of(run) if run else Facts()
+        log("upstream.shut", "error", gate=gate, code=code, confirmed=True)
+        self.incidents.began(_GATES[gate], facts)
+
+    def granted(self, asked: Sequence[tuple[str, int]], grant: Grant) -> None:
+        """What the fleet's budget said to one lane of this process."""
+        self._started += grant.granted
+        self.metrics.budget_used.labels("requests").inc(grant.granted)
+        self.metrics.budget_used.labels("tokens").inc(sum(tokens for _, tokens in asked[: grant.granted]))
+        self._per_minute = grant.per_second * 60
+        self.metrics.rate.set(self._per_minute)
+        if grant.limits != self._limits:
+            self._limits = grant.limits
+            self.metrics.show_limits(
+                grant.limits.requests_per_minute, grant.limits.tokens_per_minute, grant.limits.max_in_flight
+            )
+        if grant.granted < len(asked) and grant.reason:
+            self._wait = grant.reason
+            self.metrics.deferrals.labels(known_reason(grant.reason)).inc()
+        paused = grant.reason == "paused"
+        if paused != (self._gate == "paused"):
+            self._show("paused" if paused else "ok")
+
+    def reclaimed(self, reclaimed: Sequence[Reclaimed]) -> None:
+        calling = sum(1 for one in reclaimed if one.attempt)
+        self.metrics.reclaimed.labels("true").inc(calling)
+        self.metrics.reclaimed.labels("false").inc(len(reclaimed) - calling)
+        log("lease.reclaimed", "warning", deliveries=len(reclaimed), calling=calling)
+
+    def lost(self, tokens: set[str]) -> None:
+        self.metrics.leases_lost.inc(len(tokens))
+        log("lease.lost", "warning", deliveries=len(tokens))
+
+    def backlog(self, backlog: Backlog | None) -> None:
+        """A result stream passed the high-water mark, or none is above it any more."""
+        if backlog is None:
+            log("results.drained")
+            self.incidents.ended(State.RESULTS_HIGH_WATER)
+            return
+        log("results.high_water", "error", stream=backlog.stream, unread=backlog.unread, laggard=backlog.laggard)
+        detail = f"{backlog.unread} entries in {backlog.stream}, group {backlog.laggard or 'none'}"
+        self.incidents.began(State.RESULTS_HIGH_WATER, Facts(upstream="results", detail=detail))
+
+    def trouble(self, error: ScriptError) -> None:
+        """A step of housekeeping was refused; the next round tries again."""
+        log("ledger.refused", "error", error=str(error))
+        self.incidents.failed(State.LEDGER_REFUSED, Facts(upstream="redis"))
+
+    def stalled(self, state: State, event: Event, silence_s: float, stack: Sequence[str]) -> None:
+        """The loop or Celery's consumer shows no heartbeat; `stack` is where its thread stands, innermost last."""
+        log(event, "error", silence_s=round(silence_s, 1), stack=stack)
+        at = stack[-1] if stack else "an unknown place"
+        self.incidents.began(state, Facts(upstream="worker", detail=f"no heartbeat for {silence_s:.0f} s, at {at}"))
+
+    def tick(self, late_s: float) -> None:
+        """Once a second, on the loop, which was `late_s` late."""
+        now, load = time.monotonic(), self.load()
+        self.metrics.loop_lag.observe(max(0.0, late_s))
+        self.metrics.held.labels("calling").set(load.calling)
+        self.metrics.held.labels("waiting").set(load.waiting)
+        self.metrics.useful_concurrency.set(self.observer.useful_concurrency(self._per_minute))
+        reason = why_waiting(load, redis_up=self.redis_up, said=self._gate or self._wait, started=self._started)
+        if reason is not None:
+            self.metrics.waiting.labels(reason).inc(now - self._ticked)
+        self._ticked, self._started = now, 0
+        self.incidents.tick()
+
+    def _show(self, state: str) -> None:
+        self._gate = "" if state == "ok" else state
+        self.metrics.show_upstream("default", state)
+
+
+def why_waiting(load: Load, *, redis_up: bool, said: str, started: int) -> WaitReason | None:
+    """What a process that started nothing for a second waits for; None where it did, or has nothing to start."""
+    if started:
+        return None
+    if load.draining:
+        return "draining"
+    if not redis_up:
+        return "redis_lost"
+    if load.backlogged:
+        return "results_high_water"
+    if load.waiting:
+        return known_reason(said)
+    return "process_full" if load.held >= load.concurrency else None
+
+
+def known_reason(said: str) -> WaitReason:
+    """The script's word for it, as a label of the closed list."""
+    return said if said in WAIT_REASONS else "other"  # pyright: ignore[reportReturnType]  # just looked up
