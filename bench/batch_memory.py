@@ -17,7 +17,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parent.parent))
 sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
 
-from support.harness import Fleet
+from support.worker_process import Fleet
 
 from worker.devtools.devstack import embedded_valkey, simulator_process
 

@@ -22,7 +22,7 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
 
 from deltas_gateway import gateway_process
-from support.harness import Fleet
+from support.worker_process import Fleet
 from throughput_probe import Processes
 
 from api_contracts.client import ResponsesClient, Ticket

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import psutil
 import pytest
-from support.commands import ROOT, Ran, run, started
-from support.harness import wait_until
+from support.command_line import ROOT, Ran, run, started
+from support.polling import wait_until
 
 from api_contracts import ErrorCode, GenerationResult, MappedError
 from worker.devtools.demo.scenarios import SCENES, Report, Request, Scene, problems, requests_of

@@ -7,8 +7,8 @@ from typing import Any
 import httpx
 import openai
 import pytest
-from support.harness import wait_until
-from support.simulated import KEY, Caller, calling
+from support.gateway_caller import KEY, Caller, calling
+from support.polling import wait_until
 
 from api_contracts.responses import ResponseObject
 from worker.devtools import simulator

@@ -7,8 +7,8 @@ from collections.abc import Generator
 
 import httpx
 import pytest
-from support.harness import wait_until
-from support.simulated import KEY, Caller, body, calling
+from support.gateway_caller import KEY, Caller, body, calling
+from support.polling import wait_until
 
 from worker.devtools.simulator import CLIENT_LEFT, key_alias, prompt_hash
 

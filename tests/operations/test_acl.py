@@ -8,10 +8,12 @@ from typing import Any
 
 import pytest
 import redis
-from support.commands import called
-from support.harness import Fleet, Producer, body, wait_until
-from support.probing import Probe
-from support.roles import PASSWORD, client_of, denials, url_of, users_of
+from support.command_line import called
+from support.polling import wait_until
+from support.probe_client import Probe
+from support.producer import Producer, body
+from support.redis_users import PASSWORD, client_of, denials, url_of, users_of
+from support.worker_process import Fleet
 
 import worker
 from api_contracts.client import ResponsesClient

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import redis
 from redis.exceptions import NoPermissionError
-from support.roles import client_of, users_of
+from support.redis_users import client_of, users_of
 
 from worker.operations.acl import CLIENT, CONSUMER, OPERATOR, PRODUCER, ROLES, WORKER, Role
 

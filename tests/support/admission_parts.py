@@ -1,4 +1,4 @@
-"""Admission on a real Valkey whose clock the test moves, seen from any number of processes of one fleet."""
+"""Admission on a real Valkey whose clock the test moves, as seen by any number of processes."""
 
 import itertools
 import time

@@ -1,4 +1,4 @@
-"""A ledger on a real Valkey whose clock the test moves, and looks at everything the ledger keeps there."""
+"""A ledger on a real Valkey whose clock the test moves, with readers of every key the ledger keeps."""
 
 import asyncio
 import random

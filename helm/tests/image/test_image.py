@@ -7,7 +7,8 @@ from pathlib import Path
 
 from engine import NO_CAPABILITIES, Container, Engine
 from readiness import is_ready
-from support.harness import Producer, wait_until
+from support.polling import wait_until
+from support.producer import Producer
 
 from worker.devtools.devstack import Simulator
 
