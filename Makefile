@@ -41,13 +41,13 @@ lock: $(STAMP)  ## after a change of dependencies in pyproject.toml
 		--group plots --constraints requirements.lock --output-file bench/requirements.lock
 
 chaos: $(STAMP)  ## kills, drains, Redis restarts, cut networks; then the books; ARGS="--seeds 1 --requests 300" for less
-	$(BIN)/python tests/chaos/driver.py $(ARGS)
+	PYTHONPATH=tests $(BIN)/python -m chaos.driver $(ARGS)
 
 bench-throughput: $(STAMP)
-	$(BIN)/python bench/throughput.py
+	$(BIN)/python -m bench.throughput
 
 bench-scoreboard: $(PLOTS)  ## 429s, lost requests and time against ideal, per scenario; hours; ARGS="--quick" for less
-	$(BIN)/python bench/scoreboard.py $(ARGS)
+	$(BIN)/python -m bench.scoreboard $(ARGS)
 
 $(STAMP): pyproject.toml requirements.lock
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "responses-worker needs Python 3.11 or newer")'
@@ -72,7 +72,7 @@ test-image: $(CHART_TOOLS)  ## builds the image, runs it locked down and as the 
 	$(BIN)/pytest --timeout 900 helm/tests/image
 
 bench-autoscale: $(CHART_TOOLS) $(PLOTS)  ## pods, cost, 429s and waiting of three ways to scale, simulated
-	$(BIN)/python bench/autoscale.py
+	$(BIN)/python -m bench.autoscale
 
 $(CHART_TOOLS): $(STAMP) helm/tests/requirements.lock helm/tests/binaries.lock $(wildcard helm/tests/chart/kinds/*)
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r helm/tests/requirements.lock
@@ -90,7 +90,7 @@ demo-oncall: $(STAMP)  ## an outage, a revoked key and their repair: the log, th
 	PYTHONPATH=tests $(BIN)/python examples/oncall.py
 
 bench-telemetry: $(STAMP)  ## what watching costs, and what a storm, a lost Redis and a lost Sentry do
-	$(BIN)/python bench/telemetry.py
+	$(BIN)/python -m bench.telemetry
 
 $(BUGSINK): $(STAMP) tests/bugsink/requirements.lock
 	$(BIN)/uv venv --quiet --clear $(VENV)/bugsink
@@ -113,9 +113,9 @@ test-faults: $(STAMP)  ## what takes minutes: kills, drains, poison, junk by the
 	$(BIN)/pytest tests/faults
 
 bench-deltas: $(STAMP)  ## how old a token is when a client sees it, with 100 streams at once
-	$(BIN)/python bench/deltas.py
+	$(BIN)/python -m bench.deltas
 
 bench-batch: $(STAMP)  ## memory of the batch client over a file of 50,000 lines
-	$(BIN)/python bench/batch_memory.py
+	$(BIN)/python -m bench.batch_memory
 
 .PHONY: test-interop test-faults bench-deltas bench-batch

@@ -1,6 +1,5 @@
 """Workers for the telemetry bench: with a probe in their loop, a Sentry that behaves or not, and outages."""
 
-import sys
 import tempfile
 import time
 from collections.abc import Generator
@@ -8,8 +7,6 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
-
-sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
 
 from support.polling import wait_until
 from support.probe_client import Probe

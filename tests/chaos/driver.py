@@ -11,10 +11,7 @@ import time
 import traceback
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Final
-
-sys.path.insert(0, str(Path(__file__).parent.parent))
 
 from support.producer import Producer, body
 from support.worker_process import Fleet, WorkerProcess
