@@ -5,13 +5,21 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 PLOTS := $(VENV)/.plots
 
-.PHONY: demo test check lint types layers docs format lock bench-throughput bench-scoreboard clean chaos
+.PHONY: demo test check lint types layers docs format lock coverage bench-throughput bench-scoreboard clean chaos
 
 demo: $(STAMP)  ## the main job end to end: embedded Valkey, simulated gateway, a real worker
 	$(BIN)/responses-worker demo
 
 test: $(STAMP)  ## every test that needs nothing but this machine, in under 4 minutes on 2 cores
 	$(BIN)/pytest -n 2
+
+coverage: $(STAMP)  ## what the tests reach, by room and by file; fails below the floor in pyproject.toml
+	$(BIN)/coverage erase
+	$(BIN)/coverage run -m pytest -n 2
+	$(BIN)/coverage combine --quiet
+	@for room in api_contracts/ worker/*/; do \
+		printf '%-20s %3s %%\n' $$room $$($(BIN)/coverage report --fail-under 0 --format total --include "$$room*"); done
+	$(BIN)/coverage report
 
 check: lint types layers test  ## what CI runs
 
@@ -61,7 +69,7 @@ $(PLOTS): $(STAMP) bench/requirements.lock
 	touch $@
 
 clean:
-	rm -rf $(VENV) .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) build/coverage .pytest_cache .ruff_cache .hypothesis
 
 CHART_TOOLS := $(VENV)/.chart-tools
 

@@ -2,7 +2,6 @@
 
 import asyncio
 import re
-from collections.abc import Generator
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +11,7 @@ from support.command_line import called
 from support.polling import wait_until
 from support.probe_client import Probe
 from support.producer import Producer, body
-from support.redis_users import PASSWORD, client_of, denials, url_of, users_of
+from support.redis_users import PASSWORD, client_of, denials, url_of
 from support.worker_process import Fleet
 
 import worker
@@ -24,13 +23,6 @@ from worker.queue.ledger import Ledger
 from worker.storage.scripts import ScriptRunner
 
 LUA = Path(worker.__file__).parent
-
-
-@pytest.fixture
-def users(valkey: redis.Redis) -> Generator[redis.Redis]:
-    """The server as its administrator, once it has a user for each role."""
-    with users_of(valkey, *ROLES):
-        yield valkey
 
 
 def test_a_producer_enqueues_with_plain_celery(users: redis.Redis, redis_url: str) -> None:
