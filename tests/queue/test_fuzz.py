@@ -18,4 +18,4 @@ def test_decoding_never_raises_and_always_says_whom_to_answer(seed: int) -> None
         else:
             assert isinstance(message, Message)
             assert message.request_id
-            assert (message.request is None) == bool(message.violations)
+            assert (message.terms is None) == bool(message.violations)

@@ -114,7 +114,7 @@ def test_whoever_can_be_named_is_told_what_is_wrong(message: bytes, field: str) 
     decoded = decode(message, max_body=MAX_BODY)
 
     assert isinstance(decoded, Message)
-    assert decoded.request is None
+    assert decoded.terms is None
     assert decoded.request_id == "task-1"
     assert decoded.violations[0].field == field
 
@@ -136,8 +136,8 @@ def test_a_good_message_is_a_request() -> None:
 
     assert isinstance(positional, Message)
     assert isinstance(keyword, Message)
-    assert positional.request is not None
-    assert keyword.request is not None
+    assert positional.terms is not None
+    assert keyword.terms is not None
     assert (positional.request_id, keyword.request_id) == ("task-1", "r")
     assert positional.body == json.dumps(body(), separators=(",", ":")).encode()
 

@@ -74,7 +74,7 @@ def _read(raw: bytes, max_body: int) -> dict[str, Any]:
     message = decode(raw, max_body=max_body)
     if isinstance(message, Unreadable):
         return {"task_id": None, "deadline": None, "expired": None, "problem": message.reason}
-    deadlines = [moment for moment in (message.request and message.request.deadline, message.expires) if moment]
+    deadlines = [moment for moment in (message.terms and message.terms.deadline, message.expires) if moment]
     deadline = min(deadlines) if deadlines else None
     violation = message.violations[0] if message.violations else None
     return {

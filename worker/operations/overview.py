@@ -135,8 +135,8 @@ def _lane(redis: Any, lane: str, now_ms: int) -> Lane:
 
 def _age_ms(raw: bytes, now_ms: int) -> int | None:
     message = decode(raw, max_body=len(raw))
-    request = None if isinstance(message, Unreadable) else message.request
-    enqueued_at = request.enqueued_at if request else None
+    terms = None if isinstance(message, Unreadable) else message.terms
+    enqueued_at = terms.enqueued_at if terms else None
     return max(0, now_ms - round(enqueued_at.timestamp() * 1000)) if enqueued_at else None
 
 

@@ -74,9 +74,9 @@ class Policy:
 
     def claim(self, delivery: Delivery, message: Message) -> Claim:
         """What the ledger must know of this message; an eta counts as the time of enqueueing for the deadline."""
-        request = message.request
-        given = [moment for moment in (request and request.deadline, message.expires) if moment]
-        start = (request and request.enqueued_at) or message.eta
+        terms = message.terms
+        given = [moment for moment in (terms and terms.deadline, message.expires) if moment]
+        start = (terms and terms.enqueued_at) or message.eta
         lane_default = self.default_deadline.get(delivery.lane) or self.default_deadline["*"]
         deadline = min(given) if given else (max(start, message.eta) + lane_default if start and message.eta else None)
         return Claim(
@@ -84,7 +84,7 @@ class Policy:
             request_id=message.request_id,
             task_id=message.task_id,
             fingerprint=message.fingerprint,
-            enqueued_at_ms=_ms(request.enqueued_at) if request and request.enqueued_at else None,
+            enqueued_at_ms=_ms(terms.enqueued_at) if terms and terms.enqueued_at else None,
             deadline_ms=_ms(deadline) if deadline else None,
             default_deadline_ms=round(lane_default.total_seconds() * 1000),
             longest_deadline_ms=round(LONGEST_DEADLINE.total_seconds() * 1000),
@@ -109,11 +109,11 @@ class Policy:
         return max(0, min(_ms(message.eta), lease.deadline_ms) - lease.now_ms) if message.eta else 0
 
     def timeout_s(self, message: Message) -> float:
-        own = message.request.timeout if message.request else None
+        own = message.terms.timeout if message.terms else None
         return own or self.timeout.total_seconds()
 
     def attempts(self, message: Message) -> int:
-        own = message.request.max_attempts if message.request else None
+        own = message.terms.max_attempts if message.terms else None
         return own or self.max_attempts
 
     def patience_s(self, lease: Lease, now_ms: int) -> float:
@@ -129,7 +129,7 @@ def _sentence(violation: Violation) -> str:
 
 
 def _too_far(lease: Lease, message: Message) -> tuple[Violation, ...]:
-    deadline = message.request.deadline if message.request else None
+    deadline = message.terms.deadline if message.terms else None
     if deadline is None or _ms(deadline) <= lease.now_ms + LONGEST_DEADLINE.total_seconds() * 1000:
         return ()
     return (Violation(field="deadline", message="must be at most 7 days away", type="deadline"),)

@@ -53,7 +53,7 @@ def line_of(run: Execution) -> dict[str, Any]:
         "input_bytes": len(run.delivery.message),
         "output_bytes": len(answer.raw) if answer else None,
         "body_sha256_8": message.fingerprint[:_HASH_DIGITS] if message else None,
-        "unknown_keys": (message.request.unknown_keys or None) if message and message.request else None,
+        "unknown_keys": (message.terms.unknown_keys or None) if message and message.terms else None,
     }
     return {name: value for name, value in fields.items() if value is not None}
 
@@ -128,7 +128,7 @@ def first_claim(run: Execution) -> bool:
 
 def model_of(message: Message | None) -> str | None:
     """One of the contract's models."""
-    return message.request.body.model if message and message.request else None
+    return message.terms.model if message and message.terms else None
 
 
 def dead_letter(run: Execution, disposition: str) -> State | None:
@@ -147,15 +147,15 @@ def _last_code(run: Execution) -> str:
 
 
 def _gen_ai(run: Execution, message: Message) -> Mapping[str, Any]:
-    body = message.request.body if message.request else None
+    terms = message.terms
     answer = run.answer
     usage = answer.usage if answer else None
     known = {
         "gen_ai.operation.name": "responses",
         "gen_ai.provider.name": _PROVIDER,
-        "gen_ai.request.model": body.model if body else None,
-        "gen_ai.request.max_tokens": body.max_output_tokens if body else None,
-        "gen_ai.response.streaming": body.stream if body else None,
+        "gen_ai.request.model": terms.model if terms else None,
+        "gen_ai.request.max_tokens": terms.max_output_tokens if terms else None,
+        "gen_ai.response.streaming": terms.streams if terms else None,
         "gen_ai.response.model": _word(answer.model) if answer else None,
         "gen_ai.response.id": _word(answer.response_id) if answer else None,
         "gen_ai.response.finish_reasons": [answer.status] if answer else None,

@@ -1,0 +1,51 @@
+"""How deep and how varied a request may be: bounds that hold before anything is decoded.
+
+A reader of results stops at 200 levels of nesting (jiter, the JSON parser of pydantic), and a gateway echoes `tools`,
+so a request that nests deeper could be answered and never be read. A document of many small values costs a decoder
+up to thirty times its size in memory. Both are counted on the bytes, in C, before a decoder sees them.
+"""
+
+import re
+from typing import Final
+
+from api_contracts.violations import Violation
+
+MAX_DEPTH: Final = 128
+"""Levels of arrays and objects in a request's body. An answer that echoes them stays under a reader's 200."""
+
+MAX_VALUES: Final = 100_000
+"""Entries of all arrays and objects of a request together."""
+
+_ENVELOPE_LEVELS: Final = 4
+"""`[args, kwargs, embed]`, `args`, the envelope, and the body in it."""
+
+_STRINGS: Final = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"', re.DOTALL)
+_ALL_BUT_BRACKETS: Final = bytes(set(range(256)) - set(b"[]{}"))
+_ONE_KIND: Final = bytes.maketrans(b"{}", b"[]")
+
+
+def too_complex(document: bytes, field: str) -> Violation | None:
+    """The violation of a JSON document that nests too deep or holds too many values; None where it does neither.
+
+    `document` may be anything: what is not JSON is counted as if it were. Takes time linear in its length.
+    """
+    opened = document.count(b"[") + document.count(b"{")
+    if opened <= MAX_DEPTH and opened + document.count(b",") <= MAX_VALUES:
+        return None
+    structure = _STRINGS.sub(b"", document)
+    if structure.count(b"[") + structure.count(b"{") + structure.count(b",") > MAX_VALUES:
+        return Violation(field=field, message=f"must hold at most {MAX_VALUES} values in all", type="too_complex")
+    if depth(structure, at_most=MAX_DEPTH + _ENVELOPE_LEVELS) > MAX_DEPTH + _ENVELOPE_LEVELS:
+        return Violation(field=field, message=f"must nest at most {MAX_DEPTH} levels deep", type="too_complex")
+    return None
+
+
+def depth(structure: bytes, *, at_most: int) -> int:
+    """Levels of nesting of JSON whose strings were removed, or `at_most` + 1 where there are more."""
+    brackets, levels = structure.translate(_ONE_KIND, delete=_ALL_BUT_BRACKETS), 0
+    while brackets and levels <= at_most:
+        shorter = brackets.replace(b"[]", b"")  # each round removes the innermost level
+        if len(shorter) == len(brackets):  # not JSON: what is left is never closed
+            return min(levels + len(brackets), at_most + 1)
+        brackets, levels = shorter, levels + 1
+    return levels

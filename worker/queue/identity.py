@@ -1,0 +1,193 @@
+"""Whose message it is: the ids and the address that an answer needs, as far as any can be read.
+
+Celery task ids are free text. An id that is a whole number or a UUID object reads as its text. Any other id that
+is no name of ours gets a derived one, `sha256-` and 32 hex digits, which its sender can compute as well.
+"""
+
+import base64
+import binascii
+import hashlib
+import json
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final, cast
+from uuid import UUID
+
+from api_contracts.queues import DEFAULT_TENANT
+
+LONGEST_ID: Final = 128
+LONGEST_NAME: Final = 64
+DERIVED_RULE: Final = (
+    "must be 1 to 128 characters of A-Za-z0-9._:- or the envelope must hold such a request_id; "
+    "this answer is for `sha256-` and the first 32 hex digits of the id's SHA-256"
+)
+"""What the sender of an id that is no name is told."""
+
+_NAME: Final = re.compile(r"[A-Za-z0-9._:\-]+")
+_METADATA_PAIRS: Final = 16
+_METADATA_CHARS: Final = 512
+
+_SEARCHED: Final = 64 * 1024
+"""Bytes at either end of a message beyond repair in which ids are looked for."""
+
+_STRING: Final = rb'(?<!\\)"(%s)"\s*:\s*"([A-Za-z0-9._:\-]{1,128})"'
+_OF_ENVELOPE: Final = re.compile(_STRING % b"request_id|tenant|reply_to")
+_OF_MESSAGE: Final = re.compile(_STRING % b"correlation_id|id")
+_METADATA: Final = re.compile(rb'(?<!\\)"metadata"\s*:\s*(\{[^{}]{0,16384}\})')
+_BODY: Final = re.compile(rb'"body"\s*:\s*"')
+_BASE64: Final = re.compile(rb"[A-Za-z0-9+/]{16,}=*+")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Identity:
+    """To whom an answer goes. `owned` is False where the ids may be somebody else's: such ids are never claimed."""
+
+    task_id: str
+    request_id: str
+    tenant: str = DEFAULT_TENANT
+    reply_to: str | None = None
+    metadata: Mapping[str, str] = field(default_factory=dict[str, str], repr=False)
+    owned: bool = True
+    derived: bool = False
+    """The request's only id is a Celery task id that is no name."""
+
+
+def identify(outer: Mapping[str, Any], headers: Mapping[str, Any], envelope: object) -> Identity | None:
+    """The identity that a decoded message states; None where it holds no id at all."""
+    given = as_object(envelope)
+    properties = as_object(outer.get("properties"))
+    task_id = task_id_of(headers.get("id")) or task_id_of(properties.get("correlation_id"))
+    request_id = as_name(given.get("request_id"), LONGEST_ID)
+    if task_id is None and request_id is None:
+        return None
+    tenant = as_name(given.get("tenant", DEFAULT_TENANT), LONGEST_NAME)
+    own_id = request_id if tenant else None
+    known_id = own_id or task_id or cast("str", request_id)
+    return Identity(
+        task_id=task_id or known_id,
+        request_id=known_id,
+        tenant=tenant or DEFAULT_TENANT,
+        reply_to=as_name(given.get("reply_to"), LONGEST_NAME),
+        metadata=_metadata(given.get("metadata")),
+        owned=tenant is not None,
+        derived=request_id is None and not _is_plain(headers.get("id"), properties.get("correlation_id")),
+    )
+
+
+def recover(raw: bytes) -> Identity | None:
+    """The identity found in the text of a message that cannot be decoded; None where no id is found."""
+    found: dict[bytes, str] = {}
+    metadata: Mapping[str, str] = {}
+    for text, names in _searched(raw):
+        for name, value in names.findall(text):
+            found.setdefault(name, value.decode())
+        if not metadata and (written := _METADATA.search(text)):
+            metadata = _metadata(read_loosely(written[1]))
+    task_id = found.get(b"id") or found.get(b"correlation_id")
+    request_id = found.get(b"request_id") or task_id
+    if request_id is None:
+        return None
+    return Identity(
+        task_id=task_id or request_id,
+        request_id=request_id,
+        tenant=found.get(b"tenant", DEFAULT_TENANT)[:LONGEST_NAME],
+        reply_to=as_name(found.get(b"reply_to"), LONGEST_NAME),
+        metadata=metadata,
+    )
+
+
+def task_id_of(value: object) -> str | None:
+    """The name of a Celery task id: its own text, or one derived from it; None where there is no id.
+
+    kombu writes a UUID object as `{"__type__": "uuid", "__value__": {"hex": ...}}` (kombu `utils/json.py`).
+    """
+    if isinstance(value, dict):
+        return _uuid(cast("dict[str, object]", value))
+    if isinstance(value, bool) or not isinstance(value, str | int | float) or value == "":
+        return None
+    text = str(value)
+    return text if as_name(text, LONGEST_ID) else derived_id(text)
+
+
+def derived_id(text: str) -> str:
+    """The name that stands for an id which is no name."""
+    return f"sha256-{hashlib.sha256(text.encode('utf-8', 'replace')).hexdigest()[:32]}"
+
+
+def as_name(value: object, longest: int) -> str | None:
+    """The value, if it is a name of the contract's alphabet and length."""
+    return value if isinstance(value, str) and len(value) <= longest and _NAME.fullmatch(value) else None
+
+
+def as_object(value: object) -> Mapping[str, Any]:
+    """The value, if it is a JSON object, else an empty one."""
+    return cast("dict[str, Any]", value) if isinstance(value, dict) else {}
+
+
+def read_loosely(text: bytes) -> object:
+    """The value of almost JSON: NaN, lone surrogates, control characters and bad UTF-8 pass; None for anything else."""
+    try:
+        return json.loads(text.decode("utf-8", "replace"), strict=False)
+    except (ValueError, RecursionError):
+        return None
+
+
+def _is_plain(*ids: object) -> bool:
+    return any(task_id_of(value) not in (None, derived_id(str(value))) for value in ids)
+
+
+def _uuid(value: Mapping[str, object]) -> str | None:
+    written = value.get("__value__")
+    digits = as_object(written).get("hex", written)
+    try:
+        return str(UUID(str(digits))) if value.get("__type__") == "uuid" else None
+    except ValueError:
+        return None
+
+
+def _metadata(value: object) -> Mapping[str, str]:
+    """What can be echoed: nothing, where any of it breaks the contract."""
+    pairs = as_object(value)
+    fits = len(pairs) <= _METADATA_PAIRS and all(
+        isinstance(text, str) and len(text) <= _METADATA_CHARS and _is_text(name + text) for name, text in pairs.items()
+    )
+    return pairs if fits else {}
+
+
+def _is_text(text: str) -> bool:
+    """Whether UTF-8 can carry it: a lone surrogate cannot be published."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _searched(raw: bytes) -> Iterator[tuple[bytes, re.Pattern[bytes]]]:
+    """Where to look for which names: the envelope's in the body, Celery's own around it."""
+    if body := _BODY.search(raw, 0, _SEARCHED):
+        yield from ((text, _OF_ENVELOPE) for text in _body_ends(raw, body.end()))
+    yield raw[:_SEARCHED], _OF_MESSAGE
+    yield raw[-_SEARCHED:], _OF_MESSAGE
+
+
+def _body_ends(raw: bytes, start: int) -> Iterator[bytes]:
+    """The first and the last part of the body's text, whether it is encoded or a string with escapes."""
+    encoded = _BASE64.match(raw, start)
+    if encoded is None:
+        yield from map(_unescaped, (raw[start : start + _SEARCHED], raw[-_SEARCHED:]))
+        return
+    whole = encoded[0][: len(encoded[0]) // 4 * 4]
+    yield from map(_decode_base64, (whole[:_SEARCHED], whole[-_SEARCHED:]))
+
+
+def _unescaped(text: bytes) -> bytes:
+    return text.replace(rb"\"", b'"').replace(rb"\\", b"\\")
+
+
+def _decode_base64(text: bytes) -> bytes:
+    try:
+        return base64.b64decode(text)
+    except binascii.Error:
+        return b""
