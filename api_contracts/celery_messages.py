@@ -12,19 +12,22 @@ from typing import Any, Final
 
 from api_contracts.queues import TASK_NAME, lane_queue
 
-_NO_CANVAS: Final = {"callbacks": None, "errbacks": None, "chain": None, "chord": None}
+_NO_CANVAS: Final = b'{"callbacks":null,"errbacks":null,"chain":null,"chord":null}'
 
 
 def encode(
-    envelope: Mapping[str, Any],
+    document: bytes,
     *,
     task_id: str,
     lane: str,
     priority: int = 0,
     headers: Mapping[str, str] | None = None,
 ) -> bytes:
-    """The bytes that Celery's JSON serializer would have pushed; `headers` may carry `sentry-trace` and `baggage`."""
-    arguments = json.dumps([[envelope], {}, _NO_CANVAS], ensure_ascii=False, separators=(",", ":")).encode()
+    """The bytes that Celery's JSON serializer would have pushed for an envelope in JSON.
+
+    `headers` may carry `sentry-trace` and `baggage`.
+    """
+    arguments = b"[[" + document + b"],{}," + _NO_CANVAS + b"]"
     message = {
         "body": base64.b64encode(arguments).decode(),
         "content-encoding": "utf-8",

@@ -8,46 +8,69 @@ It talks to the workers through Redis alone, so it needs no worker code, and eve
 language can send (README, "Ask, and read the answer").
 """
 
+import logging
 import time
 import uuid
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
-from datetime import UTC, datetime
-from typing import Any, Final, Self, cast
+from dataclasses import replace
+from typing import Any, Final, Self
 
 from redis import Redis, ResponseError
 
 from api_contracts.celery_messages import encode, trace_headers
-from api_contracts.fields import rfc3339
-from api_contracts.fingerprints import fingerprint
-from api_contracts.generation import GenerationRequest, GenerationResult
-from api_contracts.queues import DEFAULT_TENANT, cancel_key, delta_stream, lane_list, request_key, result_stream
+from api_contracts.generation import GenerationResult
+from api_contracts.outgoing import MAX_BODY, Outgoing, prepare
+from api_contracts.polling import entries_of, paced
+from api_contracts.queues import (
+    DEFAULT_TENANT,
+    UNREADABLE_STREAM,
+    cancel_key,
+    delta_stream,
+    lane_list,
+    request_key,
+    result_stream,
+)
 from api_contracts.tickets import BackloggedError, Delta, NoAnswerError, NotAnsweredError, Ticket
+from api_contracts.violations import ContractViolation
 
 __all__ = ["BackloggedError", "Delta", "NoAnswerError", "NotAnsweredError", "ResponsesClient", "Ticket"]
 
 BACKLOG_LIMIT: Final = 100_000
 """Messages on a lane at which `enqueue` says no: the workers are hours behind, and Redis is not a disk."""
 
+BACKLOG_BYTES: Final = 2 * 1024**3
+"""Memory of a lane, as Redis estimates it, at which `enqueue` says no as well."""
+
+UNREADABLE_KEPT: Final = 10_000
+
 ABANDONED_MS: Final = 60_000
 """A result read this long ago and never acknowledged belongs to a consumer that is gone."""
 
 CANCELLED_FOR_S: Final = 24 * 3600
 _PIPELINED: Final = 500
+_log: Final = logging.getLogger(__name__)
 _BLOCK_MS: Final = 1000
 _FINAL: Final = frozenset({b"completed", b"incomplete", b"failed"})
-_FIRST_LOOK_S: Final = 0.02
-_LAST_LOOK_S: Final = 0.25
-"""One HMGET each: a hundred who wait for minutes cost Redis less than one worker does."""
 
 
 class ResponsesClient:
     """One connection pool; safe to share between threads. `redis` may also be a client you already have."""
 
-    def __init__(self, redis: Any, *, tenant: str = DEFAULT_TENANT, backlog_limit: int = BACKLOG_LIMIT) -> None:
+    def __init__(
+        self,
+        redis: Any,
+        *,
+        tenant: str = DEFAULT_TENANT,
+        backlog_limit: int = BACKLOG_LIMIT,
+        backlog_bytes: int = BACKLOG_BYTES,
+        max_body: int = MAX_BODY,
+    ) -> None:
         self._redis = _connected(redis) if isinstance(redis, str) else redis
         self._owned = isinstance(redis, str)
         self._tenant = tenant
         self._backlog_limit = backlog_limit
+        self._backlog_bytes = backlog_bytes
+        self._max_body = max_body
 
     def __enter__(self) -> Self:
         return self
@@ -71,7 +94,7 @@ class ResponsesClient:
         self, envelopes: Iterable[Mapping[str, Any]], *, lane: str = "interactive", priority: int = 0
     ) -> list[Ticket]:
         """Enqueues many, five hundred a round trip, in order; all are checked before any is sent."""
-        prepared = [self._prepared(envelope) for envelope in envelopes]
+        prepared = [prepare(envelope, tenant=self._tenant, max_body=self._max_body) for envelope in envelopes]
         tickets: list[Ticket] = []
         for start in range(0, len(prepared), _PIPELINED):
             tickets += self._push(prepared[start : start + _PIPELINED], lane, priority)
@@ -91,7 +114,7 @@ class ResponsesClient:
     ) -> bytes:
         """As `wait`, but the JSON as the worker wrote it."""
         state: str | None = None
-        for _ in _paced(timeout_s):
+        for _ in paced(timeout_s):
             state, result = self._look(ticket)
             if result is not None:
                 return result
@@ -111,6 +134,8 @@ class ResponsesClient:
         """Results for a consumer group, each acknowledged when the loop asks for the next one.
 
         Every result comes at least once: one whose reader died before that is given to another after a minute.
+        An entry that is no result of this contract is copied to the stream `responses:unreadable`, logged and passed
+        over.
         Ends after `idle_s` without a result; never by default. `take_over` claims at once what an earlier reader
         left: for a group that has one reader at a time.
         """
@@ -121,9 +146,21 @@ class ResponsesClient:
         quiet_since = time.monotonic()
         while idle_s is None or time.monotonic() - quiet_since < idle_s:
             for entry_id, fields in self._claimed_or_new(stream, group, name, abandoned_ms, block_ms):
-                yield GenerationResult.from_entry(fields)
+                try:
+                    result = GenerationResult.from_entry(fields)
+                except ContractViolation as broken:
+                    self._set_aside(stream, group, entry_id, fields, broken)
+                else:
+                    yield result
                 self._redis.xack(stream, group, entry_id)
                 quiet_since = time.monotonic()
+
+    def _set_aside(
+        self, stream: str, group: str, entry_id: bytes, fields: Mapping[bytes, bytes], broken: ContractViolation
+    ) -> None:
+        origin = {"stream": stream, "group": group, "entry": entry_id, "reason": str(broken)[:500]}
+        _log.error("unreadable result %s in %s, kept in %s", entry_id.decode(), stream, UNREADABLE_STREAM)
+        self._redis.xadd(UNREADABLE_STREAM, {**fields, **origin}, maxlen=UNREADABLE_KEPT, approximate=True)
 
     def drop_results(self, reply_to: str) -> None:
         """Removes a stream of one's own, once everything on it has been used."""
@@ -158,10 +195,12 @@ class ResponsesClient:
         tenant = tenant or self._tenant
         stream, heard, over = delta_stream(tenant, request), time.monotonic(), False
         while True:
-            entries = _entries(self._redis.xread({stream: after}, count=100, block=_BLOCK_MS))
+            entries = entries_of(self._redis.xread({stream: after}, count=100, block=_BLOCK_MS))
             for entry_id, fields in entries:
                 after, heard = entry_id.decode(), time.monotonic()
-                delta = Delta(after, fields[b"type"].decode(), fields[b"data"])
+                delta = Delta(
+                    after, fields.get(b"type", b"unknown").decode("utf-8", "replace"), fields.get(b"data", b"")
+                )
                 yield delta
                 if delta.type == "finished":
                     return
@@ -173,47 +212,38 @@ class ResponsesClient:
 
     def _wait_until_taken(self, ticket: Ticket, timeout_s: float) -> None:
         """From then on the stream of its id is its own: the worker drops an earlier one as it takes a request."""
-        for _ in _paced(timeout_s):
+        for _ in paced(timeout_s):
             state, _ = self._look(ticket)
             if state is not None:
                 return
         raise NotAnsweredError(None)
 
-    def _prepared(self, envelope: Mapping[str, Any]) -> tuple[str, Ticket, dict[str, Any]]:
-        stamped = {"tenant": self._tenant, "enqueued_at": rfc3339(datetime.now(UTC)), **envelope}
-        request = GenerationRequest.parse(stamped)
-        task_id = str(uuid.uuid4())
-        ticket = Ticket(
-            tenant=request.tenant,
-            request_id=request.request_id or task_id,
-            fingerprint=fingerprint(stamped["body"]),
-        )
-        return task_id, ticket, stamped
-
-    def _push(self, prepared: list[tuple[str, Ticket, dict[str, Any]]], lane: str, priority: int) -> list[Ticket]:
+    def _push(self, prepared: list[Outgoing], lane: str, priority: int) -> list[Ticket]:
         target = lane_list(lane, priority)
         looking = self._redis.pipeline(transaction=False)
         looking.llen(target)
-        for _, ticket, _ in prepared:
-            looking.hmget(request_key(ticket.tenant, ticket.request_id), "state", "token", "retryable")
-        length, *known = looking.execute()
-        if length + len(prepared) > self._backlog_limit:
-            raise BackloggedError(f"lane {lane} holds {length} messages, the limit is {self._backlog_limit}")
+        looking.memory_usage(target, samples=5)
+        for one in prepared:
+            looking.hmget(request_key(one.ticket.tenant, one.ticket.request_id), "state", "token", "retryable")
+        length, taken, *known = looking.execute(raise_on_error=False)
+        for refused in (reply for reply in (length, *known) if isinstance(reply, Exception)):
+            raise refused
+        self._check_backlog(lane, length + len(prepared), taken)
         headers = trace_headers()
         messages = [
-            encode(envelope, task_id=task_id, lane=lane, priority=priority, headers=headers)
-            for task_id, _, envelope in prepared
+            encode(one.document, task_id=one.task_id, lane=lane, priority=priority, headers=headers) for one in prepared
         ]
         self._redis.lpush(target, *messages)
         return [
-            Ticket(
-                tenant=ticket.tenant,
-                request_id=ticket.request_id,
-                fingerprint=ticket.fingerprint,
-                outdated=token if state in _FINAL and retryable == b"1" else None,
-            )
-            for (_, ticket, _), (state, token, retryable) in zip(prepared, known, strict=True)
+            replace(one.ticket, outdated=token if state in _FINAL and retryable == b"1" else None)
+            for one, (state, token, retryable) in zip(prepared, known, strict=True)
         ]
+
+    def _check_backlog(self, lane: str, messages: int, taken: object) -> None:
+        if messages > self._backlog_limit:
+            raise BackloggedError(f"lane {lane} would hold {messages} messages, the limit is {self._backlog_limit}")
+        if isinstance(taken, int) and taken > self._backlog_bytes:  # an older ACL may not let us ask
+            raise BackloggedError(f"lane {lane} holds {taken} bytes, the limit is {self._backlog_bytes}")
 
     def _look(self, ticket: Ticket) -> tuple[str | None, bytes | None]:
         key = request_key(ticket.tenant, ticket.request_id)
@@ -242,26 +272,7 @@ class ResponsesClient:
     ) -> Iterator[tuple[bytes, dict[bytes, bytes]]]:
         _, abandoned, _ = self._redis.xautoclaim(stream, group, consumer, abandoned_ms, count=10)
         yield from ((entry_id, fields) for entry_id, fields in abandoned if fields)
-        yield from _entries(self._redis.xreadgroup(group, consumer, {stream: ">"}, count=10, block=block_ms))
-
-
-def _paced(timeout_s: float) -> Iterator[None]:
-    """Turns to look: soon at first, then less often, at least one, and the last when the time is up."""
-    give_up_at, pause_s = time.monotonic() + timeout_s, _FIRST_LOOK_S
-    while (left_s := give_up_at - time.monotonic()) > 0:
-        yield
-        time.sleep(min(pause_s, left_s))
-        pause_s = min(pause_s * 1.5, _LAST_LOOK_S)
-    yield
-
-
-def _entries(reply: Any) -> list[tuple[bytes, dict[bytes, bytes]]]:
-    """Of the one stream that was asked for; redis-py answers a list in RESP2 and a mapping in RESP3."""
-    if not reply:
-        return []
-    if isinstance(reply, dict):
-        return next(iter(cast("dict[Any, Any]", reply).values()))[0]
-    return reply[0][1]
+        yield from entries_of(self._redis.xreadgroup(group, consumer, {stream: ">"}, count=10, block=block_ms))
 
 
 def _connected(url: str) -> Any:

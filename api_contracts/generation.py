@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError
 
 from api_contracts.errors import ErrorCode, MappedError, UpstreamError
 from api_contracts.fields import WHOLE, Name, RequestId, Timestamp, TraceParent
+from api_contracts.limits import MAX_KEYS
 from api_contracts.queues import DEFAULT_TENANT
 from api_contracts.responses import ResponseObject, ResponsesRequest
 from api_contracts.violations import ContractViolation, Violation, printable, violations_of
@@ -77,6 +78,8 @@ class GenerationRequest(BaseModel):
         Fields of violations are paths such as `body.input.0.role`, or `envelope` for the whole.
         Of `input` and `tools` only the first faulty entry is reported, so that a large bad body stays cheap.
         """
+        if overgrown := _overgrown(raw):
+            raise ContractViolation((overgrown,))
         try:
             request = cls.model_validate(raw)
         except ValidationError as error:
@@ -109,6 +112,16 @@ class GenerationRequest(BaseModel):
             self._written = envelope["body"]
         if unknown := envelope.keys() - GenerationRequest.model_fields.keys():
             self._unknown_keys = tuple(printable(key) for key in islice(unknown, _MAX_UNKNOWN_KEYS))
+
+
+def _overgrown(raw: object) -> Violation | None:
+    """A validator reports every unknown key, so that objects with thousands of them are refused before it looks."""
+    envelope = cast("dict[str, object]", raw) if isinstance(raw, dict) else {}
+    for name in ("body", "metadata"):
+        part = envelope.get(name)
+        if isinstance(part, dict) and len(cast("dict[str, object]", part)) > MAX_KEYS:
+            return Violation(field=name, message=f"{name} must have at most {MAX_KEYS} keys", type="too_long")
+    return None
 
 
 class Attempt(BaseModel):

@@ -19,6 +19,9 @@ RESULT_STREAM: Final = "responses:results"
 DEAD_STREAM: Final = "responses:dead"
 """Dead letters: messages that no answer could be given for, and poison."""
 
+UNREADABLE_STREAM: Final = "responses:unreadable"
+"""Entries of result streams that a consumer's client could not read; written by the client, bounded in number."""
+
 
 def lane_queue(lane: str) -> str:
     """The Celery queue (a Redis list) that carries a lane."""

@@ -14,7 +14,8 @@ from support.worker_process import Fleet
 from api_contracts import ContractViolation
 from api_contracts.celery_messages import encode
 from api_contracts.client import BackloggedError, NoAnswerError, NotAnsweredError, ResponsesClient
-from api_contracts.queues import lane_list
+from api_contracts.outgoing import strict_json
+from api_contracts.queues import UNREADABLE_STREAM, lane_list
 from worker.devtools.devstack import Simulator
 from worker.queue.messages import Message, decode
 
@@ -83,12 +84,65 @@ def test_what_a_worker_would_refuse_is_not_sent(client: ResponsesClient, produce
     assert producer.leftovers() == {}
 
 
+@pytest.mark.parametrize(
+    ("envelope", "field"),
+    [
+        ({"body": body(top_p=float("nan"))}, "body.top_p"),
+        ({"body": body(tools=[{"limit": float("inf")}])}, "body"),
+        ({"body": body("\ud800")}, "body"),
+        ({"body": body(tools=[{"when": {1, 2}}])}, "body"),
+        ({"body": body(tools=[{"deep": json.loads("[" * 200 + "]" * 200)}])}, "body"),
+        ({"body": body(tools=[{}] * 30_000)}, "body"),
+        ({"body": body("x" * 5_000_000)}, "body"),
+        ({"body": body(), "enqueued_at": "0001-01-01T00:00:00Z"}, "enqueued_at"),
+        ({"body": body(), "deadline": "9999-12-31T00:00:00Z"}, "deadline"),
+        ({"body": body(), "metadata": {str(n): "" for n in range(9_000)}}, "metadata"),
+    ],
+)
+def test_what_no_worker_could_read_is_not_sent_either(
+    client: ResponsesClient, producer: Producer, envelope: dict[str, Any], field: str
+) -> None:
+    with pytest.raises(ContractViolation) as refused:
+        client.enqueue_many([envelope])
+
+    assert refused.value.violations[0].field == field
+    assert producer.leftovers() == {}
+
+
+def test_a_lane_full_of_large_messages_says_so(redis_url: str) -> None:
+    with ResponsesClient(redis_url, backlog_bytes=100_000) as client:
+        client.enqueue_many([{"body": body("x" * 50_000)}] * 3)
+
+        with pytest.raises(BackloggedError, match=r"holds \d{6} bytes, the limit is 100000"):
+            client.enqueue(body())
+
+
+@pytest.mark.parametrize(
+    "entry", [{"result": "{}"}, {"result": "\x00"}, {"other": "1"}, {"result": '{"timing":{"enqueued_at":"1-1-1"}}'}]
+)
+def test_an_entry_that_cannot_be_read_stops_nobody(
+    client: ResponsesClient, fleet: Fleet, producer: Producer, entry: dict[str, str]
+) -> None:
+    """It is kept aside with where it was, acknowledged, and the next result comes."""
+    entry_id = producer.redis.xadd("responses:results", entry)
+    fleet.start()
+    ticket = client.enqueue(body())
+
+    result = next(reading := client.results("shop", idle_s=10))
+    reading.close()
+
+    ((_, kept),) = producer.redis.xrange(UNREADABLE_STREAM)
+    assert result.request_id == ticket.request_id
+    assert (kept[b"stream"], kept[b"group"], kept[b"entry"]) == (b"responses:results", b"shop", entry_id)
+    assert producer.redis.xpending("responses:results", "shop")["pending"] == 1  # the good one: its reader stopped
+
+
 def test_a_full_lane_says_so(redis_url: str) -> None:
     """Backpressure reaches whoever floods."""
     with ResponsesClient(redis_url, backlog_limit=3) as client:
         client.enqueue_many([{"body": body()}] * 3)
 
-        with pytest.raises(BackloggedError, match="lane interactive holds 3 messages, the limit is 3"):
+        with pytest.raises(BackloggedError, match="lane interactive would hold 4 messages, the limit is 3"):
             client.enqueue(body())
 
 
@@ -173,7 +227,7 @@ def test_a_message_of_ours_is_a_celery_message() -> None:
     """Encoded without Celery, read as if Celery had written it."""
     envelope: dict[str, Any] = {"body": body("Grüße"), "request_id": "r-1"}
 
-    decoded = decode(encode(envelope, task_id="t-1", lane="batch"), max_body=10_000)
+    decoded = decode(encode(strict_json(envelope), task_id="t-1", lane="batch"), max_body=10_000)
 
     assert isinstance(decoded, Message)
     assert (decoded.task_id, decoded.request_id, decoded.violations) == ("t-1", "r-1", ())

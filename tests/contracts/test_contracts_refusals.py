@@ -162,10 +162,12 @@ def test_all_mistakes_are_told_at_once() -> None:
 
 def test_a_flood_of_mistakes_is_told_briefly() -> None:
     """A result stays small: twenty violations, and of `input` only the first faulty message."""
-    keys = refusal({"body": MINIMAL | {f"key{number}": 1 for number in range(1000)}})
+    keys = refusal({"body": MINIMAL | {f"key{number}": 1 for number in range(200)}})
+    flood = refusal({"body": MINIMAL | {f"key{number}": 1 for number in range(1000)}})
     messages = refusal({"body": MINIMAL | {"input": [0] * 100_000}})
 
     assert len(keys) == 20
+    assert [violation.message for violation in flood] == ["body must have at most 256 keys"]
     assert keys[-1].message == "envelope breaks its contract in 981 more ways"
     assert [violation.field for violation in messages] == ["body.input.0"]
 

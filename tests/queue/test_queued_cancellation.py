@@ -15,6 +15,7 @@ from support.worker_process import Fleet
 
 from api_contracts.celery_messages import encode
 from api_contracts.client import ResponsesClient
+from api_contracts.outgoing import strict_json
 from worker.devtools.devstack import Simulator
 from worker.queue.claims import Delivery
 from worker.queue.ledger import Ledger
@@ -74,7 +75,9 @@ class Swept:
         )
 
     def push(self, count: int) -> list[bytes]:
-        messages = [encode({"body": body()}, task_id=f"t-{number}", lane="interactive") for number in range(count)]
+        messages = [
+            encode(strict_json({"body": body()}), task_id=f"t-{number}", lane="interactive") for number in range(count)
+        ]
         self.redis.lpush(LANE, *messages)
         return messages
 
@@ -119,7 +122,7 @@ async def test_what_a_lane_that_moves_holds_is_left_to_its_consumers(swept: Swep
     swept.push(10)
     swept.cancel("t-5")
     still, numbers = f"{LANE}\x06\x169", itertools.count()
-    swept.redis.lpush(still, encode({"body": body()}, task_id="t-5", lane="interactive", priority=9))
+    swept.redis.lpush(still, encode(strict_json({"body": body()}), task_id="t-5", lane="interactive", priority=9))
 
     def moved() -> bool:
         swept.redis.rpop(LANE)

@@ -19,7 +19,7 @@ CONNECTION: Final = "hello auth ping select client|setname client|setinfo multi 
 
 
 _FORMS: Final = {
-    "{key}": "type exists del get llen rpop smembers hgetall hkeys hlen zcard xlen xinfo|groups",
+    "{key}": "memory|usage type exists del get llen rpop smembers hgetall hkeys hlen zcard xlen xinfo|groups",
     "{key} 1": "set pexpire pexpireat lindex lpush rpush brpop hget hmget hexists hdel sadd srem sscan zscore zrem",
     "{key} 1 1": "lrange lrem hset hincrby zadd zincrby zcount zrange zrangebyscore zrevrangebyscore zremrangebyscore",
     "{key} - +": "xrange xrevrange",
@@ -112,6 +112,7 @@ PRODUCER: Final = Role(
     who="a service that enqueues with plain Celery",
     grants=(
         Grant("enqueue", "lpush llen exists", "%W~responses.*"),
+        Grant("see how much a lane holds", "memory|usage", "%R~responses.*"),
         Grant(
             "declare lanes, as Celery does before it sends",
             "sadd",
@@ -131,6 +132,7 @@ CONSUMER: Final = Role(
             "xgroup|create xgroup|createconsumer xgroup|delconsumer",
             f"~{RESULT_STREAM} ~{RESULT_STREAM}:*",
         ),
+        Grant("set aside what cannot be read", "xadd", "%W~responses:unreadable"),
         Grant("wait for one id", "hget hmget", "%R~responses:request:*"),
         Grant("follow the tokens of a streamed request", "xread xrange", "%R~responses:deltas:*"),
     ),

@@ -1,0 +1,28 @@
+"""How often a client looks, and what Redis answers where it does."""
+
+import time
+from collections.abc import Iterator
+from typing import Any, Final, cast
+
+_FIRST_LOOK_S: Final = 0.02
+_LAST_LOOK_S: Final = 0.25
+"""One HMGET each: a hundred waiting callers cost Redis less than one worker does."""
+
+
+def paced(timeout_s: float) -> Iterator[None]:
+    """Turns to look: soon at first, then less often, at least one, and the last when the time is up."""
+    give_up_at, pause_s = time.monotonic() + timeout_s, _FIRST_LOOK_S
+    while (left_s := give_up_at - time.monotonic()) > 0:
+        yield
+        time.sleep(min(pause_s, left_s))
+        pause_s = min(pause_s * 1.5, _LAST_LOOK_S)
+    yield
+
+
+def entries_of(reply: Any) -> list[tuple[bytes, dict[bytes, bytes]]]:
+    """Of the one stream that was asked for; redis-py answers a list in RESP2 and a mapping in RESP3."""
+    if not reply:
+        return []
+    if isinstance(reply, dict):
+        return next(iter(cast("dict[Any, Any]", reply).values()))[0]
+    return reply[0][1]
