@@ -168,7 +168,7 @@ def test_a_flood_of_mistakes_is_told_briefly() -> None:
 
     assert len(keys) == 20
     assert [violation.message for violation in flood] == ["body must have at most 256 keys"]
-    assert keys[-1].message == "envelope breaks its contract in 981 more ways"
+    assert keys[-1].message == "envelope breaks its contract in 181 more ways"
     assert [violation.field for violation in messages] == ["body.input.0"]
 
 
