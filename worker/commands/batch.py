@@ -22,29 +22,34 @@ def batch(
 ) -> None:
     """Answer every line of a file, once. Run it again to go on where it stopped.
 
-    Exit code: 0 every line has its answer or error on disk, 1 the lane is full, 2 the file cannot be read,
-    130 interrupted.
+    Exit code: 0 every line has its answer or error on disk, 1 the lane is full or another run writes the output,
+    2 the file cannot be read, 130 interrupted.
     """
     from api_contracts.client import BackloggedError, ResponsesClient
+    from worker.operations.batch_files import BatchError
     from worker.operations.batches import Batch
 
     if not source.is_file():
         raise ended(f"{source}: no such file", WRONG)
-    with connected(settings()) as redis:
-        job = Batch(client=ResponsesClient(redis), source=source, answers=answers, lane=lane)
+    checked = settings()
+    with connected(checked) as redis:
+        client = ResponsesClient(redis, max_body=checked.max_body)
+        job = Batch(client=client, source=source, answers=answers, lane=lane, max_body=checked.max_body)
         try:
             _summarize(_shown(job), job)
         except KeyboardInterrupt:
             raise ended(f"interrupted; {_GO_ON}", INTERRUPTED) from None
         except BackloggedError as full:
             raise ended(f"{full}; {_GO_ON}") from None
+        except BatchError as wrong:
+            raise ended(str(wrong)) from None
 
 
 def _shown(job: "Batch") -> "Summary":
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-    from worker.operations.batches import lines_of
+    from worker.operations.batch_files import lines_of
 
     columns = (BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[speed]:.1f}/s"), TimeRemainingColumn())
     with Progress(*columns, console=Console(stderr=True)) as progress:
@@ -66,4 +71,4 @@ def _summarize(summary: "Summary", job: "Batch") -> None:
     if summary.latencies_ms:
         p50, p95, p99 = (summary.percentile_s(share) for share in (0.5, 0.95, 0.99))
         typer.echo(f"from enqueueing to answer: p50 {p50:.1f} s, p95 {p95:.1f} s, p99 {p99:.1f} s", err=True)
-    typer.echo(f"answers in {job.answers}, errors in {job.errors}", err=True)
+    typer.echo(f"answers in {job.answers}, errors in {job.output.errors}", err=True)

@@ -1,40 +1,30 @@
 """OpenAI Batch files: JSON lines of requests in, JSON lines of answers out, through the lanes.
 
-A run may die and be started again: request ids are made of the file's hash and each line's `custom_id`, results go to
-a stream of the file's own, and one is acknowledged only once its line is on disk. So a second run finds what the
-first one asked for, asks for the rest, and pays for nothing twice.
-(File format: platform.openai.com/docs/guides/batch)
+A run may die and be started again: request ids are made of the hash of the file and of each line, results go to a
+stream of this file and output, and a result is acknowledged only once its line is on disk. So a second run finds
+the results that the first one asked for, asks for the rest, and pays for nothing twice.
 """
 
 import hashlib
-import json
-import os
 from collections import Counter
 from collections.abc import Callable, Generator, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final, TextIO
+from typing import Any, Final
 
-from api_contracts import ContractViolation, GenerationRequest, GenerationResult
+from api_contracts import ErrorCode, GenerationResult
 from api_contracts.client import ResponsesClient
+from api_contracts.outgoing import MAX_BODY
+from worker.operations.batch_files import BatchError, Line, Output, hash_of, line_at, lines_of
 
-URL: Final = "/v1/responses"
 WINDOW: Final = 2_000
-"""Requests asked for and not yet answered: what the client holds in memory, and what one file has in Redis."""
+"""Requests asked for and not yet answered: the client holds their ids, and Redis the requests."""
+WINDOW_BYTES: Final = 128 * 1024 * 1024
 
 CHUNK: Final = 200
+CHUNK_BYTES: Final = 4 * 1024 * 1024
 LEFT_OVER_S: Final = 0.05
 GROUP: Final = "batch"
-
-
-@dataclass(frozen=True, slots=True)
-class Line:
-    """One request of the file; `problem` says why it is none."""
-
-    number: int
-    custom_id: str
-    body: Mapping[str, Any] = field(repr=False)
-    problem: str = ""
 
 
 @dataclass(slots=True)
@@ -57,6 +47,17 @@ class Summary:
         return ordered[min(len(ordered) - 1, int(share * len(ordered)))] / 1000 if ordered else 0.0
 
 
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """A request under way, without its body: where its line is in the file."""
+
+    digest: str
+    custom_id: str | None
+    number: int
+    offset: int
+    size: int
+
+
 @dataclass(slots=True, kw_only=True)
 class Batch:
     """One file on its way; `on_progress` hears how many lines are answered."""
@@ -65,145 +66,112 @@ class Batch:
     source: Path
     answers: Path
     lane: str = "batch"
+    max_body: int = MAX_BODY
     on_progress: Callable[[int], None] = lambda _: None
-    _outstanding: set[str] = field(default_factory=set[str])
-    _done: set[str] = field(default_factory=set[str])
+    output: Output = field(init=False)
+    _file_id: str = ""
+    _outstanding: dict[str, _Asked] = field(default_factory=dict[str, _Asked])
+    _bytes: int = 0
 
-    @property
-    def errors(self) -> Path:
-        """Where lines without an answer go, as the Batch API keeps them apart."""
-        return self.answers.with_suffix(f".errors{self.answers.suffix}")
+    def __post_init__(self) -> None:
+        self.output = Output(self.answers)
 
     def run(self) -> Summary:
-        """Answers every line of the file once, from where an earlier run stopped."""
-        file_id, summary = _hash(self.source), Summary()
-        self._done = {custom_id for path in (self.answers, self.errors) for custom_id in _written(path)}
-        with self.answers.open("a", encoding="utf-8") as good, self.errors.open("a", encoding="utf-8") as bad:
+        """Answers every line of the file once, from where an earlier run stopped. Raises BatchError."""
+        if self.answers.exists() and self.answers.samefile(self.source):
+            raise BatchError(f"{self.answers}: must be another file than the input")
+        self._file_id, summary = hash_of(self.source), Summary()
+        with self.output.open({line.digest for line in lines_of(self.source, max_body=self.max_body)}):
             # First what an earlier run asked for and did not read: asked for again, failures would run anew.
-            for result in self._results(file_id, idle_s=LEFT_OVER_S):
-                self._note(result, good, bad, summary)
-            answered = self._results(file_id)
-            for chunk in _chunks(self._open_lines(bad, summary), CHUNK):
-                self._ask(chunk, file_id)
-                self._read(answered, good, bad, summary, until=WINDOW)
-            self._read(answered, good, bad, summary, until=0)
-        self.client.drop_results(f"batch-{file_id}")
+            for result in self._results(idle_s=LEFT_OVER_S):
+                self._note(result, summary)
+            answered = self._results()
+            for chunk in _chunks(self._open_lines(summary)):
+                self._ask(chunk)
+                self._read(answered, summary, until=WINDOW, until_bytes=WINDOW_BYTES)
+            self._read(answered, summary, until=0, until_bytes=0)
+        self.client.drop_results(self._reply_to)
         return summary
 
-    def _open_lines(self, bad: TextIO, summary: Summary) -> Iterator[Line]:
+    @property
+    def _output_id(self) -> str:
+        return hashlib.sha256(str(self.answers.resolve()).encode("utf-8", "surrogateescape")).hexdigest()[:16]
+
+    @property
+    def _reply_to(self) -> str:
+        return f"batch-{self._file_id}-{self._output_id}"
+
+    def _open_lines(self, summary: Summary) -> Iterator[Line]:
         """The lines that still need an answer; those that are no requests are answered right here."""
-        for line in lines_of(self.source):
+        for line in lines_of(self.source, max_body=self.max_body):
             summary.lines += 1
-            if line.custom_id in self._done:
+            if line.digest in self.output.done:
                 continue
             if line.problem:
-                self._write(bad, line.custom_id, None, {"code": "invalid_request", "message": line.problem})
+                error = {"code": "invalid_request", "message": line.problem}
+                self._write(line.digest, line.custom_id, None, error)
                 summary.outcomes["invalid_request"] += 1
             else:
                 yield line
 
-    def _results(self, file_id: str, idle_s: float | None = None) -> Generator[GenerationResult]:
-        return self.client.results(GROUP, reply_to=f"batch-{file_id}", consumer="batch", take_over=True, idle_s=idle_s)
+    def _results(self, idle_s: float | None = None) -> Generator[GenerationResult]:
+        return self.client.results(GROUP, reply_to=self._reply_to, consumer="batch", take_over=True, idle_s=idle_s)
 
-    def _ask(self, lines: list[Line], file_id: str) -> None:
-        tickets = self.client.enqueue_many(
-            (
-                {
-                    "body": line.body,
-                    "request_id": f"{file_id}:{hashlib.sha256(line.custom_id.encode()).hexdigest()[:32]}",
-                    "reply_to": f"batch-{file_id}",
-                    "metadata": {"custom_id": line.custom_id},
-                }
-                for line in lines
-            ),
-            lane=self.lane,
-        )
-        self._outstanding |= {ticket.request_id for ticket in tickets}
+    def _ask(self, lines: list[Line], *, suffix: str = "") -> None:
+        envelopes = [
+            {
+                "body": line.body,
+                "request_id": f"{self._file_id}:{line.digest}{suffix}",
+                "reply_to": self._reply_to,
+                "metadata": {"custom_id": line.custom_id},
+            }
+            for line in lines
+        ]
+        tickets = self.client.enqueue_many(envelopes, lane=self.lane)
+        for line, ticket in zip(lines, tickets, strict=True):
+            asked = _Asked(line.digest, line.custom_id, line.number, line.offset, line.size)
+            self._outstanding[ticket.request_id] = asked
+            self._bytes += line.size
 
-    def _read(
-        self, answered: Generator[GenerationResult], good: TextIO, bad: TextIO, summary: Summary, *, until: int
-    ) -> None:
-        while len(self._outstanding) > until:
-            result = next(answered)
-            self._outstanding.discard(result.request_id)
-            self._note(result, good, bad, summary)
+    def _read(self, answered: Generator[GenerationResult], summary: Summary, *, until: int, until_bytes: int) -> None:
+        while self._outstanding and (len(self._outstanding) > until or self._bytes > until_bytes):
+            self._note(next(answered), summary)
 
-    def _note(self, result: GenerationResult, good: TextIO, bad: TextIO, summary: Summary) -> None:
-        custom_id = result.metadata.get("custom_id", result.request_id)
-        if custom_id in self._done:  # written by a run that died before it could acknowledge
+    def _note(self, result: GenerationResult, summary: Summary) -> None:
+        asked = self._outstanding.pop(result.request_id, None)
+        self._bytes -= asked.size if asked else 0
+        digest = result.request_id.split(":")[1]
+        if digest in self.output.done:  # written by a run that died before it could acknowledge
+            return
+        if asked and self._is_forgotten(result):
+            line = line_at(self.source, asked.offset, asked.number, max_body=self.max_body)
+            self._ask([line], suffix=f":{self._output_id}")
             return
         summary.add(result)
         response = result.response.model_dump(mode="json", exclude_unset=True) if result.response else None
         error = result.error.model_dump(mode="json") if result.error else None
-        self._write(bad if response is None else good, custom_id, response, error, result.request_id)
+        self._write(digest, result.metadata.get("custom_id"), response, error, request_id=result.request_id)
+
+    def _is_forgotten(self, result: GenerationResult) -> bool:
+        """Another output had this answer, so long ago that it is no longer kept: it must be asked for anew."""
+        conflict = result.error is not None and result.error.code is ErrorCode.DUPLICATE_CONFLICT
+        return conflict and not result.request_id.endswith(self._output_id)
 
     def _write(
-        self, file: TextIO, custom_id: str, body: Any, error: Mapping[str, Any] | None, request_id: str = ""
+        self, digest: str, custom_id: str | None, body: Any, error: Mapping[str, Any] | None, request_id: str = ""
     ) -> None:
         response = None if body is None else {"status_code": 200, "request_id": request_id, "body": body}
-        line = {"id": f"batch_req_{request_id or custom_id}", "custom_id": custom_id, "response": response}
-        file.write(json.dumps({**line, "error": error}, ensure_ascii=False) + "\n")
-        file.flush()
-        os.fsync(file.fileno())
-        self._done.add(custom_id)
-        self.on_progress(len(self._done))
+        line = {"id": f"batch_req_{self._file_id}:{digest}", "custom_id": custom_id, "response": response}
+        self.output.write({**line, "error": error}, digest, answered=response is not None)
+        self.on_progress(len(self.output.done))
 
 
-def lines_of(source: Path) -> Iterator[Line]:
-    """Every line of a Batch input file; blank ones are skipped, a repeated `custom_id` is a problem of its own."""
-    seen: set[str] = set()
-    with source.open(encoding="utf-8") as file:
-        for number, text in enumerate(file, 1):
-            if text.strip():
-                line = _line(number, text, seen)
-                seen.add(line.custom_id)
-                yield line
-
-
-def _line(number: int, text: str, seen: set[str]) -> Line:
-    try:
-        given: Any = json.loads(text)
-        custom_id, body = str(given["custom_id"]), given["body"]
-    except (ValueError, KeyError, TypeError):
-        return Line(number, f"line-{number}", {}, f"line {number} must be a JSON object with custom_id and body")
-    if len(custom_id) > 512:  # noqa: PLR2004  # the contract's bound for a metadata value
-        return Line(number, f"line-{number}", {}, f"line {number}: custom_id must have at most 512 characters")
-    if custom_id in seen:
-        return Line(number, f"line-{number}", {}, f"line {number}: custom_id was used before in this file")
-    if given.get("url", URL) != URL:
-        return Line(number, custom_id, {}, f"line {number}: url must be {URL}")
-    try:
-        GenerationRequest.parse({"body": body})
-    except ContractViolation as invalid:
-        return Line(number, custom_id, {}, f"line {number}: {invalid.violations[0].message}")
-    return Line(number, custom_id, body)
-
-
-def _written(path: Path) -> Iterator[str]:
-    """The custom ids in an output file; a last line that was cut off is removed first."""
-    if not path.exists():
-        return
-    with path.open("r+b") as file:
-        whole = 0
-        for raw in file:
-            if not raw.endswith(b"\n"):
-                break
-            whole += len(raw)
-            yield str(json.loads(raw)["custom_id"])
-        file.truncate(whole)
-
-
-def _chunks(lines: Iterator[Line], size: int) -> Iterator[list[Line]]:
+def _chunks(lines: Iterator[Line]) -> Iterator[list[Line]]:
     chunk: list[Line] = []
     for line in lines:
         chunk.append(line)
-        if len(chunk) == size:
+        if len(chunk) == CHUNK or sum(one.size for one in chunk) >= CHUNK_BYTES:
             yield chunk
             chunk = []
     if chunk:
         yield chunk
-
-
-def _hash(source: Path) -> str:
-    with source.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()[:16]
