@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from kombu.utils.json import dumps
-from support.harness import body
+from support.producer import body
 
 from api_contracts.limits import MAX_DEPTH, MAX_VALUES
 from worker.queue.identity import derived_id
