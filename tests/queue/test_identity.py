@@ -1,13 +1,13 @@
 """Whoever sent a message is answered under ids that its sender knows, however broken the message is."""
 
 import json
-from typing import Any
+from typing import Any, cast
 from uuid import UUID, uuid4
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from kombu.utils import json as kombu_json
+from kombu.utils import json as kombu
 from support.producer import body
 
 from api_contracts.limits import MAX_DEPTH, MAX_VALUES
@@ -31,7 +31,7 @@ def message(envelope: Any, task_id: Any = "task-1", *, base64: bool = True) -> b
         properties["body_encoding"] = "base64"
     encoded = codec.b64encode(arguments).decode() if base64 else arguments.decode("utf-8", "replace")
     parts = {"body": encoded, "content-type": "application/json", "headers": headers, "properties": properties}
-    write: Any = kombu_json.dumps  # kombu has no types
+    write: Any = cast("Any", kombu).dumps  # kombu has no types
     return write(parts).encode()
 
 
