@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import redis
+from support.acl_tables import acl
 from support.commands import called
 from support.harness import Fleet, Producer, body, wait_until
 from support.probing import Probe
@@ -17,7 +18,7 @@ import worker
 from api_contracts.client import ResponsesClient
 from worker.config.settings import load
 from worker.devtools.devstack import Simulator
-from worker.operations.acl import CLIENT, CONSUMER, OPERATOR, PRODUCER, ROLES, WORKER, Role, readme
+from worker.operations.acl import CLIENT, CONSUMER, OPERATOR, PRODUCER, ROLES, WORKER, Role
 from worker.queue.ledger import Ledger
 from worker.storage.scripts import ScriptRunner
 
@@ -198,8 +199,8 @@ def _name(call: tuple[str, ...]) -> str:
     return "|".join(call[:2]) if call[0] in ("xgroup", "xinfo", "script") else call[0]
 
 
-def test_the_readme_names_every_role_and_no_password() -> None:
-    text = readme()
+def test_the_documentation_names_every_role_and_no_password() -> None:
+    text = acl()
 
     assert all(f"ACL SETUSER {role.name} reset on >PASSWORD " in text for role in ROLES)
     assert "`operator`" in text

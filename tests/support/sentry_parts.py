@@ -4,7 +4,7 @@ from typing import Any, Final
 
 from api_contracts import ErrorCode
 from support.sentry_receiver import SentryReceiver
-from worker.failures.alert_policy import Kind, State
+from worker.failures.classes import Kind, State
 from worker.telemetry.incidents import Incidents
 from worker.telemetry.metrics import Metrics
 from worker.telemetry.reports import Facts

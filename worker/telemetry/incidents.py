@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final, Literal
 
-from worker.failures.alert_policy import ALERT_POLICY, RECOVERY_IS_TOLD, EventLevel, Kind, State
+from worker.failures.classes import FAILURES, Kind, SentryLevel, State
 from worker.telemetry.event_throttle import EventThrottle, Fingerprint, Impact
 from worker.telemetry.logs import log
 from worker.telemetry.metrics import Metrics
@@ -21,7 +21,7 @@ from worker.telemetry.runbook import link
 REDIS_PATIENCE_S: Final = 60.0
 """Redis may be away this long before anybody is told: a failover takes seconds and mends itself."""
 
-_LOG_LEVELS: Final[Mapping[EventLevel, Literal["error", "warning", "info"]]] = {
+_LOG_LEVELS: Final[Mapping[SentryLevel, Literal["error", "warning", "info"]]] = {
     "fatal": "error",
     "error": "error",
     "warning": "warning",
@@ -57,7 +57,7 @@ class Incidents:
 
     def failed(self, kind: Kind, facts: Facts) -> None:
         """One more request failed this way."""
-        if ALERT_POLICY[kind].level is None:
+        if FAILURES[kind].level is None:
             return
         incident = Incident(kind=kind, facts=facts, fingerprint=fingerprint(kind, facts))
         self._note(incident)
@@ -88,7 +88,7 @@ class Incidents:
             return
         lasted_s = self.clock() - condition.began_s
         event_id = None
-        if kind in RECOVERY_IS_TOLD:
+        if FAILURES[kind].end_is_told:
             event_id = self.send(recovery_of(condition.incident, lasted_s, runbook_url=self.runbook_url))
         log("incident.ended", kind=kind, lasted_s=round(lasted_s, 1), event_id=event_id)
 
@@ -136,7 +136,7 @@ class Incidents:
             tenants=len(impact.tenants),
             lanes=impact.lanes,
             since=since.isoformat(timespec="seconds"),
-            pages=ALERT_POLICY[incident.kind].pages,
+            pages=FAILURES[incident.kind].pages,
             runbook=link(incident.kind, self.runbook_url),
             trace_id=incident.facts.trace_id or None,
             detail=incident.facts.detail or None,

@@ -14,7 +14,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Proc
 
 from api_contracts import ErrorCode
 from worker import __version__
-from worker.failures.alert_policy import ALERT_POLICY, fault
+from worker.failures.classes import FAILURES, fault
 
 PREFIX: Final = "responses_worker_"
 
@@ -137,8 +137,8 @@ class Metrics:
             self.results.labels(lane, "completed", "", "none")
             for code in ErrorCode:
                 self.results.labels(lane, "failed", code, fault(code))
-        for kind, treatment in ALERT_POLICY.items():
-            if treatment.level:
+        for kind, failure_class in FAILURES.items():
+            if failure_class.level:
                 self.incidents.labels(kind, "reported")
                 self.incidents.labels(kind, "held")
         self.show_upstream("default", "ok")

@@ -5,9 +5,9 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Final
 
-from worker.failures.alert_policy import ALERT_POLICY, Kind, State
+from worker.failures.classes import FAILURES, Kind, State
 from worker.telemetry.event_throttle import Fingerprint, Impact
-from worker.telemetry.runbook import RUNBOOK, link
+from worker.telemetry.runbook import link
 
 SERVICE: Final = "responses-worker"
 _TENANTS_NAMED: Final = 10
@@ -56,9 +56,10 @@ def event_of(
 ) -> dict[str, Any]:
     """The event; `since` is when the series began, `oldest_age_s` the age of the oldest request held here."""
     kind, facts = incident.kind, incident.facts
-    treatment, entry = ALERT_POLICY[kind], RUNBOOK[kind]
+    failure_class = FAILURES[kind]
+    entry = failure_class.runbook
     return {
-        "level": treatment.level,
+        "level": failure_class.level,
         "logger": SERVICE,
         "transaction": "responses.create",
         "exception": {"values": [*incident.exception] or [_stated(kind, entry.meaning)]},
@@ -66,7 +67,8 @@ def event_of(
         "tags": _tags(kind, facts),
         "user": {"id": facts.tenant} if facts.tenant else {},
         "contexts": _present(
-            impact=_impact(impact, since, oldest_age_s) | {"customer_sees": treatment.sees, "detail": facts.detail},
+            impact=_impact(impact, since, oldest_age_s)
+            | {"customer_sees": failure_class.customer_sees, "detail": facts.detail},
             runbook={
                 "url": link(kind, runbook_url),
                 "meaning": entry.meaning,
@@ -93,7 +95,7 @@ def recovery_of(incident: Incident, lasted_s: float, *, runbook_url: str) -> dic
         "tags": _tags(kind, incident.facts) | {"page": "false", "recovered": "true"},
         "contexts": {
             "impact": {"lasted_s": round(lasted_s, 1)},
-            "runbook": {"url": link(kind, runbook_url), "meaning": RUNBOOK[kind].meaning},
+            "runbook": {"url": link(kind, runbook_url), "meaning": FAILURES[kind].runbook.meaning},
         },
     }
 
@@ -109,12 +111,12 @@ def _stated(kind: str, text: str, *, suffix: str = "") -> dict[str, Any]:
 
 
 def _tags(kind: Kind, facts: Facts) -> dict[str, str]:
-    treatment = ALERT_POLICY[kind]
+    failure_class = FAILURES[kind]
     tags = {
         "failure_class": kind,
-        "component": treatment.component,
-        "fault": treatment.fault,
-        "page": str(treatment.pages).lower(),
+        "component": failure_class.component,
+        "fault": failure_class.fault,
+        "page": str(failure_class.pages).lower(),
         "upstream": facts.upstream,
         "lane": facts.lane,
         "model": facts.model,
