@@ -6,7 +6,8 @@ from typing import Any, Final
 from pydantic import SecretStr
 
 from support.sentry_rules import SENTRY_RULES
-from worker.config.sentry_settings import SentrySettings, variable
+from worker.config.environment import variable
+from worker.config.sentry_settings import SentrySettings
 from worker.failures.classes import FAILURES
 from worker.telemetry.metrics import METRICS
 from worker.telemetry.rules import RULES
@@ -20,7 +21,7 @@ def table(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
 
 def sentry() -> str:
     rows = [
-        (f"`{variable(name)}`", _default(field.default), " ".join((field.description or "").split()))
+        (f"`{variable(SentrySettings, name)}`", _default(field.default), " ".join((field.description or "").split()))
         for name, field in SentrySettings.model_fields.items()
     ]
     return table(("variable", "default", "meaning"), rows)

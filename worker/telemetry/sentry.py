@@ -23,6 +23,7 @@ from typing import Any, Final, Protocol
 from uuid import uuid4
 
 from api_contracts import rfc3339
+from worker.config.sentry_settings import SentryOptions
 from worker.telemetry.logs import recent_warnings
 from worker.telemetry.redaction import WITHHELD, chain, words
 from worker.telemetry.reports import SERVICE
@@ -42,15 +43,6 @@ _CRUMB_FIELDS: Final = (
     "kind",
     "logger",
 )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SentryOptions:
-    dsn: str = field(default="", repr=False)
-    environment: str = "production"
-    release: str = ""
-    trace_rate: float = 0.0
-    runbook_url: str = ""
 
 
 class Sentry(Protocol):
