@@ -43,7 +43,7 @@ class SentrySettings(EnvironmentSettings):
     def _dsn_is_one(cls, dsn: SecretStr | None) -> SecretStr | None:
         if dsn is None:
             return None
-        from sentry_sdk.utils import Dsn  # noqa: PLC0415  # 0.2 s that only those pay who use it
+        from sentry_sdk.utils import Dsn  # noqa: PLC0415  # 0.2 s only with a DSN
 
         try:
             Dsn(dsn.get_secret_value())

@@ -1,4 +1,4 @@
-"""What `doctor` says of one thing it looked at."""
+"""The result of one check of `doctor`."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -8,7 +8,7 @@ from enum import StrEnum
 class Severity(StrEnum):
     OK = "ok"
     WARN = "warn"
-    """It works, and may hurt one day; or nobody can tell from here."""
+    """It works and may cause trouble later, or it cannot be checked from here."""
     FAIL = "fail"
     """Requests would not be answered, or would be lost or paid twice."""
 
@@ -21,7 +21,7 @@ class Finding:
     level: Severity
     seen: str
     change: str = ""
-    """What to do about it; empty where all is well."""
+    """The change to make; empty if all is well."""
 
 
 def ok(check: str, seen: str) -> Finding:

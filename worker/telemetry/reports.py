@@ -1,4 +1,4 @@
-"""An incident as a Sentry event: what broke, since when, for whom, what to do. Pure."""
+"""An incident as a Sentry event: failure class, begin, affected tenants, remedy. Pure functions."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -37,18 +37,18 @@ class Facts:
     throttle_ms: int | None = None
     upstream_ms: int | None = None
     detail: str = ""
-    """For a condition: what is known of it, in words and numbers of ours."""
+    """For a condition: its facts, in words and numbers of ours."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Incident:
-    """What an event is about, before it is known how much it stands for."""
+    """The subject of an event; its impact comes from the throttle."""
 
     kind: Kind
     facts: Facts
     fingerprint: Fingerprint
     exception: Sequence[Mapping[str, Any]] = field(default=(), repr=False)
-    """Of a bug: Sentry's exception values, their texts withheld."""
+    """For a bug: Sentry's exception values, their texts withheld."""
 
 
 def event_of(
@@ -84,7 +84,7 @@ def event_of(
 
 
 def recovery_of(incident: Incident, lasted_s: float, *, runbook_url: str) -> dict[str, Any]:
-    """The end of a condition, as an issue of its own: on the old one it would look like a relapse."""
+    """The end of a condition, as an issue of its own: on the first issue it would look like a regression."""
     kind = incident.kind
     return {
         "level": "info",
@@ -168,7 +168,7 @@ def _request(facts: Facts) -> dict[str, Any]:
 
 
 def _present(**contexts: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-    """Without what is empty: an event is read at night."""
+    """The contexts without empty values."""
     return {
         name: kept
         for name, context in contexts.items()
