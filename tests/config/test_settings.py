@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from worker.config.environment import EnvironmentSettings, WrongSettingsError, variable
 from worker.config.sentry_settings import SentrySettings, load_sentry
-from worker.config.settings import Settings, load
+from worker.config.settings import Settings, check_key_file, load
 
 VARIABLES: Final = {
     variable(settings, name): settings for settings in (Settings, SentrySettings) for name in settings.model_fields
@@ -142,10 +142,12 @@ def test_the_key_is_given_once(tmp_path: Path) -> None:
 
 
 class TestKeyFile:
-    """A file that holds no key stops the start; one that changes later is read as it is then."""
+    """A file without a key stops the start of a worker; a file that changes later is read again."""
 
     def complaint(self, file: Path) -> str:
-        said = complaint({"WORKER_UPSTREAM_API_KEY_FILE": str(file)})
+        with pytest.raises(WrongSettingsError) as caught:
+            check_key_file(worker(UPSTREAM_API_KEY_FILE=str(file)))
+        said = str(caught.value)
         assert said.startswith("WORKER_UPSTREAM_API_KEY_FILE: ")
         assert "\n" not in said
         return said
@@ -285,6 +287,7 @@ def test_no_part_of_a_secret_is_repeated(name: str, breaks: list[str], form: str
     ("command", "name", "text"),
     [
         (("worker", "run"), "WORKER_REDIS_URL", "redis://:pass/word9Q7@host"),
+        (("worker", "run"), "WORKER_UPSTREAM_API_KEY_FILE", "/nowhere/key"),
         (("celery", "-A", "worker.app", "worker"), "SENTRY_DSN", "https://word9Q7@host:x/1"),
     ],
 )

@@ -11,11 +11,11 @@ from typing import Annotated, Any, Final, Literal
 from pydantic import BeforeValidator, Field, SecretStr, field_validator, model_validator
 from pydantic_settings import NoDecode, SettingsConfigDict
 
-from worker.config.environment import EnvironmentSettings, WrongSettingsError, load_settings
+from worker.config.environment import EnvironmentSettings, WrongSettingsError, load_settings, variable
 from worker.config.values import between, gateway_url, lane_deadlines, lane_patience, lane_weights, read_key
 from worker.storage.connection import RedisTarget
 
-__all__ = ["LONGEST_DEADLINE", "Settings", "WrongSettingsError", "load"]
+__all__ = ["LONGEST_DEADLINE", "Settings", "WrongSettingsError", "check_key_file", "load"]
 
 LONGEST_DEADLINE: Final = timedelta(days=7)
 
@@ -111,13 +111,6 @@ class Settings(EnvironmentSettings):
     def _upstream_url_is_http(cls, url: str) -> str:
         return gateway_url(url)
 
-    @field_validator("upstream_api_key_file")
-    @classmethod
-    def _key_file_can_be_read(cls, file: Path | None) -> Path | None:
-        if file is not None:
-            read_key(file)
-        return file
-
     @model_validator(mode="after")
     def _key_is_given_once(self) -> "Settings":
         if self.upstream_api_key and self.upstream_api_key_file:
@@ -137,6 +130,16 @@ class Settings(EnvironmentSettings):
 
     def deadline_for(self, lane: str) -> timedelta:
         return self.default_deadline.get(lane, self.default_deadline["*"])
+
+
+def check_key_file(settings: Settings) -> None:
+    """Looks at the mounted key before a worker starts; other commands need none. Raises WrongSettingsError."""
+    if settings.upstream_api_key_file is None:
+        return
+    try:
+        read_key(settings.upstream_api_key_file)
+    except ValueError as error:
+        raise WrongSettingsError(f"{variable(Settings, 'upstream_api_key_file')}: {error}") from None
 
 
 def load(**overrides: Any) -> Settings:
