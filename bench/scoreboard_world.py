@@ -23,7 +23,7 @@ import redis
 from bench import ROOT
 from bench.scoreboard_draws import Body, messages
 from worker.devtools.devstack import Simulator, embedded_valkey, simulator_process
-from worker.devtools.simulator import Call, Stats
+from worker.devtools.simulator import ReceivedCall, Stats
 
 KEY: Final = "sk-bench"
 RESULTS: Final = "responses:results"
@@ -43,7 +43,7 @@ class Record:
 
     enqueued: int
     results: Sequence[Mapping[str, Any]]
-    calls: Sequence[Call]
+    calls: Sequence[ReceivedCall]
     scripts_s: float
     """Script calls a second from the first call to the last."""
     busy: float

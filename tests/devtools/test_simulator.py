@@ -12,10 +12,10 @@ from support.polling import wait_until
 from api_contracts.responses import ResponseObject
 from worker.devtools import simulator
 from worker.devtools.devstack import Simulator
-from worker.devtools.simulator import CLIENT_LEFT, FAULTS, RESET, Call, echo
+from worker.devtools.simulator import CLIENT_LEFT, FAULTS, RESET, ReceivedCall, echo
 
 
-def finished(gateway: Simulator) -> Call:
+def finished(gateway: Simulator) -> ReceivedCall:
     """The one call, once the gateway has noticed that it is over."""
     wait_until(lambda: not gateway.stats().in_flight, what="the call to be over")
     [call] = gateway.calls()

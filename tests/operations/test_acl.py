@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import redis
+from support.acl_tables import acl
 from support.command_line import called
 from support.polling import wait_until
 from support.probe_client import Probe
@@ -18,7 +19,7 @@ import worker
 from api_contracts.client import ResponsesClient
 from worker.config.settings import load
 from worker.devtools.devstack import Simulator
-from worker.operations.acl import CLIENT, CONSUMER, OPERATOR, PRODUCER, ROLES, WORKER, Role, readme
+from worker.operations.acl import CLIENT, CONSUMER, OPERATOR, PRODUCER, ROLES, WORKER, Role
 from worker.queue.ledger import Ledger
 from worker.storage.scripts import ScriptRunner
 
@@ -192,8 +193,8 @@ def _name(call: tuple[str, ...]) -> str:
     return "|".join(call[:2]) if call[0] in ("xgroup", "xinfo", "script") else call[0]
 
 
-def test_the_readme_names_every_role_and_no_password() -> None:
-    text = readme()
+def test_the_documentation_names_every_role_and_no_password() -> None:
+    text = acl()
 
     assert all(f"ACL SETUSER {role.name} reset on >PASSWORD " in text for role in ROLES)
     assert "`operator`" in text

@@ -5,10 +5,12 @@ from typing import Any, Final
 
 from pydantic import SecretStr
 
-from worker.config.sentry_settings import SentrySettings, variable
-from worker.failures.alert_policy import ALERT_POLICY
+from support.sentry_rules import SENTRY_RULES
+from worker.config.environment import variable
+from worker.config.sentry_settings import SentrySettings
+from worker.failures.classes import FAILURES
 from worker.telemetry.metrics import METRICS
-from worker.telemetry.rules import RULES, SENTRY_RULES
+from worker.telemetry.rules import RULES
 from worker.telemetry.runbook import RUNBOOK
 
 
@@ -19,7 +21,7 @@ def table(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
 
 def sentry() -> str:
     rows = [
-        (f"`{variable(name)}`", _default(field.default), " ".join((field.description or "").split()))
+        (f"`{variable(SentrySettings, name)}`", _default(field.default), " ".join((field.description or "").split()))
         for name, field in SentrySettings.model_fields.items()
     ]
     return table(("variable", "default", "meaning"), rows)
@@ -35,11 +37,11 @@ def metrics() -> str:
 def treatments() -> str:
     """What Sentry is told of; what only callers can mend is a line and a counter, and stands in one row."""
     told = [
-        (f"[`{kind}`](#runbook-{kind})", treatment.level, "yes" if treatment.pages else "", treatment.sees)
-        for kind, treatment in ALERT_POLICY.items()
-        if treatment.level
+        (f"[`{kind}`](#runbook-{kind})", failure.level, "yes" if failure.pages else "", failure.customer_sees)
+        for kind, failure in FAILURES.items()
+        if failure.level
     ]
-    silent = ", ".join(f"`{kind}`" for kind, treatment in ALERT_POLICY.items() if not treatment.level)
+    silent = ", ".join(f"`{kind}`" for kind, failure in FAILURES.items() if not failure.level)
     return table(("class or state", "level", "pages", "meanwhile the customer sees"), [*told, (silent, "none", "", "")])
 
 

@@ -12,10 +12,10 @@ from typing import Any, Final, cast
 from pydantic import BaseModel, SecretStr
 
 from api_contracts import ErrorCode, GenerationRequest
+from support.acl_tables import acl
 from support.oncall_tables import TABLES as ONCALL_TABLES
 from worker.config.settings import Settings
 from worker.devtools.simulator import fault_table
-from worker.operations import acl
 from worker.runtime.remote_control import CELERY_SURFACE
 
 README: Final = Path(__file__).parents[2] / "README.md"
@@ -53,7 +53,7 @@ TABLES: Final[dict[str, Callable[[], str]]] = {
     "errors": errors,
     "settings": settings,
     "celery": celery,
-    "acl": acl.readme,
+    "acl": acl,
     "simulator": fault_table,
     **ONCALL_TABLES,
 }
