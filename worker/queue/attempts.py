@@ -19,8 +19,8 @@ class AttemptRecord:
     """An attempt of a request; `started` until its end is known. Fields as in `api_contracts.Attempt`, times in ms."""
 
     number: int
-    started_at_ms: int
-    upstream: str
+    started_at_ms: int = 0
+    upstream: str = "default"
     waited_ms: int = 0
     outcome: AttemptOutcome = "started"
     duration_ms: int | None = None
@@ -51,7 +51,9 @@ class AttemptRecord:
         """Reads what `encode` wrote in this release, the one before or the next; drops fields that it does not know."""
         stored: dict[str, Any] = orjson.loads(raw)
         known = {each.name: stored[each.name] for each in fields(cls) if each.name in stored}
-        return cls(started_at_ms=milliseconds(stored["started_at"]), **known)
+        if "started_at" in stored:
+            known["started_at_ms"] = milliseconds(stored["started_at"])
+        return cls(**known)
 
     def arguments(self) -> tuple[str, bytes]:
         """What the ledger's scripts take: the number to store it under, and the JSON."""

@@ -136,7 +136,7 @@ class Policy:
         return failed_by(decision.failure)
 
     def _default_deadline(self, lane: str) -> timedelta:
-        return self.default_deadline.get(lane) or self.default_deadline.get("*", FALLBACK_DEADLINE)
+        return self.default_deadline.get(lane, self.default_deadline.get("*", FALLBACK_DEADLINE))
 
 
 def _deadline_ms(message: Message, default_ms: int) -> int | None:
