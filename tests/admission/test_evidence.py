@@ -35,7 +35,7 @@ def test_without_usage_what_it_used_is_unknown() -> None:
     assert evidence_of(call(ANSWER)).used_tokens is None
 
 
-@pytest.mark.parametrize("code", UPSTREAM_FAILURES)
+@pytest.mark.parametrize("code", sorted(UPSTREAM_FAILURES))
 def test_the_upstreams_own_failures_count_against_it(code: ErrorCode) -> None:
     assert evidence(code).verdict == "failed"
 

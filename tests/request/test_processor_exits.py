@@ -217,7 +217,7 @@ class TestABug:
         assert [type(bug) for bug in world.events.bugs] == [ZeroDivisionError]
 
     @pytest.mark.parametrize("decision", ["before_call", "after_call", "patience_s", "timeout_s"])
-    async def test_nor_does_it_matter_which_decision_fails(
+    async def test_it_is_answered_whichever_decision_fails(
         self, decision: str, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         def broken(*_: Any, **__: Any) -> Any:

@@ -7,8 +7,9 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Final
 
-from api_contracts import ErrorCode, Violation
+from api_contracts import ErrorCode, MappedError, Violation
 from api_contracts.queues import result_stream
+from worker.admission.grants import NotAdmitted, Reason
 from worker.failures.failure import Failure, Route
 from worker.gateway.answers import Answer
 from worker.queue.claims import Claim, Delivery, Lease, Standing
@@ -16,19 +17,16 @@ from worker.queue.messages import Message
 from worker.request.decisions import (
     CANCELLED,
     EXPIRED,
+    OVERSIZED,
     POISON,
+    THROTTLED,
     Decision,
     Disposition,
     Finish,
     Park,
     Release,
-    answered,
-    error_of,
-    failed,
-    failed_by,
-    interrupted,
 )
-from worker.request.execution import INTERRUPTED, Execution
+from worker.request.execution import INTERRUPTED, Execution, Interruption
 from worker.request.retries import Retry, RetryPolicy
 
 LONGEST_DEADLINE: Final = timedelta(days=7)
@@ -79,14 +77,13 @@ class Policy:
     def before_call(self, lease: Lease, message: Message) -> Finish | Park | None:
         """The reason to answer or to park a claimed request without a call, if there is one."""
         if lease.crashes >= POISON_CRASHES:
-            return failed(POISON, dead="poison")
+            return Finish("failed", POISON, dead="poison")
         if lease.standing is Standing.CANCELLED:
-            return failed(CANCELLED)
+            return Finish("failed", CANCELLED)
         if violations := message.violations or _too_far(lease, message):
-            code = ErrorCode.REQUEST_TOO_LARGE if message.too_large else ErrorCode.INVALID_REQUEST
-            return failed(error_of(code, _sentence(violations[0]), violations=violations), dead=message.dead)
+            return Finish("failed", _invalid(violations, too_large=message.too_large), dead=message.dead)
         if lease.standing is Standing.EXPIRED:
-            return failed(EXPIRED)
+            return Finish("failed", EXPIRED)
         delay_ms = _delay_ms(lease, message)
         return Park(delay_ms, Disposition.DELAYED) if delay_ms else None
 
@@ -100,7 +97,8 @@ class Policy:
         """
         failures = execution.failures
         if isinstance(outcome, Answer):
-            return failures, answered(outcome)
+            error = outcome.failure.mapped() if outcome.failure else None
+            return failures, Finish(outcome.status, error, outcome.raw)
         if outcome is INTERRUPTED and execution.interruption is not None:
             return failures, interrupted(execution.interruption)
         if outcome.route is Route.THROTTLE:
@@ -109,7 +107,7 @@ class Policy:
         if out_of_order and self.patience_s(execution.lease, execution.now_ms) > 0:
             return failures, Release()
         if outcome.route is not Route.RETRY:
-            return failures, failed_by(outcome)
+            return failures, Finish("failed", outcome.mapped(), outcome.response)
         return failures + 1, self._after_failure(execution, outcome, failures + 1, rng)
 
     def timeout_s(self, message: Message, time_left_s: float) -> float:
@@ -133,10 +131,23 @@ class Policy:
         )
         if isinstance(decision, Retry):
             return Park(round(decision.delay_s * 1000), Disposition.RETRY_SCHEDULED)
-        return failed_by(decision.failure)
+        return Finish("failed", decision.failure.mapped(), decision.failure.response)
 
     def _default_deadline(self, lane: str) -> timedelta:
         return self.default_deadline.get(lane, self.default_deadline.get("*", FALLBACK_DEADLINE))
+
+
+def not_admitted(why: NotAdmitted | Interruption) -> Finish | Release:
+    """What follows where the wait for the budget ended without a grant."""
+    if isinstance(why, Interruption):
+        return interrupted(why)
+    if why.reason is Reason.GATE:
+        return Finish("failed", Failure.of(ErrorCode(why.code)).mapped())
+    return Finish("failed", OVERSIZED if why.reason is Reason.NEVER else THROTTLED)
+
+
+def interrupted(why: Interruption) -> Finish | Release:
+    return Finish("failed", CANCELLED) if why is Interruption.CANCELLED else Release()
 
 
 def _deadline_ms(message: Message, default_ms: int) -> int | None:
@@ -161,6 +172,17 @@ def _too_far(lease: Lease, message: Message) -> tuple[Violation, ...]:
     if deadline is None or _ms(deadline) <= lease.now_ms + _ms_of(LONGEST_DEADLINE):
         return ()
     return (Violation(field="deadline", message="must be at most 7 days away", type="deadline"),)
+
+
+def _invalid(violations: tuple[Violation, ...], *, too_large: bool) -> MappedError:
+    return MappedError(
+        code=ErrorCode.REQUEST_TOO_LARGE if too_large else ErrorCode.INVALID_REQUEST,
+        message=_sentence(violations[0]),
+        retryable=False,
+        http_status=None,
+        upstream=None,
+        violations=list(violations),
+    )
 
 
 def _sentence(violation: Violation) -> str:

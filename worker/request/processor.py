@@ -25,15 +25,12 @@ from worker.request.decisions import (
     Finish,
     Park,
     Release,
-    failed,
-    interrupted,
-    not_admitted,
 )
 from worker.request.events import RequestEvents
 from worker.request.execution import Execution, Interruption
-from worker.request.policy import SUSPECT_CRASHES, Policy
+from worker.request.policy import SUSPECT_CRASHES, Policy, interrupted, not_admitted
 from worker.request.ports import AdmissionPort, AdmissionQueuePort, LedgerPort, RelayPort, UpstreamPort
-from worker.request.results import build_refusal, build_result
+from worker.request.results import build_result
 from worker.storage.scripts import ScriptError
 
 
@@ -68,7 +65,7 @@ class Processor:
         except Exception as bug:  # noqa: BLE001  # the caller gets an answer, and the events carry the bug
             self.events.request_crashed(execution, bug)
             if execution.claimed:
-                return await self._conclude(execution, failed(BUG))
+                return await self._conclude(execution, Finish("failed", BUG))
             return await self._refuse(execution, claim, BUG)
 
     async def _claim(self, execution: Execution, claim: Claim) -> Disposition:
@@ -88,7 +85,7 @@ class Processor:
             async with asyncio.timeout(execution.time_left_s):
                 turn = await execution.unless_interrupted(self._suspects.acquire())
         except TimeoutError:
-            return await self._conclude(execution, failed(EXPIRED))
+            return await self._conclude(execution, Finish("failed", EXPIRED))
         if isinstance(turn, Interruption):
             return await self._conclude(execution, interrupted(turn))
         try:
@@ -141,7 +138,12 @@ class Processor:
         call = await execution.unless_interrupted(calling)
         if on_event is not None:
             await self.relay.flushed()
-        return self._ended(execution, call)
+        if isinstance(call, Interruption):
+            return execution.end_attempt(None)
+        self.events.call_ended(execution, call)
+        if isinstance(call.outcome, Answer) and call.outcome.usage:
+            self.tokens.learn(len(message.body), message.max_output_tokens, call.outcome.usage)
+        return execution.end_attempt(call)
 
     def _watch(self, execution: Execution) -> Callable[[bytes], None]:
         """Takes the events of a streamed call to the request's own stream."""
@@ -151,19 +153,11 @@ class Processor:
             deltas.restarted(execution.last_failure.code if execution.last_failure else None)
         return deltas.event
 
-    def _ended(self, execution: Execution, call: Call | Interruption) -> Call:
-        if isinstance(call, Interruption):
-            return execution.end_attempt(None)
-        self.events.call_ended(execution, call)
-        if isinstance(call.outcome, Answer) and call.outcome.usage:
-            message = execution.request
-            self.tokens.learn(len(message.body), message.max_output_tokens, call.outcome.usage)
-        return execution.end_attempt(call)
-
     async def _refuse(self, execution: Execution, claim: Claim, error: MappedError) -> Disposition:
         """Answers a delivery that does not own its request id."""
         execution.finish(error)
-        await self.ledger.answer(execution.delivery, claim, build_refusal(execution, error))
+        refusal = build_result(execution, Finish("failed", error))
+        await self.ledger.answer(execution.delivery, claim, refusal.result)
         return Disposition.FAILED
 
     async def _conclude(self, execution: Execution, decision: Decision) -> Disposition:
