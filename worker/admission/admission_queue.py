@@ -38,7 +38,7 @@ class _Waiter:
     seat: "asyncio.Future[Reservation | NotAdmitted]"
 
     def seen(self) -> Reservation | NotAdmitted | None:
-        """What it was told in the very turn of the loop in which it stopped waiting."""
+        """The grant that arrived in the same loop step as the timeout."""
         return self.seat.result() if self.seat.done() and not self.seat.cancelled() else None
 
 

@@ -1,4 +1,4 @@
-"""What the ledger is asked and what it answers: values without behaviour, shared by those who decide."""
+"""The questions to the ledger and its answers, as values without behaviour."""
 
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -90,7 +90,7 @@ class WriteOutcome(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reclaimed:
-    """A delivery whose worker fell silent; `attempt` is the number of the call it died in, or 0."""
+    """A delivery whose worker fell silent; `attempt` is the number of the call that was under way, or 0."""
 
     lane: str
     token: str

@@ -1,4 +1,4 @@
-"""What can follow for a request, as values, and the errors of answers that need no call.
+"""The decisions about a request, as values, and the errors of answers that need no call.
 
 Three kinds of "not now" are never mixed. *Waiting* for the budget spends nothing. *Retry* spends an attempt and comes
 back at a set time. *Failed* is an answer.

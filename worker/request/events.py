@@ -1,4 +1,4 @@
-"""What happens to requests, and every other event of the rooms below: the one protocol that observers implement."""
+"""The one protocol that observers implement: the events of requests, joined with those of the rooms below."""
 
 from typing import Protocol
 

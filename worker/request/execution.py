@@ -1,4 +1,4 @@
-"""One request while this process holds it: what was claimed, what was tried, and whether it must stop."""
+"""One request while this process holds it: its claim, its attempts, and the order to stop."""
 
 import asyncio
 import time

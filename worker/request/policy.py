@@ -1,4 +1,4 @@
-"""What this worker grants where the caller does not say, and what follows from a claim and from a call. Pure."""
+"""Decides what follows from a claim and from a call, and the limits of a request that names none. Pure."""
 
 import math
 import random
@@ -58,7 +58,7 @@ class Policy:
         return _ms_of(self.result_ttl)
 
     def claim(self, delivery: Delivery, message: Message) -> Claim:
-        """What the ledger must know of this message; an eta counts as the time of enqueueing for the deadline."""
+        """The claim of this message; for its deadline, an eta counts as the time of enqueueing. Never raises."""
         request = message.request
         enqueued_at = request.enqueued_at if request else None
         default_ms = _ms_of(self._default_deadline(delivery.lane))
@@ -163,7 +163,7 @@ def _deadline_ms(message: Message, default_ms: int) -> int | None:
 
 
 def _delay_ms(lease: Lease, message: Message) -> int:
-    """How long Celery's eta or countdown still asks to wait; not past the deadline, which is answered in time."""
+    """Milliseconds until Celery's eta, at most until the deadline, so that an expired request is answered in time."""
     return max(0, min(_ms(message.eta), lease.deadline_ms) - lease.now_ms) if message.eta else 0
 
 

@@ -1,4 +1,4 @@
-"""What the processor needs of the world. The ledger, admission and upstream fit; so do stand-ins in tests."""
+"""The processor's view of the ledger, of admission, of the gateway and of the delta relay."""
 
 from collections.abc import Callable
 from typing import Protocol

@@ -118,7 +118,7 @@ class ScriptRunner:
     def _enqueue(self, call: _Call) -> None:
         self._waiting.append(call)
         if self._sender is None or self._sender.done():
-            # A context of its own: that of whoever calls first would keep a run, and its prompt, alive.
+            # A context of its own: the first caller's context would keep its execution, and its prompt, alive.
             sending = asyncio.get_running_loop().create_task(self._send_waiting(), context=contextvars.Context())
             self._sender = sending
 

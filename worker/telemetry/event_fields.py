@@ -1,4 +1,4 @@
-"""What one delivery came to, for whoever asks: a log line, an incident, a trace. Pure; sizes, ids, codes, durations."""
+"""One execution as the fields of a log line, an incident or a trace: sizes, ids, codes and durations. Pure."""
 
 import re
 from collections.abc import Mapping
@@ -21,7 +21,7 @@ _PROVIDER: Final = "openai"
 
 
 def ids_of(execution: Execution) -> dict[str, str]:
-    """What every log line of this request carries."""
+    """The ids that every log line of this request carries."""
     message = execution.message
     if message is None:
         return {"lane": execution.delivery.lane}
@@ -36,7 +36,7 @@ def ids_of(execution: Execution) -> dict[str, str]:
 
 
 def line_of(execution: Execution) -> dict[str, Any]:
-    """The fields of the canonical line; what a delivery has not got, it does not name."""
+    """The fields of the canonical line, without those that are empty."""
     message, error, answer, call = execution.message, execution.error, execution.answer, execution.last_call
     usage = answer.usage if answer else None
     said = error.upstream if error else None
@@ -74,7 +74,7 @@ def line_of(execution: Execution) -> dict[str, Any]:
 
 
 def facts_of(execution: Execution) -> Facts:
-    """What an incident tells of the request that it is about."""
+    """The request, as an incident shows it."""
     message, error, call = execution.message, execution.error, execution.last_call
     if message is None:
         return Facts(lane=execution.delivery.lane)
@@ -101,7 +101,7 @@ def facts_of(execution: Execution) -> Facts:
 
 
 def kind_of(execution: Execution) -> Kind | None:
-    """The failure class of a delivery that ended in a failed result; None where somebody else tells of it."""
+    """The failure class of a failed result; None where another event reports it."""
     if execution.error is None:
         return None
     if execution.message is not None and execution.message.dead:
@@ -137,7 +137,7 @@ def queue_ms(execution: Execution) -> int | None:
 
 
 def first_claim(execution: Execution) -> bool:
-    """Whether nobody had claimed this request before: only then was all its waiting queueing."""
+    """Whether this is the request's first claim: only then was all its waiting queueing."""
     return (
         execution.claimed
         and not execution.lease.attempts
@@ -152,7 +152,7 @@ def model_of(message: Message | None) -> str | None:
 
 
 def dead_letter(execution: Execution, disposition: str) -> State | None:
-    """Why this delivery left a dead letter; None where it left none."""
+    """The reason for this delivery's dead letter; None where it left none."""
     if kind_of(execution) is State.POISON:
         return State.POISON
     if disposition == "dead_lettered" and execution.message is not None:
@@ -189,5 +189,5 @@ def _gen_ai(execution: Execution, message: Message) -> Mapping[str, Any]:
 
 
 def _word(text: str | None) -> str | None:
-    """The gateway's own ids and codes, as long as they look like some: what it sends there is not ours to trust."""
+    """An id or a code of the gateway's, if it looks like one: other text is withheld."""
     return text if text and _WORD.fullmatch(text) else None

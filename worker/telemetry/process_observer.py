@@ -1,4 +1,4 @@
-"""The conditions this process works under: is Redis there, is the gateway open, what is everybody waiting for.
+"""Reports the conditions of a process: Redis, the gateway's gate, leases, unread results, and the reason to wait.
 
 Called from the loop, from request tasks and from threads. Each condition is reported when it begins and when it is
 over, and is a metric all the while.

@@ -1,4 +1,4 @@
-"""What becomes of requests: a log line and numbers for each, and an incident or a trace where it is due.
+"""Reports what becomes of requests: a log line and numbers for each, and an incident or a trace where it is due.
 
 Called from the request's own task. Nothing here waits, and nothing here decides what happens to a request.
 """
@@ -35,13 +35,13 @@ from worker.telemetry.sentry import Sentry
 from worker.telemetry.tracing import parent_of, sampled, span_id, transaction_of
 
 THROTTLED_LINE_S: Final = 10.0
-"""At most one line per so many seconds tells of refused calls; the counter has them all."""
+"""Refused calls write at most one log line in this many seconds; the counter counts every one."""
 _RECENT_CALLS: Final = 256
 _HEADROOM: Final = 1.25
 _PUBLISHED: Final = frozenset({"completed", "incomplete", "failed"})
 
 _current: ContextVar[weakref.ref[Execution] | None] = ContextVar("current", default=None)
-"""Weak, because a kept connection has the context, for life, of the task that opened it."""
+"""Weak, because a kept connection holds the context of the task that opened it for as long as it lives."""
 
 
 def current() -> Execution | None:
@@ -109,7 +109,7 @@ class RequestObserver:
             self._note_throttled(call.outcome)
 
     def useful_concurrency(self, per_minute: float) -> float:
-        """How many calls in flight this rate can keep busy, by the recent calls' 95th percentile; 0 = unknown."""
+        """Calls in flight that this rate can keep busy, by the 95th percentile of recent calls; 0 = unknown."""
         if not self._recent_s or not per_minute:
             return 0.0
         ordered = sorted(self._recent_s)

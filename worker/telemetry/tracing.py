@@ -1,7 +1,7 @@
 """One request as a Sentry transaction, written when the request is over, from what the execution noted on its way.
 
-Nothing is measured for it and nothing is created while the request runs: one that is not sampled costs a comparison.
-The SDK's own spans would cost 0.25 ms a request at any rate, and be in the way of 1,000 coroutines.
+While the request runs, nothing is created for its trace: a request that is not sampled costs one comparison. The SDK's
+own spans would cost 0.25 ms a request at any sample rate.
 
     queue.task.celery "responses.create"     the transaction; joins the caller's trace
       queue.process                          receive latency: from enqueueing to the claim
