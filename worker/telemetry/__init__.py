@@ -1,11 +1,12 @@
-"""What the worker says about itself, and to whom: lines to a log, numbers to Prometheus, incidents to Sentry.
+"""What the worker says about itself: lines to a log, numbers to Prometheus, incidents and traces to Sentry.
 
-events      the closed vocabulary           incidents   one event per incident, with its impact
-logs        lines, all through one chain    gate        how few events say how much happened
-redaction   what never leaves               treatments  which failure is told to whom: a table
-metrics     numbers                         reports     an incident as a Sentry event
-tracing     one request as spans            sentry      the client, and how it is set up
-runbook     what to do about it             rules       what should wake somebody
+observer          hears every event of the process; request_observer and process_observer are its two halves
+event_fields      one execution as fields        logs        lines, all through one chain
+events            the closed vocabulary          redaction   what never leaves
+metrics           numbers                        tracing     one request as spans
+incidents         one event per incident         reports     an incident as a Sentry event
+event_throttle    few events, with counts        sentry      the client, and its set-up
+runbook           the remedy for each            rules       which conditions wake somebody
 """
 
 from worker.telemetry.context import speaking
