@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 
 import pytest
 import redis
+from support.heard import Heard
 from support.ledger_parts import Desk, eventually, open_desk
 
 from worker.queue import fetcher as intake
@@ -89,12 +90,13 @@ class Worker:
     places: int = 100
     vacancies: dict[str, int] = field(default_factory=lambda: {"interactive": 1000, "batch": 1000})
     started: list[Delivery] = field(default_factory=list[Delivery])
+    heard: Heard = field(default_factory=Heard)
     asked: int = 0
     task: "asyncio.Task[None]" = field(init=False)
 
     def __post_init__(self) -> None:
         shares = Shares({"interactive": 4, "batch": 1})
-        self.intake = Fetcher(self.desk.ledger, shares, self._left, self._left_in, self.started.append)
+        self.intake = Fetcher(self.desk.ledger, shares, self._left, self._left_in, self.started.append, self.heard)
 
     def begin(self) -> None:
         self.task = asyncio.create_task(self.intake.run())
@@ -154,10 +156,10 @@ async def test_a_place_that_becomes_free_is_filled_at_once(worker: Worker, monke
     worker.begin()
     await eventually(lambda: worker.started)
     asked = worker.asked
-    await eventually(lambda: worker.asked > asked or not worker.intake.room.is_set())
+    await eventually(lambda: worker.asked > asked or not worker.intake.freed.is_set())
 
     worker.places = 2
-    worker.intake.room.set()
+    worker.intake.freed.set()
 
     await eventually(lambda: len(worker.started) == 2)
 
@@ -174,18 +176,12 @@ async def test_an_idle_intake_asks_about_five_times_a_second(worker: Worker) -> 
 
 async def test_a_refusal_of_the_ledger_is_told_and_survived(worker: Worker, monkeypatch: pytest.MonkeyPatch) -> None:
     """Something else in place of a lane's key must not end the process, and every other one of the fleet."""
-    told: list[str] = []
-
-    def log(_event: str, _level: str, *, error: str) -> None:
-        told.append(error)
-
-    monkeypatch.setattr(intake, "log", log)
     monkeypatch.setattr(intake, "REFUSED_S", 0.01)
     worker.desk.redis.set("responses:leases:batch", "mine")
     worker.desk.enqueue("a")
     worker.begin()
-    await eventually(lambda: len(told) > 1)
-    assert "WRONGTYPE" in told[0]
+    await eventually(lambda: len(worker.heard.refusals) > 1)
+    assert "WRONGTYPE" in str(worker.heard.refusals[0])
 
     worker.desk.redis.delete("responses:leases:batch")
 

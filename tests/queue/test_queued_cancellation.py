@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import redis
 from support.command_line import called
+from support.heard import Heard
 from support.ledger_parts import eventually
 from support.producer import Producer, body
 from support.worker_process import Fleet
@@ -71,7 +72,7 @@ class Swept:
         self.taken: list[bytes] = []
         self.runner = ScriptRunner(RedisTarget.parse(url).async_client())
         self.sweep = QueuedCancellation(
-            self.runner, Ledger(self.runner), ["interactive"], 2**20, lambda: True, self._start
+            self.runner, Ledger(self.runner), ["interactive"], 2**20, lambda: True, self._start, Heard()
         )
 
     def push(self, count: int) -> list[bytes]:

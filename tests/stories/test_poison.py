@@ -5,7 +5,7 @@ from collections import deque
 
 import pytest
 from support.ledger_parts import eventually
-from support.processor_parts import World, attempts, past_attempt, process, processor, run_of
+from support.processor_parts import World, attempts, execution_of, past_attempt, process, processor
 
 from worker.request.execution import Interruption
 from worker.request.policy import POISON_CRASHES, SUSPECT_CRASHES
@@ -26,11 +26,11 @@ async def test_suspects_run_one_at_a_time_beside_everybody_else() -> None:
     """Who took two processes down must be alone among its kind when the third falls."""
     world = World(lease={"crashes": SUSPECT_CRASHES}, outcomes=deque([None]))
     shared = processor(world)
-    suspects = [run_of(name=f"s{number}") for number in range(3)]
-    tasks = [asyncio.create_task(shared.process(run)) for run in suspects]
+    suspects = [execution_of(name=f"s{number}") for number in range(3)]
+    tasks = [asyncio.create_task(shared.process(each)) for each in suspects]
     await world.calling.wait()
     world.lease = {"crashes": SUSPECT_CRASHES - 1}
-    assert await shared.process(run_of(name="innocent")) is Disposition.COMPLETED
+    assert await shared.process(execution_of(name="innocent")) is Disposition.COMPLETED
     assert len(world.calls) == 2
 
     suspects[0].interrupt(Interruption.DRAINING)
@@ -54,10 +54,10 @@ async def test_a_suspect_that_waits_for_another_can_leave(
     """Neither a drain, nor a cancellation, nor its deadline waits for the call of the one before."""
     world = World(lease={"crashes": SUSPECT_CRASHES}, outcomes=deque([None]))
     shared = processor(world)
-    first = asyncio.create_task(shared.process(run_of(name="first")))
+    first = asyncio.create_task(shared.process(execution_of(name="first")))
     await world.calling.wait()
     world.lease["left_ms"] = left_ms
-    second = run_of(name="second")
+    second = execution_of(name="second")
     waiting = asyncio.create_task(shared.process(second))
     await eventually(lambda: len(world.heard("claim")) == 2)
 
@@ -74,5 +74,5 @@ async def test_a_bug_in_one_suspect_lets_the_next_one_run() -> None:
     world = World(lease={"crashes": SUSPECT_CRASHES}, outcomes=deque([ZeroDivisionError()]))
     shared = processor(world)
 
-    assert await shared.process(run_of()) is Disposition.FAILED
-    assert await asyncio.wait_for(shared.process(run_of()), 5) is Disposition.COMPLETED
+    assert await shared.process(execution_of()) is Disposition.FAILED
+    assert await asyncio.wait_for(shared.process(execution_of()), 5) is Disposition.COMPLETED

@@ -51,10 +51,10 @@ from worker import app
 from worker.request import processor
 from worker.config.settings import load
 
-async def generate(self, run, message):
-    raise ValueError(message.body)
+async def run(self, execution):
+    raise ValueError(execution.message.body)
 
-processor.Processor._generate = generate
+processor.Processor._run = run
 app.run(load())
 """
 
@@ -77,6 +77,6 @@ def test_a_bug_is_an_incident_whose_words_stay_here(
         assert CANARY not in worker.log
     first, tail = receiver.events()
     assert first["tags"]["failure_class"] == "bug"
-    assert first["exception"]["values"][0]["stacktrace"]["frames"][-1]["function"] == "generate"
+    assert first["exception"]["values"][0]["stacktrace"]["frames"][-1]["function"] == "run"
     assert failures([first, tail]) == 5
     assert CANARY.encode() not in b"\n".join(receiver.raw)

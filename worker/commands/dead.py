@@ -120,10 +120,10 @@ def replay(
     stays where it is if its id was enqueued again. Without --within their
     deadlines stay: past it the answer is `deadline_exceeded`.
     """
-    from worker.config.settings import LONGEST_DEADLINE
+    from api_contracts.limits import FARTHEST
     from worker.operations.dead_letters import Replay
 
-    if within is not None and not timedelta(0) < within <= LONGEST_DEADLINE:
+    if within is not None and not timedelta(0) < within <= FARTHEST:
         raise ended("--within: must be at most 7 days, and more than nothing", WRONG)
 
     selection = _selection(lane, reason, tenant, older_than, newer_than)

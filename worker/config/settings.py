@@ -6,7 +6,7 @@ A wrong setting stops the start with one clear line for each mistake. Only `app`
 import contextlib
 from datetime import timedelta
 from pathlib import Path
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, SecretStr, field_validator, model_validator
 from pydantic_settings import NoDecode, SettingsConfigDict
@@ -15,9 +15,7 @@ from worker.config.environment import EnvironmentSettings, WrongSettingsError, l
 from worker.config.values import between, gateway_url, lane_deadlines, lane_patience, lane_weights, read_key
 from worker.storage.connection import RedisTarget
 
-__all__ = ["LONGEST_DEADLINE", "Settings", "WrongSettingsError", "check_key_file", "load"]
-
-LONGEST_DEADLINE: Final = timedelta(days=7)
+__all__ = ["Settings", "WrongSettingsError", "check_key_file", "load"]
 
 
 class Settings(EnvironmentSettings):
@@ -110,6 +108,11 @@ class Settings(EnvironmentSettings):
     @classmethod
     def _upstream_url_is_http(cls, url: str) -> str:
         return gateway_url(url)
+
+    @field_validator("default_deadline")
+    @classmethod
+    def _every_lane_has_a_deadline(cls, by_lane: dict[str, timedelta]) -> dict[str, timedelta]:
+        return {"*": timedelta(hours=1), **by_lane}
 
     @model_validator(mode="after")
     def _key_is_given_once(self) -> "Settings":

@@ -1,4 +1,4 @@
-"""What the ledger is asked and what it answers: values without behaviour, shared by those who decide."""
+"""The questions to the ledger and its answers, as values without behaviour."""
 
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -45,7 +45,7 @@ class Standing(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Lease:
-    """The request is ours to answer. Times are server time in ms; `attempts` are JSON, oldest first."""
+    """The request is ours to answer. Times are server time in ms; `attempts` are encoded `AttemptRecord`s."""
 
     delivery: Delivery
     claim: Claim
@@ -90,7 +90,7 @@ class WriteOutcome(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reclaimed:
-    """A delivery whose worker fell silent; `attempt` is the number of the call it died in, or 0."""
+    """A delivery whose worker fell silent; `attempt` is the number of the call that was under way, or 0."""
 
     lane: str
     token: str
@@ -100,14 +100,12 @@ class Reclaimed:
 
 
 @dataclass(frozen=True, slots=True)
-class AttemptRecord:
-    """The outcome of one attempt, to be stored under its number."""
+class Backlog:
+    """One result stream: how many entries somebody may still need, and the consumer group furthest behind, if any."""
 
-    number: int
-    attempt: bytes
-
-    def arguments(self) -> tuple[str | bytes, ...]:
-        return (str(self.number), self.attempt)
+    stream: str
+    unread: int
+    laggard: str
 
 
 @dataclass(frozen=True, slots=True)

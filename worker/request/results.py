@@ -1,76 +1,55 @@
-"""The one answer, as bytes: our envelope around the gateway's own, untouched response."""
+"""The one answer to a request, as bytes: our envelope around the gateway's untouched response. Pure."""
 
-from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
+from collections.abc import Mapping
 from typing import Any
 
 import orjson
 
-from api_contracts import CONTRACT_VERSION, MappedError
+from api_contracts import CONTRACT_VERSION
+from worker.queue.attempts import timestamp
+from worker.queue.claims import Published
+from worker.request.decisions import Finish
+from worker.request.execution import Execution
 
 
-def timestamp(at_ms: int) -> str:
-    """RFC 3339 in UTC with milliseconds."""
-    moment = datetime.fromtimestamp(at_ms // 1000, UTC)
-    return f"{moment:%Y-%m-%dT%H:%M:%S}.{at_ms % 1000:03d}Z"
+def build_result(execution: Execution, ending: Finish) -> Published:
+    """The result, with the request's history and times; `response` is spliced in byte for byte.
 
-
-def encode_attempt(
-    number: int,
-    *,
-    started_at_ms: int,
-    upstream: str,
-    waited_ms: int,
-    outcome: str = "started",
-    duration_ms: int | None = None,
-    http_status: int | None = None,
-    code: str | None = None,
-    upstream_request_id: str | None = None,
-    maybe_billed: bool = False,
-) -> bytes:
-    """One entry of `attempts`; without an outcome, a call that is under way."""
-    return orjson.dumps(
-        {
-            "number": number,
-            "started_at": timestamp(started_at_ms),
-            "duration_ms": duration_ms,
-            "upstream": upstream,
-            "outcome": outcome,
-            "http_status": http_status,
-            "code": code,
-            "upstream_request_id": upstream_request_id,
-            "waited_ms": waited_ms,
-            "maybe_billed": maybe_billed,
-        }
-    )
-
-
-def encode_result(
-    *,
-    request_id: str,
-    tenant: str,
-    lane: str,
-    outcome: str,
-    response: bytes | None,
-    error: MappedError | None,
-    attempts: Sequence[bytes],
-    timing: Mapping[str, Any],
-    metadata: Mapping[str, str],
-    trace_id: str | None,
-) -> bytes:
-    """The result's JSON; `response` is spliced in byte for byte, so unknown fields and order survive."""
-    return orjson.dumps(
+    So unknown fields and their order survive.
+    """
+    message, error, response = execution.request, ending.error, ending.response
+    result = orjson.dumps(
         {
             "contract_version": CONTRACT_VERSION,
-            "request_id": request_id,
-            "tenant": tenant,
-            "lane": lane,
-            "outcome": outcome,
+            "request_id": message.request_id,
+            "tenant": message.tenant,
+            "lane": execution.delivery.lane,
+            "outcome": ending.outcome,
             "response": None if response is None else orjson.Fragment(response),
             "error": None if error is None else error.model_dump(mode="json"),
-            "attempts": [orjson.Fragment(attempt) for attempt in attempts],
-            "timing": timing,
-            "metadata": metadata,
-            "trace_id": trace_id,
+            "attempts": [orjson.Fragment(attempt.encode()) for attempt in execution.attempts],
+            "timing": _timing(execution),
+            "metadata": message.metadata,
+            "trace_id": message.trace_id,
         }
     )
+    return Published(ending.outcome, error is not None and error.retryable, message.streams, result)
+
+
+def _timing(execution: Execution) -> Mapping[str, Any]:
+    """Where the time went; for a delivery that never claimed its request id, all of it is now."""
+    finished_at_ms = enqueued_at_ms = claimed_at_ms = execution.now_ms
+    source = "worker"
+    if execution.claimed:
+        lease = execution.lease
+        enqueued_at_ms, claimed_at_ms, source = lease.enqueued_at_ms, lease.claimed_at_ms, lease.enqueued_at_source
+    return {
+        "enqueued_at": timestamp(enqueued_at_ms),
+        "enqueued_at_source": source,
+        "claimed_at": timestamp(claimed_at_ms),
+        "finished_at": timestamp(finished_at_ms),
+        "queue_ms": max(0, claimed_at_ms - enqueued_at_ms),
+        "throttle_ms": execution.throttle_ms,
+        "upstream_ms": execution.upstream_ms,
+        "total_ms": max(0, finished_at_ms - enqueued_at_ms),
+    }

@@ -1,4 +1,4 @@
-"""When a failed request is tried again, or that it is not: pure arithmetic over one failure.
+"""Decides when a failed request is tried again, if at all: pure arithmetic over one failure.
 
 The delay is drawn evenly from a window (full jitter: aws.amazon.com/blogs/architecture, "Exponential Backoff
 And Jitter"), because requests that failed together must not return together:
@@ -19,14 +19,14 @@ from typing import Final
 from worker.failures.failure import Failure, Route, deadline_exceeded
 
 BACKOFF_BASE_S: Final = 2.0
-"""A gateway has already tried its other channels when it fails: our attempts are to be few and slow."""
+"""A gateway that fails has already tried its other channels, so our attempts are few and slow."""
 BACKOFF_FACTOR: Final = 2.0
 BACKOFF_CAP_S: Final = 60.0
 """Longer waits would only delay the recovery: the breaker and pauses of the fleet protect the upstream."""
 RETRY_AFTER_SPREAD: Final = 0.1
-"""How far past a Retry-After its herd is spread; the more it waited, the larger it has grown."""
+"""Retries after a Retry-After are spread over this part of it: the longer it is, the more requests wait."""
 CALL_TIME_S: Final = 1.0
-"""No response is made in less, so a call that starts closer to its deadline is wasted money."""
+"""No response takes less, so a call that starts closer to its deadline is wasted money."""
 _MAX_EXPONENT: Final = 32
 
 
@@ -75,5 +75,5 @@ class RetryPolicy:
 
 
 def _sensible(retry_after_s: float | None) -> float:
-    """The Retry-After to respect: none that is negative or no number."""
+    """The Retry-After to respect; 0 for one that is negative or no number."""
     return retry_after_s if retry_after_s and 0 < retry_after_s < math.inf else 0.0

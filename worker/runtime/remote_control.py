@@ -48,13 +48,13 @@ _log = logging.getLogger(__name__)
 @_control.inspect_command(name="active", alias="dump_active")
 def active(state: Any, **_: Any) -> list[dict[str, Any]]:
     """Requests with a call in flight; arguments are prompts and are not shown."""
-    return [_describe(state, run) for run in _runs(state) if run.calling]
+    return [_describe(state, each) for each in _executions(state) if each.calling]
 
 
 @_control.inspect_command(name="reserved", alias="dump_reserved")
 def reserved(state: Any, **_: Any) -> list[dict[str, Any]]:
     """Requests that were taken and wait for the budget."""
-    return [_describe(state, run) for run in _runs(state) if not run.calling]
+    return [_describe(state, each) for each in _executions(state) if not each.calling]
 
 
 @_control.inspect_command(name="scheduled", alias="dump_schedule")
@@ -72,7 +72,7 @@ def revoke(state: Any, task_id: Any, **_: Any) -> dict[str, str]:
         for one in task_ids:
             await service.ledger.cancel("", one, ttl_ms=REVOKE_KEPT_MS)
             await service.ledger.cancel(DEFAULT_TENANT, one, ttl_ms=REVOKE_KEPT_MS)  # wakes it where it is parked
-            service.interrupt(one, Interruption.CANCELLED)
+            service.executor.interrupt(one, Interruption.CANCELLED)
 
     _pool(state).submit(cancel).add_done_callback(_note)
     return {"ok": f"tasks {', '.join(task_ids)} flagged as revoked"}
@@ -87,12 +87,12 @@ def _pool(state: Any) -> Pool:
     return state.consumer.pool
 
 
-def _runs(state: Any) -> list[Execution]:
-    return list(_pool(state).service.runs.values())
+def _executions(state: Any) -> list[Execution]:
+    return list(_pool(state).service.executor.held)
 
 
-def _describe(state: Any, run: Execution) -> dict[str, Any]:
-    message = run.message
+def _describe(state: Any, execution: Execution) -> dict[str, Any]:
+    message = execution.message
     return {
         "id": message.task_id if message else None,
         "name": "responses.create",
@@ -101,6 +101,6 @@ def _describe(state: Any, run: Execution) -> dict[str, Any]:
         "hostname": state.hostname,
         "request_id": message.request_id if message else None,
         "tenant": message.tenant if message else None,
-        "lane": run.delivery.lane,
-        "attempt": run.number,
+        "lane": execution.delivery.lane,
+        "attempt": execution.number,
     }

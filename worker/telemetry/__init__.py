@@ -1,11 +1,12 @@
-"""The worker's reports about itself: lines in a log, numbers for Prometheus, incidents for Sentry.
+"""What the worker says about itself: lines to a log, numbers to Prometheus, incidents and traces to Sentry.
 
-events          the closed list of log events      incidents   one event per incident, with its impact
-logs            lines, all through one chain       event_throttle   limits events, keeps counts
-redaction       removes secrets and content        reports     an incident as a Sentry event
-metrics         numbers                            sentry      the client and its options
-tracing         one request as spans               rules       alert rules for Prometheus
-runbook         the entry of each alert and failure class
+observer          hears every event of the process; request_observer and process_observer are its two halves
+event_fields      one execution as fields        logs        lines, all through one chain
+events            the closed vocabulary          redaction   what never leaves
+metrics           numbers                        tracing     one request as spans
+incidents         one event per incident         reports     an incident as a Sentry event
+event_throttle    few events, with counts        sentry      the client, and its set-up
+runbook           the remedy for each            rules       which conditions wake somebody
 """
 
 from worker.telemetry.context import speaking
