@@ -163,6 +163,7 @@ STUCK_CONSUMER = """
 import time
 from worker import app
 from worker.config.settings import load
+from worker.runtime.celery_app import ConsumerPulse
 
 def stuck():
     time.sleep(60)
@@ -171,7 +172,7 @@ def on_start(self, parent):
     start(self, parent)
     parent.timer.call_after(0.5, stuck)
 
-start, app.Pulse.start = app.Pulse.start, on_start
+start, ConsumerPulse.start = ConsumerPulse.start, on_start
 app.run(load())
 """
 

@@ -25,11 +25,15 @@ from api_contracts.queues import DEFAULT_TENANT, TASK_NAME
 _NAME: Final = re.compile(r"[A-Za-z0-9._:\-]+")
 _TRACE: Final = re.compile(r"[0-9a-f]{2}-([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}.*")
 _ID_IN_TEXT: Final = re.compile(rb'"(?:request_id|correlation_id|id)"\s*:\s*"([A-Za-z0-9._:\-]{1,128})"')
+_TASK: Final = re.compile(rb'"task"\s*:\s*"([A-Za-z0-9_.\-]{1,128})"')
 _SEARCHED: Final = 64 * 1024
 """How much of either end of a broken message is searched for an id."""
 
 _AROUND: Final = 64 * 1024
 """Room for what Celery writes around a body."""
+
+known_tasks: Final = {TASK_NAME}
+"""Names of Celery tasks that the lanes may carry; the worker's app adds what `worker.tasks` registers."""
 
 _STRICT_JSON: Final = "must be strict JSON (RFC 8259) in UTF-8: no NaN, no lone surrogates, nothing cut off"
 
@@ -109,6 +113,20 @@ def decode(raw: bytes, *, max_body: int) -> Message | Unreadable:
     return _message(outer, headers, envelope, request=request, body=wire, eta=eta, expires=expires)
 
 
+def task_name(raw: bytes) -> str | None:
+    """The name of the Celery task that a message is for, found without parsing its body."""
+    found = _TASK.match(raw, raw.find(b'"task"')) if b'"task"' in raw else None
+    return found[1].decode() if found else None
+
+
+def headers_of(raw: bytes) -> Mapping[str, Any]:
+    """The Celery headers of a message; empty where they cannot be read."""
+    try:
+        return _mapping(_mapping(orjson.loads(raw)).get("headers"))
+    except orjson.JSONDecodeError:
+        return {}
+
+
 def _message(
     outer: Mapping[str, Any], headers: Mapping[str, Any], envelope: object, **found: Any
 ) -> Message | Unreadable:
@@ -134,7 +152,8 @@ def _check_headers(outer: Mapping[str, Any], headers: Mapping[str, Any]) -> None
     if not headers:
         raise _BrokenError("headers", "must be an object: Celery's message protocol 2 (task_protocol = 2)")
     if headers.get("task") != TASK_NAME:
-        raise _BrokenError("headers.task", f"must be {TASK_NAME}, the only task these lanes carry")
+        names = " or ".join(sorted(known_tasks))
+        raise _BrokenError("headers.task", f"must be {names}: these lanes carry no other task")
     if outer.get("content-type") != "application/json":
         raise _BrokenError("content-type", "must be application/json (task_serializer = 'json')")
     if headers.get("compression"):

@@ -33,6 +33,7 @@ from worker.queue.maintenance import Maintenance
 from worker.queue.queued_cancellation import QueuedCancellation
 from worker.request.execution import Execution, Interruption
 from worker.request.processor import Disposition, Processor
+from worker.runtime.task_runner import TaskRunner
 from worker.storage.scripts import ScriptError, ScriptRunner
 from worker.telemetry import log
 from worker.telemetry.process_observer import Load, ProcessObserver
@@ -60,6 +61,7 @@ class Service:
     upstream: Upstream
     relay: DeltaRelay
     processor: Processor
+    task_runner: TaskRunner
     keeper: LeaseRenewer
     housekeeping: Maintenance
     observer: RequestObserver
@@ -189,7 +191,7 @@ class Service:
         disposition: Disposition | None = None
         self.observer.begins(run)
         try:
-            disposition = await self.processor.process(run)
+            disposition = await self.task_runner.run(run)
         except ScriptError as error:
             self.observer.refused(run, error)
         except Exception as bug:  # noqa: BLE001  # one request must not take its neighbours down

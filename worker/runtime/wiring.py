@@ -1,6 +1,6 @@
 """The composition root: settings in, a wired Service out. The only place that knows every adapter."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from urllib.parse import urlsplit
 
 from worker.admission.admission_queue import AdmissionQueues
@@ -15,6 +15,7 @@ from worker.request.execution import Execution
 from worker.request.policy import Policy
 from worker.request.processor import Processor
 from worker.runtime.service import Service
+from worker.runtime.task_runner import TaskRunner
 from worker.storage.scripts import ScriptRunner
 from worker.telemetry.incidents import Incidents
 from worker.telemetry.metrics import Metrics
@@ -24,7 +25,7 @@ from worker.telemetry.request_observer import RequestObserver
 from worker.telemetry.sentry import Sentry
 
 
-def build(settings: Settings, sentry: Sentry) -> Service:
+def build(settings: Settings, sentry: Sentry, task_runner: Callable[[Processor], TaskRunner]) -> Service:
     """Builds the service; call it on the loop that will run it."""
     runs: dict[str, Execution] = {}
     watch = watching(settings, sentry, runs)
@@ -34,6 +35,7 @@ def build(settings: Settings, sentry: Sentry) -> Service:
     rooms = AdmissionQueues.of(admission, settings.lanes)
     upstream = _upstream(settings, watch.observer)
     relay = DeltaRelay(runner.client)
+    processor = Processor(ledger, rooms, admission, upstream, relay, policy(settings), watch.observer.bug)
     service = Service(
         runner=runner,
         ledger=ledger,
@@ -41,7 +43,8 @@ def build(settings: Settings, sentry: Sentry) -> Service:
         rooms=rooms,
         upstream=upstream,
         relay=relay,
-        processor=Processor(ledger, rooms, admission, upstream, relay, policy(settings), watch.observer.bug),
+        processor=processor,
+        task_runner=task_runner(processor),
         keeper=LeaseRenewer(
             settings.redis.client(),
             held=lambda: [(run.delivery.lane, token) for token, run in list(runs.items())],

@@ -24,6 +24,7 @@ Event = Literal[
     "consumer.stalled",  # Celery's consumer shows no heartbeat: remote control is deaf
     "incident.reported",  # what Sentry was told, or would have been
     "incident.ended",
+    "thread.stack",  # SIGUSR1: where one thread stands, in `stack`
     "process.crashed",  # an exception that nobody awaited or caught
     "library.logged",  # a line of somebody else's; its words are in `message`
 ]
