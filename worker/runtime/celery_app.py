@@ -53,6 +53,10 @@ class App(Celery):
     def Worker(self) -> Any:  # noqa: N802  # pyright: ignore[reportIncompatibleVariableOverride]  # Celery's own hook
         return cast("Any", self).subclass_with_self(Worker)
 
+    def config_from_cmdline(self, argv: list[str], namespace: str = "celery") -> None:  # noqa: ARG002  # Celery's own hook
+        """Raises ValueError, which Celery's command line shows: settings after `--` would change what is set here."""
+        raise ValueError(f"{argv[0]}: not for this worker: set WORKER_ variables")
+
     def connection_for_read(self, url: str | None = None, **options: Any) -> Any:
         """The Redis of the settings: BROKER_URL and CELERY_BROKER_URL would lead remote control to another one."""
         return cast("Any", super()).connection_for_read(url or self.settings.redis.broker_url, **options)

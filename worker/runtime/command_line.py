@@ -120,5 +120,5 @@ def _source(context: click.Context, name: str) -> ParameterSource | None:
 
 
 def _line(option: click.Parameter) -> str:
-    longest = max(option.opts, key=len)
-    return f"{longest}: not for this worker: {REFUSED.get(option.name or '', 'it would have no effect')}"
+    name = next(one for one in option.opts if one.startswith("--"))
+    return f"{name}: not for this worker: {REFUSED.get(option.name or '', 'it would have no effect')}"

@@ -117,6 +117,8 @@ def hello(state: Any, from_node: str, **_: Any) -> dict[str, Any] | None:
 def revoke(state: Any, task_id: Any, **_: Any) -> dict[str, str]:
     """Cancels requests by Celery task id, whether queued, parked or in flight; each gets its `cancelled` result."""
     task_ids = _listed(task_id)
+    if not task_ids:
+        return {"error": "revoke: give one task id or a list of them"}
 
     async def cancel(service: Service) -> None:
         for one in task_ids:
@@ -162,7 +164,8 @@ def _note(done: "Future[None]") -> None:
 
 
 def _listed(ids: Any) -> list[str]:
-    return [str(one) for one in (cast("list[Any]", ids) if isinstance(ids, list | tuple | set) else [ids])]
+    given = cast("list[Any]", ids) if isinstance(ids, list) else [ids]
+    return [str(one) for one in given if isinstance(one, str | int)]
 
 
 def _pool(state: Any) -> Pool:
