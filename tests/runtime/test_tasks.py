@@ -56,8 +56,11 @@ def test_a_second_task_is_one_coroutine_and_one_registration(
         good = producer.ask("a canary prompt")
         bad = producer.ask("a canary prompt [[sim:400]]")
         again = producer.ask("a canary prompt [[sim:500]]")
+        cut = producer.ask("a canary prompt [[sim:slow=30]]")
         late = producer.enqueue({"body": body("a canary prompt")}, expires=-1)
-        producer.results(5)
+        wait_until(lambda: len(gateway.calls()) == 5, what="all calls, one of them in flight")
+        producer.app.control.revoke(cut)
+        producer.results(6)
         wait_until(lambda: producer.redis.xlen("responses:dead") == 1, what="the second task's end")
         wait_until(lambda: len(worker.events("task_failure")) == 4, what="all signals")
 
@@ -75,7 +78,8 @@ def test_a_second_task_is_one_coroutine_and_one_registration(
         }
         assert [line["result"] for line in worker.events("task_success")] == ["completed"]
         assert of("task_retry") == {(again, "responses.create")}
-        assert of("task_revoked") == {(late, "responses.create")}
+        revoked = {line["id"]: (line["terminated"], line["expired"]) for line in worker.events("task_revoked")}
+        assert revoked == {late: ("False", "True"), cut: ("True", "False")}
         assert good in {result["request_id"] for result in producer.entries() if result["outcome"] == "completed"}
         refused = producer.result(unknown)["error"]["message"]
         assert "embeddings.create or responses.create" in refused

@@ -14,7 +14,8 @@ from celery.worker import state as celery_state
 from celery.worker.control import Panel as CeleryPanel
 from kombu.entity import Queue
 
-from api_contracts.queues import DEFAULT_TENANT, lane_queue
+from api_contracts.queues import DEFAULT_TENANT, TASK_NAME, lane_queue
+from worker.queue.messages import task_name
 from worker.request.execution import Execution, Interruption
 from worker.runtime.pool import Pool
 from worker.runtime.service import Service
@@ -180,7 +181,7 @@ def _describe(state: Any, run: Execution) -> dict[str, Any]:
     message = run.message
     return {
         "id": message.task_id if message else None,
-        "name": "responses.create",
+        "name": task_name(run.delivery.message) or TASK_NAME,
         "args": [],
         "kwargs": {},
         "hostname": state.hostname,
