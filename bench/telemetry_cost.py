@@ -49,7 +49,7 @@ def messages(count: int) -> list[tuple[bytes, Message]]:
     return made
 
 
-def run_of(raw: bytes, message: Message) -> Execution:
+def execution_of(raw: bytes, message: Message) -> Execution:
     """A request that was claimed, called once and answered."""
     delivery = Delivery(f"{message.task_id}.interactive.1", "interactive", raw)
     now_ms = round(time.time() * 1000)
@@ -78,13 +78,13 @@ def run_of(raw: bytes, message: Message) -> Execution:
         throttle_ms=0,
         attempts=(),
     )
-    run = Execution(delivery, message)
-    run.adopt(lease)
-    run.waited(3)
-    run.start_attempt("default")
-    run.end_attempt("default", _CALL)
-    run.publish("completed", b"{}", None)
-    return run
+    execution = Execution(delivery, message)
+    execution.adopt(lease)
+    execution.waited(3)
+    execution.start_attempt("default")
+    execution.end_attempt(_CALL)
+    execution.finish(None)
+    return execution
 
 
 def observer(dsn: str, rate: float) -> RequestObserver:
@@ -98,12 +98,12 @@ def cost_ms(dsn: str, rate: float, requests: int) -> float:
     """CPU of this process, all its threads, per request: the observer's three calls, and Sentry's sender."""
     configure("json", "INFO", out=io.BytesIO(), service="responses-worker", environment="bench")
     watching = observer(dsn, rate)
-    runs = [run_of(raw, message) for raw, message in messages(requests)]
+    executions = [execution_of(raw, message) for raw, message in messages(requests)]
     started = time.process_time()
-    for run in runs:
-        watching.begins(run)
-        watching.call_ended(_CALL)
-        watching.finished(run, "completed")
+    for execution in executions:
+        watching.request_began(execution)
+        watching.call_ended(execution, _CALL)
+        watching.request_finished(execution, "completed")
         if rate == 1.0:
             time.sleep(0.002)  # what is sent is paid for as well; a full queue would drop it
     watching.sentry.close()

@@ -19,6 +19,7 @@ from support.admission_parts import (
     refused,
     shut,
 )
+from support.heard import Heard
 
 from worker.admission.client import Gate
 
@@ -265,12 +266,8 @@ class TestDeadKey:
         assert budget.admission.gate == ""
 
     async def test_each_process_tells_of_each_change_once(self, budget: Budget) -> None:
-        heard: list[tuple[Gate, str]] = []
-
-        def hear(gate: Gate, code: str) -> None:
-            heard.append((gate, code))
-
-        listener = budget.process(on_gate=hear)
+        heard = Heard()
+        listener = budget.process(events=heard)
         await shut(budget)
         for _ in range(5):
             await budget.ask(by=listener)
@@ -279,5 +276,5 @@ class TestDeadKey:
         for _ in range(5):
             await budget.ask(by=listener)
 
-        assert [gate for gate, _ in heard] == [KEY, ""]
-        assert heard[0][1] == KEY
+        assert [gate for gate, _ in heard.gates] == [KEY, ""]
+        assert heard.gates[0][1] == KEY

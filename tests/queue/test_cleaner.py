@@ -9,12 +9,12 @@ from typing import Any
 
 import pytest
 import redis
+from support.heard import Heard
 from support.ledger_parts import COMPLETED, LANES, RESULTS, Desk, claim_of, eventually, on_movable_clock, open_desk
 
 from worker.queue import maintenance as housekeeping
-from worker.queue.claims import Lease, Reclaimed
-from worker.queue.maintenance import FORGOTTEN_AT_ONCE, RETENTION, Backlog, Maintenance
-from worker.storage.scripts import ScriptError
+from worker.queue.claims import Backlog, Lease
+from worker.queue.maintenance import FORGOTTEN_AT_ONCE, RETENTION, Maintenance
 
 DAY_MS = 24 * 3_600_000
 NODE = 100
@@ -25,9 +25,7 @@ NODE = 100
 class House:
     desk: Desk
     keeping: Maintenance
-    backlogs: list[Backlog | None]
-    reclaimed: list[Reclaimed]
-    troubles: list[ScriptError]
+    heard: Heard
 
     @property
     def redis(self) -> Any:
@@ -53,9 +51,7 @@ class House:
 @pytest.fixture
 async def house(valkey: redis.Redis, redis_url: str, monkeypatch: pytest.MonkeyPatch) -> AsyncGenerator[House]:
     monkeypatch.setattr(housekeeping, "RETENTION", on_movable_clock(RETENTION))
-    backlogs: list[Backlog | None] = []
-    reclaimed: list[Reclaimed] = []
-    troubles: list[ScriptError] = []
+    heard = Heard()
     async with open_desk(valkey, redis_url) as desk:
         keeping = Maintenance(
             desk.ledger,
@@ -63,11 +59,9 @@ async def house(valkey: redis.Redis, redis_url: str, monkeypatch: pytest.MonkeyP
             LANES,
             timedelta(days=7),
             5 * NODE,
-            on_reclaimed=reclaimed.extend,
-            on_backlog=backlogs.append,
-            on_trouble=troubles.append,
+            heard,
         )
-        yield House(desk, keeping, backlogs, reclaimed, troubles)
+        yield House(desk, keeping, heard)
 
 
 @pytest.mark.parametrize(("age_days", "left"), [(8, 0), (6, 3 * NODE)])
@@ -148,13 +142,13 @@ async def test_a_lagging_group_is_reported_once_and_once_when_it_has_caught_up(h
     for _ in range(3):
         await house.keeping.retain()
         house.redis.xadd(RESULTS, {"result": "x"})
-    assert house.backlogs == [Backlog(RESULTS, 6 * NODE, "slow")]
+    assert house.heard.backlogs == [Backlog(RESULTS, 6 * NODE, "slow")]
     assert house.keeping.backlog == Backlog(RESULTS, 6 * NODE + 2, "slow")
 
     house.read("slow", 6 * NODE)
     for _ in range(2):
         await house.keeping.retain()
-    assert house.backlogs[1:] == [None]
+    assert house.heard.backlogs[1:] == [None]
     assert house.keeping.backlog is None
 
 
@@ -222,7 +216,7 @@ async def test_what_is_due_is_promoted_and_what_is_lost_is_reclaimed(house: Hous
         await house.keeping.reclaim()
         house.desk.advance(3_000)
 
-    assert [row.token for row in house.reclaimed] == [lost.token]
+    assert [row.token for row in house.heard.reclaimed] == [lost.token]
     assert house.desk.places() == {"queued": 2}
 
 
@@ -235,10 +229,10 @@ async def test_a_step_that_fails_is_told_and_does_not_stop_the_others(
     house.desk.redis.zadd("responses:delayed:batch", {"forgotten": 1})
 
     running = asyncio.create_task(house.keeping.run())
-    await eventually(lambda: len(house.troubles) > 2 and not house.redis.exists("responses:delayed:batch"))
+    await eventually(lambda: len(house.heard.refusals) > 2 and not house.redis.exists("responses:delayed:batch"))
     running.cancel()
     with suppress(asyncio.CancelledError):
         await running
 
-    assert "WRONGTYPE" in str(house.troubles[0])
+    assert "WRONGTYPE" in str(house.heard.refusals[0])
     house.redis.delete("responses:kept")

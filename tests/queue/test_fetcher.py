@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 
 import pytest
 import redis
+from support.heard import Heard
 from support.ledger_parts import Desk, eventually, open_desk
 
 from worker.queue import fetcher as intake
@@ -94,7 +95,7 @@ class Worker:
 
     def __post_init__(self) -> None:
         shares = Shares({"interactive": 4, "batch": 1})
-        self.intake = Fetcher(self.desk.ledger, shares, self._left, self._left_in, self.started.append)
+        self.intake = Fetcher(self.desk.ledger, shares, self._left, self._left_in, self.started.append, Heard())
 
     def begin(self) -> None:
         self.task = asyncio.create_task(self.intake.run())
@@ -154,10 +155,10 @@ async def test_a_place_that_becomes_free_is_filled_at_once(worker: Worker, monke
     worker.begin()
     await eventually(lambda: worker.started)
     asked = worker.asked
-    await eventually(lambda: worker.asked > asked or not worker.intake.room.is_set())
+    await eventually(lambda: worker.asked > asked or not worker.intake.freed.is_set())
 
     worker.places = 2
-    worker.intake.room.set()
+    worker.intake.freed.set()
 
     await eventually(lambda: len(worker.started) == 2)
 

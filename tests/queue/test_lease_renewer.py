@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import redis
 from support.harness import wait_until
+from support.heard import Heard
 from support.redis_parts import BadNetwork
 
 from worker.devtools.devstack import EmbeddedValkey
@@ -26,10 +27,8 @@ class Process:
     def __init__(self, valkey: Any, url: str) -> None:
         self.redis = valkey
         self.held: list[tuple[str, str]] = []
-        self.lost: list[set[str]] = []
-        self.keeper = LeaseRenewer(
-            RedisTarget.parse(url).client(), lambda: list(self.held), LEASE_MS, on_lost=self.lost.append
-        )
+        self.heard = Heard()
+        self.keeper = LeaseRenewer(RedisTarget.parse(url).client(), lambda: list(self.held), LEASE_MS, self.heard)
 
     def hold(self, token: str, *, in_flight: bool = True) -> None:
         if in_flight:
@@ -72,7 +71,7 @@ def test_what_is_held_is_renewed(process: Process) -> None:
             process.renewed("a")
             process.renewed("b")
 
-    assert process.lost == []
+    assert process.heard.lost == []
 
 
 def test_a_loop_that_shows_no_heartbeat_for_a_lease_loses_what_it_holds(process: Process) -> None:
@@ -98,7 +97,7 @@ def test_a_delivery_that_was_just_answered_is_not_lost(process: Process) -> None
         process.renewed("a")
         process.renewed("a")
 
-    assert process.lost == []
+    assert process.heard.lost == []
 
 
 def test_a_lost_delivery_is_told_once(process: Process) -> None:
@@ -108,7 +107,7 @@ def test_a_lost_delivery_is_told_once(process: Process) -> None:
         for _ in range(5):
             process.renewed("a")
 
-    assert process.lost == [{"lost"}]
+    assert process.heard.lost == [{"lost"}]
 
 
 def test_an_outage_is_survived(process: Process, valkey_server: EmbeddedValkey) -> None:
@@ -146,7 +145,7 @@ def test_after_a_failure_the_next_try_is_soon() -> None:
             asked.append(time.monotonic())
             raise redis.ConnectionError
 
-    keeper = LeaseRenewer(UnreachableRedis(), lambda: [("interactive", "a")], lease_ms=1_500)
+    keeper = LeaseRenewer(UnreachableRedis(), lambda: [("interactive", "a")], 1_500, Heard())
     keeper.start()
     with beating(keeper):
         wait_until(lambda: len(asked) > 3)

@@ -7,7 +7,8 @@ import pytest
 import redis
 from support.ledger_parts import COMPLETED, FAILED, FAILED_RETRYABLE, HOUR_MS, RESULTS, Desk, claim_of, open_desk
 
-from worker.queue.claims import AttemptRecord, Claim, Lease, Published, Refusal, Standing, WriteOutcome
+from worker.queue.attempts import AttemptRecord
+from worker.queue.claims import Claim, Lease, Published, Refusal, Standing, WriteOutcome
 
 OTHER = f"{RESULTS}:other"
 
@@ -117,7 +118,7 @@ async def test_a_result_no_longer_kept_cannot_go_to_another_stream(desk: Desk) -
 async def test_a_failure_that_may_be_retried_is_run_anew(desk: Desk) -> None:
     """From the start: the old attempts, deadline and failures are history."""
     first = await desk.leased()
-    await desk.ledger.begin(first, AttemptRecord(1, b'{"number":1}'))
+    await desk.ledger.begin(first, AttemptRecord(number=1))
     await complete(desk, first, FAILED_RETRYABLE)
     desk.advance(60_000)
 
@@ -219,17 +220,19 @@ async def test_the_history_of_a_request_comes_with_its_claim(desk: Desk) -> None
     """Oldest first, the last fifty; failures, throttling and crashes are counted on."""
     lease = await desk.leased()
     for number in range(1, 61):
-        attempt = AttemptRecord(number, b"started %d" % number)
-        previous = AttemptRecord(number - 1, b"ended %d" % (number - 1)) if number > 1 else None
+        attempt = AttemptRecord(number=number)
+        previous = AttemptRecord(number=number - 1, outcome="failed") if number > 1 else None
         assert await desk.ledger.begin(lease, attempt, previous) is WriteOutcome.OK
-    await desk.ledger.park(lease, delay_ms=0, failures=3, throttle_ms=77, history=AttemptRecord(60, b"ended 60"))
+    await desk.ledger.park(
+        lease, delay_ms=0, failures=3, throttle_ms=77, history=AttemptRecord(number=60, outcome="failed")
+    )
     await desk.ledger.promote(["interactive"])
 
     again = await desk.ledger.claim((await desk.take())[0], claim_of())
 
     assert isinstance(again, Lease)
     assert (again.failures, again.throttle_ms, again.crashes) == (3, 77, 0)
-    assert again.attempts == tuple(b"ended %d" % number for number in range(11, 61))
+    assert again.attempts == tuple(AttemptRecord(number=number, outcome="failed").encode() for number in range(11, 61))
 
 
 async def test_a_request_that_was_forgotten_while_it_ran_still_gets_its_answer(desk: Desk) -> None:

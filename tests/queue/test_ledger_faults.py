@@ -8,10 +8,11 @@ import redis
 from support.ledger_parts import COMPLETED, HOUR_MS, RESULTS, Desk, claim_of, connections_being_killed, open_desk
 
 from worker.devtools.devstack import embedded_valkey
-from worker.queue.claims import AttemptRecord, Delivery, Lease, Refusal, WriteOutcome
+from worker.queue.attempts import AttemptRecord
+from worker.queue.claims import Delivery, Lease, Refusal, WriteOutcome
 from worker.storage.scripts import ScriptError
 
-ATTEMPT = AttemptRecord(1, b"started")
+ATTEMPT = AttemptRecord(number=1)
 OTHER = f"{RESULTS}:other"
 
 

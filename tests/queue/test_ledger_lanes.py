@@ -97,7 +97,7 @@ async def test_a_message_may_hold_any_bytes(desk: Desk) -> None:
     desk.redis.lpush("responses.interactive", message)
 
     (delivery,) = await desk.take()
-    await desk.ledger.give_back(delivery)
+    await desk.give_back(delivery)
     (again,) = await desk.take()
 
     assert delivery.message == again.message == message
@@ -140,7 +140,7 @@ async def test_a_pop_repeated_after_part_of_it_was_reclaimed_gives_no_token_twic
     """
     desk.enqueue(*"abc")
     taken = await desk.take(interactive=3)
-    await desk.ledger.give_back(taken[gone])
+    await desk.give_back(taken[gone])
     desk.enqueue(*"xyz")
 
     again = await desk.runner.repeat("pop")
@@ -176,7 +176,7 @@ async def test_given_back_means_next(desk: Desk) -> None:
     desk.enqueue("a", "b", priority="\x06\x166")
     (delivery,) = await desk.take()
 
-    verdict = await desk.ledger.give_back(delivery)
+    verdict = await desk.give_back(delivery)
 
     assert verdict is WriteOutcome.OK
     assert desk.lane(priority="\x06\x166") == ["a", "b"]
@@ -220,11 +220,11 @@ async def test_a_lane_that_is_no_list_stops_nobody_else(desk: Desk, lane: str) -
 async def test_claimed_or_not_a_delivery_is_known_by_its_token_only(desk: Desk) -> None:
     """A message that was taken twice has two tokens, and the first means nothing any more."""
     first = await desk.taken("a")
-    await desk.ledger.give_back(first)
+    await desk.give_back(first)
     (second,) = await desk.take()
 
     assert await desk.ledger.bury(first, "stale") is WriteOutcome.SUPERSEDED
     assert await desk.ledger.answer(first, claim_of(), b"{}") is WriteOutcome.SUPERSEDED
-    assert await desk.ledger.give_back(first) is WriteOutcome.SUPERSEDED
+    assert await desk.give_back(first) is WriteOutcome.SUPERSEDED
     assert desk.places() == {"inflight": 1}
     assert second.token != first.token

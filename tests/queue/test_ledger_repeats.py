@@ -6,11 +6,12 @@ import pytest
 import redis
 from support.ledger_parts import COMPLETED, FAILED_RETRYABLE, HOUR_MS, LANES, RESULTS, Desk, claim_of, open_desk
 
-from worker.queue.claims import AttemptRecord, Lease, Refusal
+from worker.queue.attempts import AttemptRecord
+from worker.queue.claims import Lease, Refusal
 from worker.queue.ledger import renew
 
 Scene = Callable[[Desk], Awaitable[object]]
-ATTEMPT = AttemptRecord(1, b"started")
+ATTEMPT = AttemptRecord(number=1)
 
 
 @pytest.fixture
@@ -26,7 +27,7 @@ async def pop(desk: Desk) -> None:
 
 
 async def begin(desk: Desk) -> None:
-    await desk.ledger.begin(await desk.leased(), ATTEMPT, AttemptRecord(0, b"before"))
+    await desk.ledger.begin(await desk.leased(), ATTEMPT, AttemptRecord(number=0, outcome="failed"))
 
 
 async def complete(desk: Desk) -> None:
@@ -133,7 +134,7 @@ async def release(desk: Desk) -> None:
 
 
 async def give_back(desk: Desk) -> None:
-    await desk.ledger.give_back(await desk.taken())
+    await desk.give_back(await desk.taken())
 
 
 async def park_and_promote(desk: Desk) -> None:

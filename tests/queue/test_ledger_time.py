@@ -6,10 +6,11 @@ import pytest
 import redis
 from support.ledger_parts import COMPLETED, FAILED_RETRYABLE, HOUR_MS, LANES, LEASE_MS, Desk, claim_of, open_desk
 
-from worker.queue.claims import AttemptRecord, Lease, Refusal
+from worker.queue.attempts import AttemptRecord
+from worker.queue.claims import Lease, Refusal
 from worker.queue.ledger import KEYS_AT_ONCE, renew
 
-ATTEMPT = AttemptRecord(1, b"started")
+ATTEMPT = AttemptRecord(number=1)
 TICK_MS = 2_000
 
 
@@ -132,8 +133,8 @@ async def test_crashes_add_up_and_the_killed_attempts_are_on_record(desk: Desk) 
         lease = await desk.ledger.claim((await desk.take())[0], claim_of())
         assert isinstance(lease, Lease)
         assert lease.crashes == number - 1
-        assert lease.attempts == tuple(b"attempt %d" % past for past in range(1, number))
-        await desk.ledger.begin(lease, AttemptRecord(number, b"attempt %d" % number))
+        assert lease.attempts == tuple(AttemptRecord(number=past).encode() for past in range(1, number))
+        await desk.ledger.begin(lease, AttemptRecord(number=number))
         ((token, attempt, crashes),) = await desk.reclaimed()
         assert (token, attempt, crashes) == (lease.delivery.token, number, number)
 

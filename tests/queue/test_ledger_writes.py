@@ -7,11 +7,12 @@ import pytest
 import redis
 from support.ledger_parts import COMPLETED, FAILED, HOUR_MS, RESULTS, Desk, claim_of, open_desk
 
-from worker.queue.claims import AttemptRecord, Lease, Published, Refusal, WriteOutcome
+from worker.queue.attempts import AttemptRecord
+from worker.queue.claims import Lease, Published, Refusal, WriteOutcome
 from worker.storage.scripts import ScriptError
 
 INCOMPLETE = Published("incomplete", retryable=False, streamed=False, result=b"half")
-ATTEMPT = AttemptRecord(1, b"started")
+ATTEMPT = AttemptRecord(number=1)
 PERMITS = "responses:permits:default"
 
 
@@ -195,23 +196,26 @@ async def test_a_released_request_is_next_and_spent_nothing(desk: Desk) -> None:
     await desk.ledger.begin(lease, ATTEMPT)
     desk.enqueue("new")
 
-    assert await desk.ledger.release(lease, throttle_ms=40, history=AttemptRecord(1, b"interrupted")) is WriteOutcome.OK
+    interrupted = AttemptRecord(number=1, outcome="interrupted")
+    assert await desk.ledger.release(lease, throttle_ms=40, history=interrupted) is WriteOutcome.OK
     assert desk.lane() == ["m", "new"]
     assert desk.redis.zcard(PERMITS) == 0
     again = await desk.ledger.claim((await desk.take())[0], claim_of())
 
     assert isinstance(again, Lease)
-    assert (again.failures, again.crashes, again.throttle_ms, again.attempts) == (0, 0, 40, (b"interrupted",))
+    assert (again.failures, again.crashes, again.throttle_ms, again.attempts) == (0, 0, 40, (interrupted.encode(),))
 
 
 async def test_an_attempt_is_on_record_before_its_call(desk: Desk) -> None:
     lease = await desk.leased()
 
     assert await desk.ledger.begin(lease, ATTEMPT) is WriteOutcome.OK
-    assert await desk.ledger.begin(lease, AttemptRecord(2, b"second"), AttemptRecord(1, b"ended")) is WriteOutcome.OK
+    second, ended = AttemptRecord(number=2), AttemptRecord(number=1, outcome="failed")
+    assert await desk.ledger.begin(lease, second, ended) is WriteOutcome.OK
 
     known = desk.request()
-    assert (known["attempt:1"], known["attempt:2"], known["calling"]) == ("ended", "second", "2")
+    assert (known["attempt:1"], known["attempt:2"]) == (ended.encode().decode(), second.encode().decode())
+    assert known["calling"] == "2"
 
 
 async def test_no_call_begins_for_a_request_that_somebody_else_holds(desk: Desk) -> None:

@@ -10,6 +10,7 @@ import pytest
 import redis
 from support.commands import called
 from support.harness import Fleet, Producer, body
+from support.heard import Heard
 from support.ledger_parts import eventually
 
 from api_contracts.celery_messages import encode
@@ -69,7 +70,7 @@ class Swept:
         self.taken: list[bytes] = []
         self.runner = ScriptRunner(RedisTarget.parse(url).async_client())
         self.sweep = QueuedCancellation(
-            self.runner, Ledger(self.runner), ["interactive"], 2**20, lambda: True, self._start
+            self.runner, Ledger(self.runner), ["interactive"], 2**20, lambda: True, self._start, Heard()
         )
 
     def push(self, count: int) -> list[bytes]:

@@ -15,13 +15,14 @@ from support.processor_parts import (
     failing,
     message,
     process,
+    reported,
 )
 
 from api_contracts import ErrorCode
 from api_contracts.responses import Usage
-from worker.admission.client import Gate, NotAdmitted, Reason
+from worker.admission.grants import Gate, NotAdmitted, Reason
 from worker.failures.failure import Failure, Route
-from worker.request.processor import Disposition
+from worker.request.decisions import Disposition
 
 KEY: Gate = "authentication_failed"
 RETRIED = [code for code in ErrorCode if Failure.of(code).route is Route.RETRY]
@@ -36,27 +37,21 @@ ANSWERED = [
 
 
 def test_everything_in_order() -> None:
-    """Claim, admit, record, call, settle, publish: the numbers agree and every permit is settled once."""
+    """Claim, admit, record, call, report, publish: the numbers agree and every call is reported once."""
     usage = Usage(input_tokens=2, output_tokens=3, total_tokens=5)
     world = World(outcomes=deque([replace(ANSWER, usage=usage)]))
 
     assert asyncio.run(process(world)) is Disposition.COMPLETED
 
-    assert world.names == ["claim", "admit", "begin", "settle", "learn", "complete"]
-    (settled,) = world.heard("settle")
-    assert (settled["called"], settled["verdict"]) == (True, "ok")
-    assert settled["unused"] == 512 + len(world.calls[0]["body"]) // 4 - 5
+    assert world.names == ["claim", "admit", "begin", "report", "complete"]
+    (reported,) = world.heard("report")
+    assert reported["call"].outcome.usage == usage
+    assert reported["reservation"].tokens == 512 + len(world.calls[0]["body"]) // 4
+    assert [call.outcome for call in world.events.calls] == [reported["call"].outcome]
     assert json.loads(world.calls[0]["body"]) == body()
     assert world.result["response"] == {"id": "resp_1"}
     assert world.result["timing"]["throttle_ms"] == 7
     assert attempts(world) == [("completed", None, False)]
-
-
-async def test_without_usage_the_reservation_counts_as_used() -> None:
-    world = World()
-    await process(world)
-
-    assert world.heard("settle")[0]["unused"] == 0
 
 
 async def test_an_incomplete_answer_is_published_with_its_reason() -> None:
@@ -75,23 +70,17 @@ class TestThrottle:
 
         assert await process(world, message({"max_attempts": 1})) is Disposition.COMPLETED
 
-        assert (len(world.calls), len(world.heard("admit")), len(world.heard("settle"))) == (11, 11, 11)
-        assert [told["retry_after_s"] for told in world.heard("throttled")] == [3.0] * 10
+        assert (len(world.calls), len(world.heard("admit")), len(world.heard("report"))) == (11, 11, 11)
+        assert [call.outcome for call in reported(world)] == [refusal] * 10 + [ANSWER]
         assert not world.heard("park")
         assert [attempt["number"] for attempt in world.result["attempts"]] == list(range(1, 12))
         assert world.result["timing"]["throttle_ms"] == 11 * 7
 
-    async def test_it_says_nothing_of_the_upstreams_health(self) -> None:
+    async def test_the_fleet_hears_of_it_before_the_next_admission(self) -> None:
         world = World(outcomes=deque([failing(ErrorCode.RATE_LIMITED)]))
         await process(world)
 
-        assert [told["verdict"] for told in world.heard("settle")] == ["", "ok"]
-
-    async def test_the_permit_is_settled_before_the_fleet_is_slowed(self) -> None:
-        world = World(outcomes=deque([failing(ErrorCode.RATE_LIMITED)]))
-        await process(world)
-
-        assert world.names[:6] == ["claim", "admit", "begin", "settle", "throttled", "admit"]
+        assert world.names[:5] == ["claim", "admit", "begin", "report", "admit"]
 
     async def test_the_attempt_before_is_stored_with_the_next(self) -> None:
         world = World(outcomes=deque([failing(ErrorCode.RATE_LIMITED)]))
@@ -99,24 +88,20 @@ class TestThrottle:
 
         first, second = world.heard("begin")
         assert first["previous"] is None
-        assert json.loads(second["previous"].attempt)["outcome"] == "throttled"
+        assert second["previous"].outcome == "throttled"
 
 
 class TestDeadCredential:
-    @pytest.mark.parametrize(
-        ("code", "gate"),
-        [(ErrorCode.AUTHENTICATION_FAILED, KEY), (ErrorCode.QUOTA_EXHAUSTED, "quota_exhausted")],
-    )
-    async def test_the_gate_shuts_and_the_request_goes_back_to_its_place(self, code: ErrorCode, gate: Gate) -> None:
-        world = World(outcomes=deque([failing(code, http_status=401)]))
+    @pytest.mark.parametrize("code", [ErrorCode.AUTHENTICATION_FAILED, ErrorCode.QUOTA_EXHAUSTED])
+    async def test_the_fleet_hears_of_it_and_the_request_goes_back_to_its_place(self, code: ErrorCode) -> None:
+        refusal = failing(code, http_status=401)
+        world = World(outcomes=deque([refusal]))
 
         assert await process(world) is Disposition.RELEASED
 
-        (refused,) = world.heard("refused")
-        assert (refused["gate"], refused["code"]) == (gate, code)
-        assert world.heard("settle")[0]["verdict"] == ""
+        assert [call.outcome for call in reported(world)] == [refusal]
         (released,) = world.heard("release")
-        assert json.loads(released["history"].attempt)["code"] == code
+        assert released["history"].code == code
         assert not world.heard("park")
         assert not world.heard("complete")
 
@@ -141,26 +126,19 @@ class TestProbe:
         assert await process(world) is Disposition.RELEASED
         assert not world.heard("park")
 
-    async def test_a_broken_gateway_keeps_its_gate_shut(self) -> None:
-        world = World(grants=deque(["breaker_open"]), outcomes=deque([failing(ErrorCode.UPSTREAM_OVERLOADED)]))
+    @pytest.mark.parametrize("gate", ["", "breaker_open"])
+    async def test_it_is_reported_with_the_gate_that_it_tried(self, gate: Gate) -> None:
+        world = World(grants=deque([gate]), outcomes=deque([failing(ErrorCode.UPSTREAM_OVERLOADED)]))
         await process(world)
 
-        (refused,) = world.heard("refused")
-        assert (refused["gate"], refused["code"]) == ("breaker_open", "upstream_overloaded")
-
-    async def test_a_failed_call_that_was_no_probe_shuts_nothing_by_itself(self) -> None:
-        world = World(outcomes=deque([failing(ErrorCode.UPSTREAM_OVERLOADED)]))
-        await process(world)
-
-        assert not world.heard("refused")
-        assert world.heard("settle")[0]["verdict"] == "failed"
+        (told,) = world.heard("report")
+        assert (told["reservation"].gate, told["call"].outcome.code) == (gate, "upstream_overloaded")
 
     @pytest.mark.parametrize("code", ANSWERED)
     async def test_a_probe_that_is_the_callers_fault_is_answered(self, code: ErrorCode) -> None:
         world = World(grants=deque(["breaker_open"]), outcomes=deque([failing(code)]))
 
         assert await process(world) is Disposition.FAILED
-        assert not world.heard("refused")
 
     async def test_out_of_patience_a_failed_probe_counts_like_any_call(self) -> None:
         world = World(
@@ -184,7 +162,7 @@ class TestRetry:
         (parked,) = world.heard("park")
         assert parked["failures"] == failures + 1
         assert 0 <= parked["delay_ms"] <= 2_000 * 2**failures
-        assert json.loads(parked["history"].attempt)["code"] == code
+        assert parked["history"].code == code
         assert world.heard("throttle") == [{"ms": 7}]
 
     @pytest.mark.parametrize(("envelope", "failures"), [({}, 2), ({"max_attempts": 1}, 0), ({"max_attempts": 7}, 6)])
@@ -209,13 +187,6 @@ class TestRetry:
         assert await process(world) is Disposition.FAILED
         assert world.result["error"]["code"] == "deadline_exceeded"
 
-    async def test_a_call_that_was_never_sent_costs_no_budget(self) -> None:
-        world = World(outcomes=deque([failing(ErrorCode.UPSTREAM_UNREACHABLE)]))
-        await process(world)
-
-        (settled,) = world.heard("settle")
-        assert (settled["called"], settled["verdict"]) == (False, "failed")
-
     @pytest.mark.parametrize("code", ANSWERED)
     async def test_what_asking_again_cannot_change_is_answered_at_once(self, code: ErrorCode) -> None:
         attached = failing(code, response=b'{"id":"r"}')
@@ -224,7 +195,7 @@ class TestRetry:
         assert await process(world) is Disposition.FAILED
         assert world.result["error"]["code"] == code
         assert world.result["response"] == {"id": "r"}
-        assert world.heard("settle")[0]["verdict"] == ("" if code is ErrorCode.PERMISSION_DENIED else "ok")
+        assert [call.outcome for call in reported(world)] == [attached]
 
 
 class TestNotAdmitted:

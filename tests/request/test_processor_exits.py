@@ -1,7 +1,6 @@
 """How a request ends early: interrupted, superseded, not worth a call, or watched by a reader."""
 
 import asyncio
-import json
 from collections import deque
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -14,20 +13,23 @@ from support.processor_parts import (
     POLICY,
     World,
     attempts,
+    execution_of,
     failing,
     interrupted,
     message,
     past_attempt,
     process,
     processor,
-    run_of,
+    reported,
 )
 
 from api_contracts import ErrorCode
-from worker.admission.client import NotAdmitted, Reason
+from worker.admission.grants import NotAdmitted, Reason
 from worker.queue.claims import Refusal, Standing, WriteOutcome
-from worker.request.execution import Interruption
-from worker.request.processor import Disposition
+from worker.request.decisions import Disposition
+from worker.request.execution import INTERRUPTED, Interruption
+from worker.request.policy import Policy
+from worker.storage.scripts import ScriptError
 
 
 class TestInterruption:
@@ -42,10 +44,11 @@ class TestInterruption:
         world = World(outcomes=deque([None]))
 
         assert await interrupted(world, Interruption.DRAINING, world.calling) is Disposition.RELEASED
-        assert world.names == ["claim", "admit", "begin", "settle", "release"]
-        assert (world.heard("settle")[0]["unused"], world.heard("settle")[0]["called"]) == (0, True)
-        attempt = json.loads(world.heard("release")[0]["history"].attempt)
-        assert (attempt["outcome"], attempt["maybe_billed"]) == ("interrupted", True)
+        assert world.names == ["claim", "admit", "begin", "report", "release"]
+        assert [call.outcome for call in reported(world)] == [INTERRUPTED]
+        attempt = world.heard("release")[0]["history"]
+        assert (attempt.outcome, attempt.maybe_billed) == ("interrupted", True)
+        assert world.events.calls == []
 
     async def test_cancelled_while_waiting_it_is_answered(self) -> None:
         world = World(grants=deque([None]))
@@ -59,37 +62,35 @@ class TestInterruption:
         assert await interrupted(world, Interruption.CANCELLED, world.calling) is Disposition.FAILED
         assert world.result["error"]["code"] == "cancelled"
         assert attempts(world) == [("interrupted", None, True)]
-        assert len(world.heard("settle")) == 1
+        assert len(world.heard("report")) == 1
 
     @pytest.mark.parametrize("why", list(Interruption))
     async def test_before_the_call_is_recorded_it_costs_nothing(self, why: Interruption) -> None:
         """The grant was there already: it is given back, and no attempt is on record."""
-        run = run_of()
-        world = World(on_admit=lambda: setattr(run, "interruption", why))
-        await processor(world).process(run)
+        execution = execution_of()
+        world = World(on_admit=lambda: setattr(execution, "interruption", why))
+        await processor(world).process(execution)
 
-        (settled,) = world.heard("settle")
-        assert settled["called"] is False
-        assert settled["unused"] > 0
+        assert reported(world) == [None]
         assert "begin" not in world.names
         assert world.calls == []
 
     @pytest.mark.parametrize("why", list(Interruption))
     async def test_between_record_and_call_nothing_is_sent(self, why: Interruption) -> None:
         world = World()
-        run = run_of()
-        world.on_begin = lambda: run.interrupt(why)
+        execution = execution_of()
+        world.on_begin = lambda: execution.interrupt(why)
 
-        await processor(world).process(run)
+        await processor(world).process(execution)
 
         assert world.calls == []
-        assert len(world.heard("settle")) == 1
+        assert len(world.heard("report")) == 1
 
     async def test_an_answer_that_arrived_is_published_even_when_draining(self) -> None:
-        run = run_of(message({"body": body(stream=True)}))
-        world = World(on_flush=lambda: run.interrupt(Interruption.DRAINING))
+        execution = execution_of(message({"body": body(stream=True)}))
+        world = World(on_flush=lambda: execution.interrupt(Interruption.DRAINING))
 
-        assert await processor(world).process(run) is Disposition.COMPLETED
+        assert await processor(world).process(execution) is Disposition.COMPLETED
 
     async def test_a_cancellation_that_is_no_interruption_goes_through(self) -> None:
         """The loop is ending; nothing may swallow that."""
@@ -108,7 +109,7 @@ class TestSuperseded:
 
         assert await process(world) is Disposition.SUPERSEDED
         assert world.calls == []
-        assert world.heard("settle")[0]["called"] is False
+        assert reported(world) == [None]
 
     @pytest.mark.parametrize("verdict", [WriteOutcome.SUPERSEDED, WriteOutcome.DUPLICATE])
     @pytest.mark.parametrize(
@@ -121,7 +122,7 @@ class TestSuperseded:
         world.verdict = verdict
 
         assert await task is Disposition.SUPERSEDED
-        assert world.heard("settle")[0]["called"] is True
+        assert [call.outcome for call in reported(world)] == [outcome]
 
     @pytest.mark.parametrize("refusal", [r for r in Refusal if r not in {Refusal.CONFLICT, Refusal.GONE}])
     async def test_what_somebody_else_runs_or_ran_is_left_alone(self, refusal: Refusal) -> None:
@@ -196,7 +197,56 @@ async def test_a_bug_is_answered_and_told() -> None:
     assert await process(world) is Disposition.FAILED
     assert world.result["error"]["code"] == "internal_error"
     assert "secret" not in world.heard("complete")[0]["answer"].result.decode()
-    assert [type(bug) for bug in world.bugs] == [ZeroDivisionError]
+    assert [type(bug) for bug in world.events.bugs] == [ZeroDivisionError]
+
+
+class TestABug:
+    """Wherever it strikes between the message and its answer, the caller gets one, and the bug is told."""
+
+    @pytest.mark.parametrize("port", ["claim", "admit", "begin", "create", "report", "open", "flushed"])
+    async def test_it_is_answered_wherever_it_strikes(self, port: str, monkeypatch: pytest.MonkeyPatch) -> None:
+        def broken(*_: Any, **__: Any) -> Any:
+            raise ZeroDivisionError("secret prompt")
+
+        world = World()
+        monkeypatch.setattr(world, port, broken)
+
+        assert await process(world, message({"body": body(stream=True)})) is Disposition.FAILED
+        told = world.heard("answer") or [{"result": world.result}]
+        assert [each["result"]["error"]["code"] for each in told] == ["internal_error"]
+        assert [type(bug) for bug in world.events.bugs] == [ZeroDivisionError]
+
+    @pytest.mark.parametrize("decision", ["before_call", "after_call", "patience_s", "timeout_s"])
+    async def test_nor_does_it_matter_which_decision_fails(
+        self, decision: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def broken(*_: Any, **__: Any) -> Any:
+            raise KeyError("*")
+
+        world = World()
+        monkeypatch.setattr(Policy, decision, broken)
+
+        assert await process(world) is Disposition.FAILED
+        assert world.result["error"]["code"] == "internal_error"
+
+    async def test_history_that_cannot_be_read_is_answered(self) -> None:
+        world = World(lease={"attempts": (b"rubbish",)})
+
+        assert await process(world) is Disposition.FAILED
+        assert (world.result["error"]["code"], world.result["attempts"]) == ("internal_error", [])
+
+    async def test_the_ledgers_refusal_is_not_answered_for_it(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """What it refuses now may be written later; the lease brings the request back."""
+
+        async def refuse(*_: Any, **__: Any) -> Any:
+            raise ScriptError("WRONGTYPE")
+
+        world = World()
+        monkeypatch.setattr(world, "begin", refuse)
+
+        with pytest.raises(ScriptError):
+            await process(world)
+        assert not world.heard("complete")
 
 
 class TestStreaming:

@@ -8,6 +8,7 @@ from contextvars import ContextVar
 from typing import Any
 
 import pytest
+from support.heard import Heard
 from support.ledger_parts import eventually
 from support.redis_parts import BadNetwork, stopped
 from test_scripts import TALLY
@@ -29,7 +30,7 @@ async def troubles() -> list[str | None]:
 @pytest.fixture
 async def runner(network: BadNetwork, troubles: list[str | None]) -> AsyncGenerator[ScriptRunner]:
     client = RedisTarget.parse(network.url).async_client()
-    runner = ScriptRunner(client, on_trouble=troubles.append, within_s=WITHIN_S)
+    runner = ScriptRunner(client, events=Heard(troubles), within_s=WITHIN_S)
     yield runner
     await runner.aclose()
 

@@ -7,6 +7,7 @@ from typing import Any, Final
 
 import pytest
 from redis.exceptions import DataError
+from support.heard import Heard
 from support.ledger_parts import connections_being_killed, eventually
 
 from worker.devtools.devstack import EmbeddedValkey
@@ -32,7 +33,7 @@ async def troubles() -> list[str | None]:
 
 @pytest.fixture
 async def runner(redis_url: str, troubles: list[str | None]) -> AsyncGenerator[ScriptRunner]:
-    runner = ScriptRunner(RedisTarget.parse(redis_url).async_client(), on_trouble=troubles.append)
+    runner = ScriptRunner(RedisTarget.parse(redis_url).async_client(), events=Heard(troubles))
     yield runner
     await runner.aclose()
 
@@ -234,7 +235,7 @@ async def test_a_server_that_comes_back_finds_the_calls_waiting(valkey_server: E
     """Told once, and once more when it is over."""
     assert valkey.ping()
     troubles: list[str | None] = []
-    runner = ScriptRunner(RedisTarget.parse(valkey_server.url).async_client(), on_trouble=troubles.append)
+    runner = ScriptRunner(RedisTarget.parse(valkey_server.url).async_client(), events=Heard(troubles))
     await runner.call(TALLY, "count", "before")
 
     valkey_server.kill()

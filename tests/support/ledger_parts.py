@@ -14,7 +14,7 @@ import pytest
 import redis
 
 from worker.queue import ledger as ledger_module
-from worker.queue.claims import Claim, Delivery, Lease, Published
+from worker.queue.claims import Claim, Delivery, Lease, Published, WriteOutcome
 from worker.queue.ledger import DELIVERIES, RETURNS, Ledger
 from worker.storage.connection import RedisTarget
 from worker.storage.scripts import Argument, Script, ScriptRunner
@@ -135,6 +135,11 @@ class Desk:
         (delivery,) = await self.ledger.pop({lane: 1})
         assert delivery.message == message.encode()
         return delivery
+
+    async def give_back(self, delivery: Delivery) -> WriteOutcome:
+        """Returns a delivery that was never claimed to its lane, as the script can."""
+        reply = await self.runner.call(RETURNS, "release", delivery.lane, delivery.token, "", 0, "default", "", "")
+        return WriteOutcome(reply.decode())
 
     async def leased(self, request_id: str = "r", **changes: Any) -> Lease:
         """A new message, claimed."""

@@ -13,14 +13,17 @@ from typing import Any, Final
 
 from api_contracts import ErrorCode
 from support.harness import body
-from worker.admission.client import Gate, NotAdmitted, Reservation, UpstreamVerdict
+from support.heard import Heard
+from worker.admission.grants import Gate, NotAdmitted, Reservation
 from worker.failures.failure import Failure
 from worker.gateway.answers import Answer
 from worker.gateway.upstream import Call
-from worker.queue.claims import AttemptRecord, Claim, Delivery, Lease, Published, Refusal, Standing, WriteOutcome
+from worker.queue.attempts import AttemptOutcome, AttemptRecord
+from worker.queue.claims import Claim, Delivery, Lease, Published, Refusal, Standing, WriteOutcome
+from worker.request.decisions import Disposition
 from worker.request.execution import Execution, Interruption
 from worker.request.policy import Policy
-from worker.request.processor import Disposition, Processor
+from worker.request.processor import Processor
 
 MINUTE_MS: Final = 60_000
 ANSWER: Final = Answer(raw=b'{"id":"resp_1"}', status="completed")
@@ -61,7 +64,7 @@ class World:
     on_flush: Callable[[], None] = lambda: None
     running: int = 0
     most_running: int = 0
-    bugs: list[Exception] = field(default_factory=list[Exception])
+    events: Heard = field(default_factory=Heard)
 
     name = "default"
 
@@ -104,7 +107,7 @@ class World:
         )
         changes: dict[str, Any] = dict(self.lease or {})
         age_ms, left_ms = changes.pop("age_ms", 0), changes.pop("left_ms", MINUTE_MS)
-        return replace(plain, enqueued_at_ms=now_ms - age_ms, deadline_ms=now_ms + left_ms, **changes)
+        return replace(plain, **{"enqueued_at_ms": now_ms - age_ms, "deadline_ms": now_ms + left_ms, **changes})
 
     async def begin(self, lease: Lease, history: AttemptRecord, previous: AttemptRecord | None = None) -> WriteOutcome:
         self.tell("begin", token=lease.delivery.token, history=history, previous=previous)
@@ -121,10 +124,6 @@ class World:
 
     async def bury(self, delivery: Delivery, reason: str) -> WriteOutcome:
         self.tell("bury", token=delivery.token, reason=reason)
-        return self.verdict
-
-    async def give_back(self, delivery: Delivery) -> WriteOutcome:
-        self.tell("give_back", token=delivery.token)
         return self.verdict
 
     async def park(
@@ -153,20 +152,8 @@ class World:
         self.on_admit()
         return Reservation(token, tokens, 7, 1, grant or "")
 
-    async def settle(
-        self, reservation: Reservation, *, used_tokens: int, called: bool = True, verdict: UpstreamVerdict = ""
-    ) -> None:
-        unused = reservation.tokens - used_tokens
-        self.tell("settle", token=reservation.token, unused=unused, called=called, verdict=verdict)
-
-    async def throttled(self, reservation: Reservation, retry_after_s: float | None) -> None:
-        self.tell("throttled", token=reservation.token, retry_after_s=retry_after_s)
-
-    async def refused(self, reservation: Reservation, gate: Gate, code: str) -> None:
-        self.tell("refused", token=reservation.token, gate=gate, code=code)
-
-    async def learn(self, headers: Mapping[str, str]) -> None:
-        self.tell("learn", headers=headers)
+    async def report(self, reservation: Reservation, call: Call | None) -> None:
+        self.tell("report", reservation=reservation, call=call)
 
     # The upstream.
 
@@ -215,7 +202,6 @@ POLICY: Final = Policy(
     timeout=timedelta(seconds=30),
     default_deadline={"*": timedelta(hours=1)},
     result_ttl=timedelta(hours=1),
-    probe_interval=timedelta(seconds=60),
     patience={"interactive": timedelta(seconds=30), "batch": None},
 )
 
@@ -223,31 +209,40 @@ POLICY: Final = Policy(
 def processor(world: World, policy: Policy = POLICY) -> Processor:
     return Processor(
         ledger=world,
-        rooms=world,
+        queues=world,
         admission=world,
         upstream=world,
         relay=world,
         policy=policy,
-        on_bug=world.bugs.append,
+        events=world.events,
         rng=random.Random(1),
     )
 
 
-def run_of(raw: bytes | None = None, *, name: str = "t", lane: str = "interactive") -> Execution:
+def execution_of(raw: bytes | None = None, *, name: str = "t", lane: str = "interactive") -> Execution:
     return Execution(Delivery(name, lane, message() if raw is None else raw))
 
 
 async def process(world: World, raw: bytes | None = None, *, lane: str = "interactive") -> Disposition:
-    return await processor(world).process(run_of(raw, lane=lane))
+    return await processor(world).process(execution_of(raw, lane=lane))
+
+
+async def process_with(
+    policy: Policy, raw: bytes | None = None, *, lane: str = "interactive", lease: Any = None
+) -> World:
+    """A world in which one delivery was processed by `policy`."""
+    world = World(lease=lease)
+    await processor(world, policy).process(execution_of(raw, lane=lane))
+    return world
 
 
 async def interrupted(world: World, why: Interruption, at: asyncio.Event, raw: bytes | None = None) -> Disposition:
     """Stopped as soon as it is there."""
-    run = run_of(raw)
-    task = asyncio.create_task(processor(world).process(run))
+    execution = execution_of(raw)
+    task = asyncio.create_task(processor(world).process(execution))
     await at.wait()
     await asyncio.sleep(0)
-    run.interrupt(why)
+    execution.interrupt(why)
     return await asyncio.wait_for(task, 5)
 
 
@@ -255,12 +250,15 @@ def failing(code: ErrorCode, **changes: Any) -> Failure:
     return replace(Failure.of(code), **changes)
 
 
+def reported(world: World) -> list[Any]:
+    """The call that admission was told of, after each grant; None where none was made."""
+    return [told["call"] for told in world.heard("report")]
+
+
 def attempts(world: World) -> list[tuple[str, str | None, bool]]:
     """Outcome, code and maybe_billed of each attempt of the published result."""
     return [(each["outcome"], each["code"], each["maybe_billed"]) for each in world.result["attempts"]]
 
 
-def past_attempt(number: int, outcome: str = "failed") -> bytes:
-    return json.dumps(
-        {"number": number, "outcome": outcome, "duration_ms": 3, "code": None, "maybe_billed": False}
-    ).encode()
+def past_attempt(number: int, outcome: AttemptOutcome = "failed") -> bytes:
+    return AttemptRecord(number=number, outcome=outcome, duration_ms=3).encode()

@@ -4,7 +4,8 @@ import json
 
 import pytest
 
-from worker.telemetry.tracing import CallSpan, Parent, RequestSpan, parent_of, sampled, span_id, transaction_of
+from worker.queue.attempts import AttemptRecord
+from worker.telemetry.tracing import Parent, RequestSpan, parent_of, sampled, span_id, transaction_of
 
 TRACE, SPAN = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
 YES, NO = f"00-{TRACE}-{SPAN}-01", f"00-{TRACE}-{SPAN}-00"
@@ -70,8 +71,23 @@ def test_the_span_id_is_known_before_there_is_a_span() -> None:
 def test_spans_nest_and_follow_the_clock() -> None:
     """Each inside its parent's time, every id its own, all of one trace."""
     calls = (
-        CallSpan(started_at_ms=1_050, duration_ms=100, waited_ms=40, http_status=429, code="rate_limited"),
-        CallSpan(started_at_ms=2_200, duration_ms=700, waited_ms=1_000, http_status=200),
+        AttemptRecord(
+            number=1,
+            started_at_ms=1_050,
+            outcome="throttled",
+            duration_ms=100,
+            waited_ms=40,
+            http_status=429,
+            code="rate_limited",
+        ),
+        AttemptRecord(
+            number=2,
+            started_at_ms=2_200,
+            outcome="completed",
+            duration_ms=700,
+            waited_ms=1_000,
+            http_status=200,
+        ),
     )
     request = RequestSpan(
         lane="interactive",

@@ -8,9 +8,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
-from worker.admission.client import Admission, Grant, NotAdmitted, Reason, Reservation
+from worker.admission.client import Admission
+from worker.admission.grants import Grant, NotAdmitted, Reason, Reservation
 from worker.storage.scripts import ScriptError
-from worker.telemetry import log
 
 BULK: Final = 64
 """Grants asked for at once."""
@@ -75,7 +75,7 @@ class AdmissionQueue:
             return waiter.seen() or NotAdmitted(Reason.TIME, _since(waiter.arrived))
         except asyncio.CancelledError:
             if isinstance(unused := waiter.seen(), Reservation):
-                await self.admission.settle(unused, used_tokens=0, called=False)
+                await self.admission.report(unused, None)
             raise
         finally:
             self._leave(waiter)
@@ -91,7 +91,7 @@ class AdmissionQueue:
             try:
                 grant = await self._grant(waiters)
             except ScriptError as error:
-                log("ledger.refused", "error", error=str(error))
+                self.admission.events.script_refused(error)
                 await self._sleep(LONGEST_SLEEP_S)
                 continue
             if grant.code:
@@ -112,7 +112,7 @@ class AdmissionQueue:
             reservation = Reservation(waiter.token, waiter.tokens, waited_ms, grant.now_ms, gate)
             self._leave(waiter)
             if waiter.seat.done():  # it left while the grant was on its way
-                await self.admission.settle(reservation, used_tokens=0, called=False)
+                await self.admission.report(reservation, None)
             else:
                 waiter.seat.set_result(reservation)
 

@@ -6,81 +6,23 @@ deferred spends no attempt and no place in line.
 """
 
 import math
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from enum import StrEnum
-from typing import Any, Final, Literal
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, Final
 
+from worker.admission.events import AdmissionEvents, Unheard
+from worker.admission.evidence import evidence_of
+from worker.admission.grants import Gate, Grant, Limits, NotAdmitted, Reason, Reservation, UpstreamVerdict
+from worker.gateway.upstream import Call
 from worker.storage.scripts import Script, ScriptRunner
+
+__all__ = ["Admission", "Gate", "Grant", "Limits", "NotAdmitted", "Reason", "Reservation", "UpstreamVerdict"]
 
 ADMISSION: Final = Script.load(
     "admission/lua/pace.lua",
     "admission/lua/admission.lua",
     even_when_full=frozenset({"settle", "throttled", "refused", "learn", "pause", "resume", "limits"}),
 )
-
-Gate = Literal["", "authentication_failed", "quota_exhausted", "breaker_open"]
-"""A state of the upstream in which only probes are called."""
-
-
-UpstreamVerdict = Literal["ok", "failed", ""]
-"""What a call says of the upstream's health; nothing where it only says something of the request."""
-
-
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """What the gateway allows, as far as known; 0 = unknown."""
-
-    requests_per_minute: int = 0
-    tokens_per_minute: int = 0
-    max_in_flight: int = 0
-    burst_s: float = 2.0
-
-
-@dataclass(frozen=True, slots=True)
-class Reservation:
-    """The right to make one call now; `tokens` were set aside for it. Times in ms of server time."""
-
-    token: str
-    tokens: int
-    waited_ms: int
-    granted_at_ms: int
-    gate: Gate = ""
-    """Set on a probe: the gate that this call tries."""
-
-
-class Reason(StrEnum):
-    """Why a request was not admitted."""
-
-    TIME = "time"
-    """Its deadline came while it waited for the budget."""
-    NEVER = "never"
-    """Its tokens exceed a whole minute's budget."""
-    GATE = "gate"
-    """The upstream is out of order, for longer than the request may wait for that."""
-
-
-@dataclass(frozen=True, slots=True)
-class NotAdmitted:
-    reason: Reason
-    waited_ms: int
-    code: str = ""
-    """With Reason.GATE: the error code of the upstream's state."""
-
-
-@dataclass(frozen=True, slots=True)
-class Grant:
-    """One answer of the script: how many may start, and why not more."""
-
-    granted: int
-    wait_ms: int
-    reason: str
-    code: str
-    probe: bool
-    now_ms: int
-    per_second: float
-    limits: Limits
-    """In force for the whole fleet: what operators set at run time, else this process' settings."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -93,12 +35,7 @@ class Admission:
     longest_pause_ms: int
     probe_ms: int
     upstream: str = "default"
-    on_gate: Callable[[Gate, str], None] = lambda _gate, _code: None
-    """Hears of every change of the gate that this process learns of."""
-    on_grant: Callable[[Sequence[tuple[str, int]], Grant], None] = lambda _asked, _grant: None
-    """Hears what was asked for and what the script said."""
-    on_confirmed: Callable[[Gate, str], None] = lambda _gate, _code: None
-    """Hears once per outage, in one process of the fleet, that a second call met the same dead key or wallet."""
+    events: AdmissionEvents = field(default_factory=Unheard)
     gate: Gate = ""
     paused: bool = False
     """By an operator."""
@@ -115,8 +52,26 @@ class Admission:
         self.paused, self._in_force = grant.reason == "paused", limits
         if not self.paused:
             self._note(grant.reason if grant.code else "", grant.code)
-        self.on_grant(asked, grant)
+        self.events.calls_granted(asked, grant)
         return grant
+
+    async def report(self, reservation: Reservation, call: Call | None) -> None:
+        """Gives back what the call did not use, and tells the fleet what it says of the upstream.
+
+        `call` is None where none was made. The script ignores a second report of the same call.
+        """
+        if call is None:
+            await self.settle(reservation, used_tokens=0, called=False)
+            return
+        evidence = evidence_of(call, gate=reservation.gate)
+        used = reservation.tokens if evidence.used_tokens is None else evidence.used_tokens
+        await self.settle(reservation, used_tokens=used, called=evidence.sent, verdict=evidence.verdict)
+        if evidence.throttled:
+            await self.throttled(reservation, evidence.retry_after_s)
+        elif evidence.gate:
+            await self.refused(reservation, evidence.gate, evidence.code)
+        elif evidence.answered:
+            await self.learn(call.headers)
 
     async def settle(
         self, reservation: Reservation, *, used_tokens: int, called: bool = True, verdict: UpstreamVerdict = ""
@@ -144,7 +99,7 @@ class Admission:
     async def refused(self, reservation: Reservation, gate: Gate, code: str) -> None:
         """Shuts the gate, or keeps it shut: from now on one probe at a time."""
         if await self._call("refused", gate, code, reservation.granted_at_ms, self.probe_ms):
-            self.on_confirmed(gate, code)
+            self.events.gate_confirmed(gate, code)
 
     async def learn(self, headers: Mapping[str, str]) -> None:
         """Takes a request limit that the gateway names as a hint, where none is configured."""
@@ -178,7 +133,7 @@ class Admission:
         if gate == self.gate:
             return
         self.gate = gate  # pyright: ignore[reportAttributeAccessIssue]  # the script knows no other gates
-        self.on_gate(self.gate, code)
+        self.events.gate_changed(self.gate, code)
 
 
 def _positive(text: str | None) -> float:

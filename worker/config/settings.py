@@ -158,6 +158,11 @@ class Settings(BaseSettings):
             raise ValueError("must be http:// or https:// with a host, and hold no key and no query")
         return url.rstrip("/").removesuffix("/v1/responses").removesuffix("/v1")
 
+    @field_validator("default_deadline")
+    @classmethod
+    def _every_lane_has_a_deadline(cls, by_lane: dict[str, timedelta]) -> dict[str, timedelta]:
+        return {"*": timedelta(hours=1), **by_lane}
+
     @model_validator(mode="after")
     def _key_is_given_once(self) -> "Settings":
         if self.upstream_api_key and self.upstream_api_key_file:
@@ -175,8 +180,7 @@ class Settings(BaseSettings):
         return self.upstream_api_key.get_secret_value() if self.upstream_api_key else ""
 
     def deadline_for(self, lane: str) -> timedelta:
-        fallback = self.default_deadline.get("*", timedelta(hours=1))
-        return self.default_deadline.get(lane, fallback)
+        return self.default_deadline.get(lane, self.default_deadline["*"])
 
 
 class WrongSettingsError(Exception):

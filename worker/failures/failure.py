@@ -55,7 +55,6 @@ class TransportKind(StrEnum):
     UNREACHABLE = "unreachable"
     """DNS, TLS or the connection itself failed: nothing was sent."""
     CONNECT_TIMEOUT = "connect_timeout"
-    POOL_TIMEOUT = "pool_timeout"
     WRITE_TIMEOUT = "write_timeout"
     """The request never left completely, so it cannot have run."""
     RESET = "reset"
@@ -86,8 +85,6 @@ class Failure:
     response: bytes | None = field(default=None, repr=False)
     """The response object to attach, as upstream sent it."""
     limit: Limit | None = None
-    slow_down: bool = False
-    """The upstream asks for a lower rate, not only for a pause."""
 
     @classmethod
     def of(cls, code: ErrorCode) -> "Failure":
@@ -145,7 +142,6 @@ _TIMED_OUT: Final = Failure.of(ErrorCode.UPSTREAM_TIMEOUT)
 _TRANSPORT: Final = {
     TransportKind.UNREACHABLE: _UNREACHABLE,
     TransportKind.CONNECT_TIMEOUT: _UNREACHABLE,
-    TransportKind.POOL_TIMEOUT: _UNREACHABLE,
     TransportKind.WRITE_TIMEOUT: replace(_TIMED_OUT, maybe_billed=False, max_attempts=None),
     # Not capped at COSTLY_ATTEMPTS: nearly always a kept connection that the upstream had closed meanwhile.
     TransportKind.RESET: replace(Failure.of(ErrorCode.UPSTREAM_ERROR), maybe_billed=True),
@@ -215,7 +211,6 @@ def _from_evidence(evidence: ReportedError, http_status: int | None, headers: Ma
         upstream=_upstream(evidence, said),
         retry_after_s=_wait_s(evidence, said),
         limit=limit_named(evidence) if verdict.code in _ABOUT_LIMITS else None,
-        slow_down="slow_down" in evidence.names,
     )
     return _overruled(_by_status(failure, evidence.status), said, by_status=verdict.by_status)
 

@@ -45,7 +45,7 @@ class Standing(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Lease:
-    """The request is ours to answer. Times are server time in ms; `attempts` are JSON, oldest first."""
+    """The request is ours to answer. Times are server time in ms; `attempts` are encoded `AttemptRecord`s."""
 
     delivery: Delivery
     claim: Claim
@@ -100,14 +100,12 @@ class Reclaimed:
 
 
 @dataclass(frozen=True, slots=True)
-class AttemptRecord:
-    """The outcome of one attempt, to be stored under its number."""
+class Backlog:
+    """One result stream: how many entries somebody may still need, and the consumer group furthest behind, if any."""
 
-    number: int
-    attempt: bytes
-
-    def arguments(self) -> tuple[str | bytes, ...]:
-        return (str(self.number), self.attempt)
+    stream: str
+    unread: int
+    laggard: str
 
 
 @dataclass(frozen=True, slots=True)

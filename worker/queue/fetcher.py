@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from worker.queue.claims import Delivery
+from worker.queue.events import QueueEvents
 from worker.queue.ledger import Ledger
 from worker.storage.scripts import ScriptError
-from worker.telemetry import log
 
 BULK: Final = 64
 """Messages taken per round trip; what one process hoards, its death strands for a lease."""
@@ -61,7 +61,8 @@ class Fetcher:
     places: Callable[[], int]
     vacancies: Callable[[str], int]
     start: Callable[[Delivery], None]
-    room: asyncio.Event = field(default_factory=asyncio.Event)
+    events: QueueEvents
+    freed: asyncio.Event = field(default_factory=asyncio.Event)
     """Set whenever a place may have become free."""
 
     async def run(self) -> None:
@@ -71,12 +72,12 @@ class Fetcher:
             limits = {lane: self.vacancies(lane) for lane in self.shares.weights}
             places = min(BULK, self.places(), sum(limits.values()))
             if places <= 0:
-                await self._wait_for_room()
+                await self._wait_for_place()
                 continue
             try:
                 taken = await self._take(places, limits)
             except ScriptError as error:
-                log("ledger.refused", "error", error=str(error))
+                self.events.script_refused(error)
                 await asyncio.sleep(REFUSED_S)
                 continue
             pause_s = QUICK_POLL_S if taken else min(SLOW_POLL_S, pause_s * 1.5)
@@ -94,10 +95,10 @@ class Fetcher:
                 self.start(delivery)
         return len(deliveries)
 
-    async def _wait_for_room(self) -> None:
-        self.room.clear()
+    async def _wait_for_place(self) -> None:
+        self.freed.clear()
         try:
             async with asyncio.timeout(SLOW_POLL_S):  # a pause of the budget ends without telling us
-                await self.room.wait()
+                await self.freed.wait()
         except TimeoutError:
             return

@@ -13,6 +13,7 @@ from typing import Final
 import redis
 from redis.exceptions import RedisError
 
+from worker.queue.events import QueueEvents
 from worker.queue.ledger import renew
 
 _ROUNDS_TO_BE_LOST: Final = 2
@@ -20,13 +21,13 @@ _ROUNDS_TO_BE_LOST: Final = 2
 
 @dataclass(slots=True)
 class LeaseRenewer:
-    """Renews what `held` lists every third of a lease; `on_lost` hears once of each that somebody else took over."""
+    """Renews what `held` lists every third of a lease and tells `events` once of each that somebody else took over."""
 
     client: redis.Redis
     held: Callable[[], list[tuple[str, str]]]
     lease_ms: int
+    events: QueueEvents
     upstream: str = "default"
-    on_lost: Callable[[set[str]], None] = lambda _: None
     _missing: dict[str, int] = field(default_factory=dict[str, int])
     """Rounds in which a delivery was held but not in flight."""
     _heartbeat: float = field(default_factory=time.monotonic)
@@ -73,5 +74,5 @@ class LeaseRenewer:
         self._missing = {token: self._missing.get(token, 0) + 1 for token in missing}
         lost = {token for token, rounds in self._missing.items() if rounds == _ROUNDS_TO_BE_LOST}
         if lost:
-            self.on_lost(lost)
+            self.events.leases_lost(lost)
         return True

@@ -11,8 +11,8 @@ from typing import Any, Final, Literal
 
 import redis
 
+from worker.queue.attempts import AttemptRecord
 from worker.queue.claims import (
-    AttemptRecord,
     Claim,
     Delivery,
     Lease,
@@ -153,13 +153,6 @@ class Ledger:
         """Hands the request back to the front of its lane, at once, spending nothing."""
         past = history.arguments() if history else _NO_HISTORY
         return await self._write(RETURNS, "release", lease, lease.claim.key, throttle_ms, self.upstream, *past)
-
-    async def give_back(self, delivery: Delivery) -> WriteOutcome:
-        """Hands back a delivery that was never claimed."""
-        reply = await self.runner.call(
-            RETURNS, "release", delivery.lane, delivery.token, "", 0, self.upstream, *_NO_HISTORY
-        )
-        return WriteOutcome(reply.decode())
 
     async def promote(self, lanes: Sequence[str], limit: int = 500) -> int:
         """Returns how many parked messages came due and went back to their lanes."""

@@ -5,11 +5,12 @@ Every worker does all of it: each step is one script that leaves nothing for the
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import timedelta
 from typing import Final
 
-from worker.queue.claims import Reclaimed
+from worker.queue.claims import Backlog
+from worker.queue.events import QueueEvents
 from worker.queue.ledger import Ledger
 from worker.storage.scripts import Script, ScriptError, ScriptRunner
 
@@ -23,15 +24,6 @@ FORGOTTEN_AT_ONCE: Final = 500
 """Kept results dropped by one call; a busy fleet needs many in one round."""
 
 
-@dataclass(frozen=True, slots=True)
-class Backlog:
-    """One result stream: entries that somebody may still need, and the group furthest behind, if any."""
-
-    stream: str
-    unread: int
-    laggard: str
-
-
 @dataclass(slots=True)
 class Maintenance:
     ledger: Ledger
@@ -39,18 +31,15 @@ class Maintenance:
     lanes: Sequence[str]
     retention: timedelta
     high_water: int
-    on_reclaimed: Callable[[Sequence[Reclaimed]], None]
-    on_backlog: Callable[[Backlog | None], None]
-    """Hears of a stream over the high-water mark, and of None when none is."""
-    on_trouble: Callable[[ScriptError], None]
-    """Hears of a step that failed; the next round tries again."""
-    backlog: Backlog | None = field(default=None)
+    events: QueueEvents
+    backlog: Backlog | None = None
+    """The result stream above the high-water mark, as of the last look."""
 
     async def run(self) -> None:
         async with asyncio.TaskGroup() as group:
-            group.create_task(_every(PROMOTE_S, self.promote, self.on_trouble), name="promote")
-            group.create_task(_every(RECLAIM_S, self.reclaim, self.on_trouble), name="reclaim")
-            group.create_task(_every(RETAIN_S, self.retain, self.on_trouble), name="retain")
+            group.create_task(self._every(PROMOTE_S, self.promote), name="promote")
+            group.create_task(self._every(RECLAIM_S, self.reclaim), name="reclaim")
+            group.create_task(self._every(RETAIN_S, self.retain), name="retain")
 
     async def promote(self) -> None:
         await self.ledger.promote(self.lanes)
@@ -58,7 +47,7 @@ class Maintenance:
     async def reclaim(self) -> None:
         reclaimed = await self.ledger.reclaim(self.lanes)
         if reclaimed:
-            self.on_reclaimed(reclaimed)
+            self.events.deliveries_reclaimed(reclaimed)
 
     async def retain(self) -> None:
         """Drops what nobody needs any more and looks at how much is unread."""
@@ -67,7 +56,7 @@ class Maintenance:
         worst = max(await self._backlogs(), key=lambda backlog: backlog.unread, default=None)
         over = worst if worst and worst.unread >= self.high_water else None
         if over != self.backlog and (over is None or self.backlog is None):
-            self.on_backlog(over)
+            self.events.backlog_changed(over)
         self.backlog = over
 
     async def _backlogs(self) -> list[Backlog]:
@@ -84,13 +73,10 @@ class Maintenance:
             ]
         return backlogs
 
-
-async def _every(
-    seconds: float, step: Callable[[], Awaitable[None]], on_trouble: Callable[[ScriptError], None]
-) -> None:
-    while True:
-        try:
-            await step()
-        except ScriptError as error:
-            on_trouble(error)
-        await asyncio.sleep(seconds)
+    async def _every(self, seconds: float, step: Callable[[], Awaitable[None]]) -> None:
+        while True:
+            try:
+                await step()
+            except ScriptError as error:
+                self.events.script_refused(error)
+            await asyncio.sleep(seconds)

@@ -14,10 +14,10 @@ from typing import Final
 
 from api_contracts.queues import cancel_key, lane_lists
 from worker.queue.claims import Delivery
+from worker.queue.events import QueueEvents
 from worker.queue.ledger import LEASE_MS, Ledger
 from worker.queue.messages import Unreadable, decode
 from worker.storage.scripts import Script, ScriptError, ScriptRunner
-from worker.telemetry import log
 
 QUEUED_CANCELLATION: Final = Script.load("queue/lua/ledger.lua", "queue/lua/queued_cancellation.lua")
 
@@ -39,6 +39,7 @@ class QueuedCancellation:
     max_body: int
     willing: Callable[[], bool]
     start: Callable[[Delivery], None]
+    events: QueueEvents
 
     async def run(self) -> None:
         """Sweeps until cancelled."""
@@ -54,7 +55,7 @@ class QueuedCancellation:
                     cancelled = await self._cancelled(page)
                     await asyncio.gather(*(self._take(lists[name.decode()], name, message) for message in cancelled))
             except ScriptError as error:
-                log("ledger.refused", "error", error=str(error))
+                self.events.script_refused(error)
 
     async def _cancelled(self, page: Sequence[bytes]) -> list[bytes]:
         """Those that were cancelled by request id or by Celery task id."""

@@ -1,125 +1,166 @@
-"""What this worker grants where the caller does not say, and what is answered without a call. Pure."""
+"""What this worker grants where the caller does not say, and what follows from a claim and from a call. Pure."""
 
 import math
+import random
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Final
 
-from api_contracts import ErrorCode, MappedError, Violation
+from api_contracts import ErrorCode, Violation
 from api_contracts.queues import result_stream
+from worker.failures.failure import Failure, Route
+from worker.gateway.answers import Answer
 from worker.queue.claims import Claim, Delivery, Lease, Standing
 from worker.queue.messages import Message
+from worker.request.decisions import (
+    CANCELLED,
+    EXPIRED,
+    POISON,
+    Decision,
+    Disposition,
+    Finish,
+    Park,
+    Release,
+    answered,
+    error_of,
+    failed,
+    failed_by,
+    interrupted,
+)
+from worker.request.execution import INTERRUPTED, Execution
+from worker.request.retries import Retry, RetryPolicy
 
 LONGEST_DEADLINE: Final = timedelta(days=7)
+FALLBACK_DEADLINE: Final = timedelta(hours=1)
+"""For a lane that no setting names, where `*` is not set either."""
 
 SUSPECT_CRASHES: Final = 2
-"""From this many deliveries that died in a call on, a request runs as the only suspect of its process."""
+"""After 2 crashes during a call, at most one such request runs per process at a time."""
 
 POISON_CRASHES: Final = 3
-"""At this many it is dead: it had the process to itself among suspects and took it down again."""
-
-
-@dataclass(frozen=True, slots=True)
-class Obstacle:
-    """An answer that needs no call; `dead` is the reason for a dead letter beside it."""
-
-    error: MappedError
-    dead: str = ""
-
-
-def _error(
-    code: ErrorCode, message: str, *, retryable: bool = False, violations: tuple[Violation, ...] = ()
-) -> MappedError:
-    return MappedError(
-        code=code,
-        message=message,
-        retryable=retryable,
-        http_status=None,
-        upstream=None,
-        violations=list(violations),
-    )
-
-
-CONFLICT: Final = _error(
-    ErrorCode.DUPLICATE_CONFLICT, "this request_id belongs to a request with another body; choose another id"
-)
-GONE: Final = _error(
-    ErrorCode.DUPLICATE_CONFLICT,
-    "this request_id was answered before and its result is no longer kept; choose another id to run it again",
-)
-CANCELLED: Final = _error(ErrorCode.CANCELLED, "the request was cancelled")
-EXPIRED: Final = _error(ErrorCode.DEADLINE_EXCEEDED, "the deadline passed before the request could run")
-THROTTLED: Final = _error(
-    ErrorCode.RATE_LIMITED, "the deadline passed while waiting for the rate budget", retryable=True
-)
-OVERSIZED: Final = _error(ErrorCode.REQUEST_TOO_LARGE, "the request needs more tokens than a whole minute's budget")
-POISON: Final = _error(
-    ErrorCode.INTERNAL_ERROR,
-    "workers died while calling for this request; it is kept as a dead letter",
-    retryable=True,
-)
-BUG: Final = _error(ErrorCode.INTERNAL_ERROR, "the worker failed on this request", retryable=True)
+"""After 3 crashes during a call, the request becomes a dead letter."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Policy:
+    """Both mappings are by lane; `*` names every lane that is not listed. Patience None: until the deadline."""
+
     max_body: int
     max_attempts: int
     timeout: timedelta
     default_deadline: Mapping[str, timedelta]
     result_ttl: timedelta
-    probe_interval: timedelta
     patience: Mapping[str, timedelta | None] = field(default_factory=dict[str, timedelta | None])
+    retries: RetryPolicy = field(default_factory=RetryPolicy)
+
+    @property
+    def kept_ms(self) -> int:
+        """How long a result is kept under its request id."""
+        return _ms_of(self.result_ttl)
 
     def claim(self, delivery: Delivery, message: Message) -> Claim:
         """What the ledger must know of this message; an eta counts as the time of enqueueing for the deadline."""
         request = message.request
-        given = [moment for moment in (request and request.deadline, message.expires) if moment]
-        start = (request and request.enqueued_at) or message.eta
-        lane_default = self.default_deadline.get(delivery.lane) or self.default_deadline["*"]
-        deadline = min(given) if given else (max(start, message.eta) + lane_default if start and message.eta else None)
+        enqueued_at = request.enqueued_at if request else None
+        default_ms = _ms_of(self._default_deadline(delivery.lane))
         return Claim(
             tenant=message.tenant,
             request_id=message.request_id,
             task_id=message.task_id,
             fingerprint=message.fingerprint,
-            enqueued_at_ms=_ms(request.enqueued_at) if request and request.enqueued_at else None,
-            deadline_ms=_ms(deadline) if deadline else None,
-            default_deadline_ms=round(lane_default.total_seconds() * 1000),
-            longest_deadline_ms=round(LONGEST_DEADLINE.total_seconds() * 1000),
+            enqueued_at_ms=_ms(enqueued_at) if enqueued_at else None,
+            deadline_ms=_deadline_ms(message, default_ms),
+            default_deadline_ms=default_ms,
+            longest_deadline_ms=_ms_of(LONGEST_DEADLINE),
             stream=result_stream(message.reply_to),
         )
 
-    def obstacle(self, lease: Lease, message: Message) -> Obstacle | None:
-        """The reason to answer at once, if there is one."""
-        violations = message.violations or _too_far(lease, message)
+    def before_call(self, lease: Lease, message: Message) -> Finish | Park | None:
+        """The reason to answer or to park a claimed request without a call, if there is one."""
         if lease.crashes >= POISON_CRASHES:
-            return Obstacle(POISON, dead="poison")
+            return failed(POISON, dead="poison")
         if lease.standing is Standing.CANCELLED:
-            return Obstacle(CANCELLED)
-        if violations:
+            return failed(CANCELLED)
+        if violations := message.violations or _too_far(lease, message):
             code = ErrorCode.REQUEST_TOO_LARGE if message.too_large else ErrorCode.INVALID_REQUEST
-            error = _error(code, _sentence(violations[0]), violations=violations)
-            return Obstacle(error, dead=message.dead)
-        return Obstacle(EXPIRED) if lease.standing is Standing.EXPIRED else None
+            return failed(error_of(code, _sentence(violations[0]), violations=violations), dead=message.dead)
+        if lease.standing is Standing.EXPIRED:
+            return failed(EXPIRED)
+        delay_ms = _delay_ms(lease, message)
+        return Park(delay_ms, Disposition.DELAYED) if delay_ms else None
 
-    def delay_ms(self, lease: Lease, message: Message) -> int:
-        """How long Celery's eta or countdown still asks to wait; not past the deadline, which is answered in time."""
-        return max(0, min(_ms(message.eta), lease.deadline_ms) - lease.now_ms) if message.eta else 0
+    def after_call(
+        self, execution: Execution, outcome: Answer | Failure, *, probe: bool, rng: random.Random
+    ) -> tuple[int, Decision | None]:
+        """The request's failures from now on, and the decision; None asks for another admission.
 
-    def timeout_s(self, message: Message) -> float:
+        A refused credential, and a probe that failed, are the upstream's trouble: they count against no request while
+        it may wait for the upstream to recover.
+        """
+        failures = execution.failures
+        if isinstance(outcome, Answer):
+            return failures, answered(outcome)
+        if outcome is INTERRUPTED and execution.interruption is not None:
+            return failures, interrupted(execution.interruption)
+        if outcome.route is Route.THROTTLE:
+            return failures, None
+        out_of_order = outcome.route is Route.CREDENTIAL or (probe and outcome.route is Route.RETRY)
+        if out_of_order and self.patience_s(execution.lease, execution.now_ms) > 0:
+            return failures, Release()
+        if outcome.route is not Route.RETRY:
+            return failures, failed_by(outcome)
+        return failures + 1, self._after_failure(execution, outcome, failures + 1, rng)
+
+    def timeout_s(self, message: Message, time_left_s: float) -> float:
+        """How long one call may take: never beyond the deadline."""
         own = message.request.timeout if message.request else None
-        return own or self.timeout.total_seconds()
-
-    def attempts(self, message: Message) -> int:
-        own = message.request.max_attempts if message.request else None
-        return own or self.max_attempts
+        return min(own or self.timeout.total_seconds(), max(0.001, time_left_s))
 
     def patience_s(self, lease: Lease, now_ms: int) -> float:
         """How much longer a request may wait on an upstream that is out of order; its deadline is another matter."""
-        patience = self.patience.get(lease.delivery.lane)
+        patience = self.patience.get(lease.delivery.lane, self.patience.get("*"))
         return math.inf if patience is None else patience.total_seconds() - (now_ms - lease.enqueued_at_ms) / 1000
+
+    def _after_failure(self, execution: Execution, failure: Failure, failures: int, rng: random.Random) -> Decision:
+        request = execution.request.request
+        decision = self.retries.decide(
+            failure,
+            failures=failures,
+            max_attempts=(request and request.max_attempts) or self.max_attempts,
+            time_left_s=execution.time_left_s,
+            rng=rng,
+        )
+        if isinstance(decision, Retry):
+            return Park(round(decision.delay_s * 1000), Disposition.RETRY_SCHEDULED)
+        return failed_by(decision.failure)
+
+    def _default_deadline(self, lane: str) -> timedelta:
+        return self.default_deadline.get(lane, self.default_deadline.get("*", FALLBACK_DEADLINE))
+
+
+def _deadline_ms(message: Message, default_ms: int) -> int | None:
+    """None: it counts from the moment at which the ledger first saw the message."""
+    request = message.request
+    given = [_ms(moment) for moment in (request and request.deadline, message.expires) if moment]
+    if given:
+        return min(given)
+    if message.eta is None:
+        return None
+    start = (request and request.enqueued_at) or message.eta
+    return max(_ms(start), _ms(message.eta)) + default_ms  # as numbers: a datetime of the year 9999 would overflow
+
+
+def _delay_ms(lease: Lease, message: Message) -> int:
+    """How long Celery's eta or countdown still asks to wait; not past the deadline, which is answered in time."""
+    return max(0, min(_ms(message.eta), lease.deadline_ms) - lease.now_ms) if message.eta else 0
+
+
+def _too_far(lease: Lease, message: Message) -> tuple[Violation, ...]:
+    deadline = message.request.deadline if message.request else None
+    if deadline is None or _ms(deadline) <= lease.now_ms + _ms_of(LONGEST_DEADLINE):
+        return ()
+    return (Violation(field="deadline", message="must be at most 7 days away", type="deadline"),)
 
 
 def _sentence(violation: Violation) -> str:
@@ -128,12 +169,9 @@ def _sentence(violation: Violation) -> str:
     return violation.message if named else f"{violation.field} {violation.message}"
 
 
-def _too_far(lease: Lease, message: Message) -> tuple[Violation, ...]:
-    deadline = message.request.deadline if message.request else None
-    if deadline is None or _ms(deadline) <= lease.now_ms + LONGEST_DEADLINE.total_seconds() * 1000:
-        return ()
-    return (Violation(field="deadline", message="must be at most 7 days away", type="deadline"),)
-
-
 def _ms(moment: datetime) -> int:
     return round(moment.timestamp() * 1000)
+
+
+def _ms_of(duration: timedelta) -> int:
+    return round(duration.total_seconds() * 1000)

@@ -1,11 +1,12 @@
 """What the processor needs of the world. The ledger, admission and upstream fit; so do stand-ins in tests."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Protocol
 
-from worker.admission.client import Gate, NotAdmitted, Reservation, UpstreamVerdict
+from worker.admission.grants import NotAdmitted, Reservation
 from worker.gateway.upstream import Call
-from worker.queue.claims import AttemptRecord, Claim, Delivery, Lease, Published, Refusal, WriteOutcome
+from worker.queue.attempts import AttemptRecord
+from worker.queue.claims import Claim, Delivery, Lease, Published, Refusal, WriteOutcome
 
 
 class LedgerPort(Protocol):
@@ -16,7 +17,6 @@ class LedgerPort(Protocol):
     async def complete(self, lease: Lease, answer: Published, *, kept_ms: int, dead: str = "") -> WriteOutcome: ...
     async def answer(self, delivery: Delivery, claim: Claim, result: bytes) -> WriteOutcome: ...
     async def bury(self, delivery: Delivery, reason: str) -> WriteOutcome: ...
-    async def give_back(self, delivery: Delivery) -> WriteOutcome: ...
     async def park(
         self, lease: Lease, *, delay_ms: int, failures: int, throttle_ms: int, history: AttemptRecord | None = None
     ) -> WriteOutcome: ...
@@ -32,12 +32,7 @@ class AdmissionQueuePort(Protocol):
 
 
 class AdmissionPort(Protocol):
-    async def settle(
-        self, reservation: Reservation, *, used_tokens: int, called: bool = True, verdict: UpstreamVerdict = ""
-    ) -> None: ...
-    async def throttled(self, reservation: Reservation, retry_after_s: float | None) -> None: ...
-    async def refused(self, reservation: Reservation, gate: Gate, code: str) -> None: ...
-    async def learn(self, headers: Mapping[str, str]) -> None: ...
+    async def report(self, reservation: Reservation, call: Call | None) -> None: ...
 
 
 class DeltasPort(Protocol):

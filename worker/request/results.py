@@ -1,76 +1,63 @@
-"""The one answer, as bytes: our envelope around the gateway's own, untouched response."""
+"""The one answer to a request, as bytes: our envelope around the gateway's untouched response. Pure."""
 
-from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
+from collections.abc import Mapping
 from typing import Any
 
 import orjson
 
 from api_contracts import CONTRACT_VERSION, MappedError
+from worker.queue.attempts import timestamp
+from worker.queue.claims import Published
+from worker.request.decisions import Finish
+from worker.request.execution import Execution
 
 
-def timestamp(at_ms: int) -> str:
-    """RFC 3339 in UTC with milliseconds."""
-    moment = datetime.fromtimestamp(at_ms // 1000, UTC)
-    return f"{moment:%Y-%m-%dT%H:%M:%S}.{at_ms % 1000:03d}Z"
+def build_result(execution: Execution, ending: Finish) -> Published:
+    """The result of a claimed request, with its history and its times."""
+    result = _encode(execution, ending.outcome, ending.error, ending.response, _timing(execution))
+    retryable = ending.error is not None and ending.error.retryable
+    return Published(ending.outcome, retryable, execution.request.streams, result)
 
 
-def encode_attempt(
-    number: int,
-    *,
-    started_at_ms: int,
-    upstream: str,
-    waited_ms: int,
-    outcome: str = "started",
-    duration_ms: int | None = None,
-    http_status: int | None = None,
-    code: str | None = None,
-    upstream_request_id: str | None = None,
-    maybe_billed: bool = False,
+def build_refusal(execution: Execution, error: MappedError) -> bytes:
+    """The failed result of a delivery that does not own its request id; its times are all now."""
+    now = timestamp(execution.now_ms)
+    moments = dict.fromkeys(("enqueued_at", "claimed_at", "finished_at"), now)
+    durations = dict.fromkeys(("queue_ms", "throttle_ms", "upstream_ms", "total_ms"), 0)
+    return _encode(execution, "failed", error, None, {**moments, "enqueued_at_source": "worker", **durations})
+
+
+def _timing(execution: Execution) -> Mapping[str, Any]:
+    lease, finished_at_ms = execution.lease, execution.now_ms
+    return {
+        "enqueued_at": timestamp(lease.enqueued_at_ms),
+        "enqueued_at_source": lease.enqueued_at_source,
+        "claimed_at": timestamp(lease.claimed_at_ms),
+        "finished_at": timestamp(finished_at_ms),
+        "queue_ms": max(0, lease.claimed_at_ms - lease.enqueued_at_ms),
+        "throttle_ms": execution.throttle_ms,
+        "upstream_ms": execution.upstream_ms,
+        "total_ms": max(0, finished_at_ms - lease.enqueued_at_ms),
+    }
+
+
+def _encode(
+    execution: Execution, outcome: str, error: MappedError | None, response: bytes | None, timing: Mapping[str, Any]
 ) -> bytes:
-    """One entry of `attempts`; without an outcome, a call that is under way."""
-    return orjson.dumps(
-        {
-            "number": number,
-            "started_at": timestamp(started_at_ms),
-            "duration_ms": duration_ms,
-            "upstream": upstream,
-            "outcome": outcome,
-            "http_status": http_status,
-            "code": code,
-            "upstream_request_id": upstream_request_id,
-            "waited_ms": waited_ms,
-            "maybe_billed": maybe_billed,
-        }
-    )
-
-
-def encode_result(
-    *,
-    request_id: str,
-    tenant: str,
-    lane: str,
-    outcome: str,
-    response: bytes | None,
-    error: MappedError | None,
-    attempts: Sequence[bytes],
-    timing: Mapping[str, Any],
-    metadata: Mapping[str, str],
-    trace_id: str | None,
-) -> bytes:
-    """The result's JSON; `response` is spliced in byte for byte, so unknown fields and order survive."""
+    """The JSON; `response` is spliced in byte for byte, so that unknown fields and their order survive."""
+    message = execution.request
     return orjson.dumps(
         {
             "contract_version": CONTRACT_VERSION,
-            "request_id": request_id,
-            "tenant": tenant,
-            "lane": lane,
+            "request_id": message.request_id,
+            "tenant": message.tenant,
+            "lane": execution.delivery.lane,
             "outcome": outcome,
             "response": None if response is None else orjson.Fragment(response),
             "error": None if error is None else error.model_dump(mode="json"),
-            "attempts": [orjson.Fragment(attempt) for attempt in attempts],
+            "attempts": [orjson.Fragment(attempt.encode()) for attempt in execution.attempts],
             "timing": timing,
-            "metadata": metadata,
-            "trace_id": trace_id,
+            "metadata": message.metadata,
+            "trace_id": message.trace_id,
         }
     )

@@ -21,13 +21,15 @@ from celery.worker import state
 
 from worker.config.settings import Settings
 from worker.failures.alert_policy import State
+from worker.request.held import HeldRequests
 from worker.request.processor import Processor
+from worker.runtime.draining import HANDBACK_S
 from worker.runtime.fleet_metrics import FleetCollector
 from worker.runtime.probes import Probes, ProbeServer
-from worker.runtime.service import HANDBACK_S, Service
+from worker.runtime.service import Service
 from worker.runtime.task_runner import TaskRunner
 from worker.runtime.vitals import Vitals
-from worker.runtime.wiring import build, watching
+from worker.runtime.wiring import build, observer
 from worker.tasks import TASKS
 from worker.telemetry import log, log_exception, loop_exception
 from worker.telemetry.reports import Facts
@@ -86,7 +88,7 @@ class Pool(BasePool):
         if self._thread is not None:
             self._thread.join(self.settings.shutdown_grace.total_seconds() + _LEAVE_MARGIN_S)
         if self._serving is not None:
-            self._serving.watch.incidents.flush()
+            self._serving.observer.incidents.flush()
         self.sentry.close()
         if self._probes is not None:
             self._probes.close()
@@ -112,9 +114,9 @@ class Pool(BasePool):
         return {
             "implementation": f"{type(self).__module__}:{type(self).__name__}",
             "max-concurrency": self.settings.concurrency,
-            "in-flight": len(self.service.runs),
-            "taken": self.service.taken,
-            "lanes": self.service.weights,
+            "in-flight": len(self.service.executor.held),
+            "taken": self.service.executor.taken,
+            "lanes": dict(self.service.lanes),
         }
 
     def _serve(self) -> None:
@@ -124,8 +126,8 @@ class Pool(BasePool):
                 runner.run(self._main())
         except Exception as error:  # noqa: BLE001  # the process must not live on without its loop
             log_exception("worker.failed", error)
-            watch = self._serving.watch if self._serving else watching(self.settings, self.sentry, {})
-            watch.incidents.crashed(error, Facts(upstream="worker"), State.WORKER_FAILED)
+            told = self._serving.observer if self._serving else observer(self.settings, self.sentry, HeldRequests())
+            told.incidents.crashed(error, Facts(upstream="worker"), State.WORKER_FAILED)
             if not self._ready.done():
                 self._ready.set_exception(error)
             state.should_stop = os.EX_SOFTWARE
@@ -144,7 +146,7 @@ class Pool(BasePool):
 
     def _open_probes(self, service: Service) -> ProbeServer:
         """Raises SystemExit, with one clear line, where the port is taken."""
-        registry = service.watch.metrics.registry
+        registry = service.observer.metrics.registry
         registry.register(FleetCollector(self.settings.redis.client, tuple(self.settings.lanes)))
         try:
             return ProbeServer(

@@ -1,7 +1,7 @@
 """Celery's remote control: every command of its registry is honoured or refused with a line that names our way.
 
 A command that Celery adds in a later version is refused until it is listed here. Commands that other code registers
-after `install` are left alone.
+are left alone.
 """
 
 import logging
@@ -52,16 +52,17 @@ REFUSED: Final = {
 """Celery's name of a command -> what to do instead."""
 
 _panel: Any = CeleryPanel
+_CELERYS: Final[tuple[str, ...]] = tuple(_panel.meta)
 _revoked: Any = celery_state.revoked
 _log = logging.getLogger(__name__)
 
 
 def install() -> None:
     """Replaces Celery's commands by ours, and every other command that is not true of this worker by its refusal."""
-    for name, meta in dict(_panel.meta).items():
+    for name in _CELERYS:
         command = _OURS.get(name) or (None if name in _STOCK else _refusal(name))
         if command is not None and _panel.data[name] is not command:
-            _replace(name, meta.alias, command)
+            _replace(name, _panel.meta[name].alias, command)
 
 
 def _replace(name: str, alias: str | None, command: Callable[..., Any]) -> None:
@@ -81,12 +82,12 @@ def _refusal(name: str) -> Callable[..., dict[str, str]]:
 
 def active(state: Any, **_: Any) -> list[dict[str, Any]]:
     """Requests with a call in flight; arguments are prompts and are not shown."""
-    return [_describe(state, run) for run in _runs(state) if run.calling]
+    return [_describe(state, each) for each in _executions(state) if each.calling]
 
 
 def reserved(state: Any, **_: Any) -> list[dict[str, Any]]:
     """Requests that were taken and wait for the budget."""
-    return [_describe(state, run) for run in _runs(state) if not run.calling]
+    return [_describe(state, each) for each in _executions(state) if not each.calling]
 
 
 def scheduled(_state: Any, **_: Any) -> list[dict[str, Any]]:
@@ -97,17 +98,16 @@ def scheduled(_state: Any, **_: Any) -> list[dict[str, Any]]:
 def query_task(state: Any, ids: Any, **_: Any) -> dict[str, tuple[str, dict[str, Any]]]:
     """The requests of these task ids that this process holds, each as ("active" or "reserved", description)."""
     wanted = set(_listed(ids))
-    found = [(run, _describe(state, run)) for run in _runs(state)]
     return {
-        str(shown["id"]): ("active" if run.calling else "reserved", shown)
-        for run, shown in found
-        if shown["id"] in wanted
+        each.message.task_id: ("active" if each.calling else "reserved", _describe(state, each))
+        for each in _executions(state)
+        if each.message and each.message.task_id in wanted
     }
 
 
 def active_queues(state: Any, **_: Any) -> list[dict[str, Any]]:
     """The lanes that this worker serves, as Celery describes queues."""
-    return [cast("Any", Queue(lane_queue(lane))).as_dict(recurse=True) for lane in _pool(state).service.weights]
+    return [cast("Any", Queue(lane_queue(lane))).as_dict(recurse=True) for lane in _pool(state).service.lanes]
 
 
 def hello(state: Any, from_node: str, **_: Any) -> dict[str, Any] | None:
@@ -125,7 +125,7 @@ def revoke(state: Any, task_id: Any, **_: Any) -> dict[str, str]:
         for one in task_ids:
             await service.ledger.cancel("", one, ttl_ms=REVOKE_KEPT_MS)
             await service.ledger.cancel(DEFAULT_TENANT, one, ttl_ms=REVOKE_KEPT_MS)  # wakes it where it is parked
-            service.interrupt(one, Interruption.CANCELLED)
+            service.executor.interrupt(one, Interruption.CANCELLED)
 
     _revoked.update(task_ids)  # `inspect revoked` shows them
     _pool(state).submit(cancel).add_done_callback(_note)
@@ -173,20 +173,20 @@ def _pool(state: Any) -> Pool:
     return state.consumer.pool
 
 
-def _runs(state: Any) -> list[Execution]:
-    return list(_pool(state).service.runs.values())
+def _executions(state: Any) -> list[Execution]:
+    return list(_pool(state).service.executor.held)
 
 
-def _describe(state: Any, run: Execution) -> dict[str, Any]:
-    message = run.message
+def _describe(state: Any, execution: Execution) -> dict[str, Any]:
+    message = execution.message
     return {
         "id": message.task_id if message else None,
-        "name": task_name(run.delivery.message) or TASK_NAME,
+        "name": task_name(execution.delivery.message) or TASK_NAME,
         "args": [],
         "kwargs": {},
         "hostname": state.hostname,
         "request_id": message.request_id if message else None,
         "tenant": message.tenant if message else None,
-        "lane": run.delivery.lane,
-        "attempt": run.number,
+        "lane": execution.delivery.lane,
+        "attempt": execution.number,
     }

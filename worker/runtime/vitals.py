@@ -52,9 +52,9 @@ class Vitals:
     def live(self) -> ProbeAnswer:
         """Not ok where only a restart helps."""
         service = self.service()
-        loop_s = service.keeper.silence_s if service else 0.0
+        loop_s = service.renewer.silence_s if service else 0.0
         # Without Redis the consumer may hang in its socket for a while, and on its way out it beats no more.
-        expected = service is not None and service.ready and service.watch.redis_up
+        expected = service is not None and service.ready and service.observer.redis_up
         consumer_s = self.consumer.silence_s if expected else 0.0
         stalled = self._check(State.LOOP_STALLED, "loop.stalled", loop_s, LOOP_STALLED_S)
         stalled |= self._check(State.CONSUMER_STALLED, "consumer.stalled", consumer_s, CONSUMER_STALLED_S)
@@ -67,7 +67,7 @@ class Vitals:
             return ProbeAnswer(False, {"why": "starting"})
         if not service.ready:
             return ProbeAnswer(False, {"why": "draining"})
-        if not service.watch.redis_up:
+        if not service.observer.redis_up:
             return ProbeAnswer(False, {"why": "redis_lost"})
         return ProbeAnswer(True, {})
 
@@ -76,10 +76,10 @@ class Vitals:
         if service is not None and stalled != (state in self._told):
             if stalled:
                 self._told.add(state)
-                service.watch.stalled(state, event, silence_s, stack_of(self.threads()[state]))
+                service.observer.stalled(state, event, silence_s, stack_of(self.threads()[state]))
             else:
                 self._told.discard(state)
-                service.watch.incidents.ended(state)
+                service.observer.incidents.ended(state)
         return stalled
 
 

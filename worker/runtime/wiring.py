@@ -1,70 +1,81 @@
 """The composition root: settings in, a wired Service out. The only place that knows every adapter."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from urllib.parse import urlsplit
 
 from worker.admission.admission_queue import AdmissionQueues
-from worker.admission.client import Admission, Limits
+from worker.admission.client import Admission
+from worker.admission.events import AdmissionEvents
+from worker.admission.grants import Limits
 from worker.config.settings import Settings
 from worker.gateway.upstream import Upstream
 from worker.queue.deltas import DeltaRelay
+from worker.queue.fetcher import Fetcher, Shares
 from worker.queue.lease_renewer import LeaseRenewer
 from worker.queue.ledger import LEASE_MS, Ledger
 from worker.queue.maintenance import Maintenance
-from worker.request.execution import Execution
+from worker.queue.queued_cancellation import QueuedCancellation
+from worker.request.held import HeldRequests
 from worker.request.policy import Policy
 from worker.request.processor import Processor
+from worker.runtime.executor import Executor
 from worker.runtime.service import Service
 from worker.runtime.task_runner import TaskRunner
 from worker.storage.scripts import ScriptRunner
 from worker.telemetry.incidents import Incidents
 from worker.telemetry.metrics import Metrics
-from worker.telemetry.observed_upstream import ObservedUpstream
-from worker.telemetry.process_observer import ProcessObserver
-from worker.telemetry.request_observer import RequestObserver
+from worker.telemetry.observer import Observer
 from worker.telemetry.sentry import Sentry
 
 
 def build(settings: Settings, sentry: Sentry, task_runner: Callable[[Processor], TaskRunner]) -> Service:
     """Builds the service; call it on the loop that will run it."""
-    runs: dict[str, Execution] = {}
-    watch = watching(settings, sentry, runs)
-    runner = ScriptRunner(settings.redis.async_client(), on_trouble=watch.redis)
+    held = HeldRequests()
+    events = observer(settings, sentry, held)
+    runner = ScriptRunner(settings.redis.async_client(), events)
     ledger = Ledger(runner)
-    admission = _admission(settings, runner, watch)
-    rooms = AdmissionQueues.of(admission, settings.lanes)
-    upstream = _upstream(settings, watch.observer)
+    admission = _admission(settings, runner, events)
+    queues = AdmissionQueues.of(admission, settings.lanes)
+    upstream = Upstream("default", settings.upstream_url, settings.api_key)
     relay = DeltaRelay(runner.client)
-    processor = Processor(ledger, rooms, admission, upstream, relay, policy(settings), watch.observer.bug)
-    service = Service(
-        runner=runner,
-        ledger=ledger,
-        admission=admission,
-        rooms=rooms,
-        upstream=upstream,
-        relay=relay,
-        processor=processor,
-        task_runner=task_runner(processor),
-        keeper=LeaseRenewer(
-            settings.redis.client(),
-            held=lambda: [(run.delivery.lane, token) for token, run in list(runs.items())],
-            lease_ms=LEASE_MS,
-            on_lost=watch.lost,
-        ),
-        housekeeping=_housekeeping(settings, ledger, watch),
-        observer=watch.observer,
-        watch=watch,
-        weights=settings.lanes,
-        concurrency=settings.concurrency,
-        shutdown_grace=settings.shutdown_grace,
-        runs=runs,
+    maintenance = Maintenance(
+        ledger, runner, list(settings.lanes), settings.results_retention, settings.results_high_water, events
     )
-    watch.load = service.load
-    return service
+    processor = Processor(ledger, queues, admission, upstream, relay, policy(settings), events)
+    executor = Executor(
+        task_runner=task_runner(processor),
+        observer=events,
+        maintenance=maintenance,
+        concurrency=settings.concurrency,
+        held=held,
+    )
+    fetcher = Fetcher(
+        ledger, Shares(settings.lanes), executor.places, queues.vacancies, executor.start, events, executor.freed
+    )
+    cancellation = QueuedCancellation(
+        runner, ledger, settings.lanes, settings.max_body, executor.takes, executor.start, events
+    )
+    return Service(
+        executor=executor,
+        fetch=fetcher.run,
+        jobs={
+            "admission": queues.pump,
+            "cancellation": cancellation.run,
+            "maintenance": maintenance.run,
+            "relay": relay.pump,
+        },
+        ledger=ledger,
+        renewer=LeaseRenewer(settings.redis.client(), held.leases, LEASE_MS, events),
+        observer=events,
+        upstream=upstream,
+        runner=runner,
+        lanes=settings.lanes,
+        shutdown_grace=settings.shutdown_grace,
+    )
 
 
-def watching(settings: Settings, sentry: Sentry, runs: Mapping[str, Execution]) -> ProcessObserver:
-    """All that notices and tells, for the runs a process holds."""
+def observer(settings: Settings, sentry: Sentry, held: HeldRequests) -> Observer:
+    """Everything that listens, for a process that holds `held`."""
     metrics = Metrics(settings.lanes)
     metrics.concurrency.set(settings.concurrency)
     metrics.show_limits(settings.requests_per_minute, settings.tokens_per_minute, settings.max_in_flight)
@@ -73,57 +84,10 @@ def watching(settings: Settings, sentry: Sentry, runs: Mapping[str, Execution]) 
         send=sentry.send,
         render=sentry.render,
         runbook_url=sentry.options.runbook_url,
-        oldest_age_s=lambda: _oldest_age_s(runs),
+        oldest_age_s=held.oldest_age_s,
     )
     server = urlsplit(settings.upstream_url).hostname or ""
-    observer = RequestObserver(metrics=metrics, incidents=incidents, sentry=sentry, server=server)
-    return ProcessObserver(metrics=metrics, incidents=incidents, observer=observer)
-
-
-def _admission(settings: Settings, runner: ScriptRunner, watch: ProcessObserver) -> Admission:
-    return Admission(
-        runner=runner,
-        limits=limits(settings),
-        lease_ms=LEASE_MS,
-        longest_pause_ms=round(settings.max_pause.total_seconds() * 1000),
-        probe_ms=round(settings.probe_interval.total_seconds() * 1000),
-        on_gate=watch.gate,
-        on_grant=watch.granted,
-        on_confirmed=watch.confirmed,
-    )
-
-
-def _housekeeping(settings: Settings, ledger: Ledger, watch: ProcessObserver) -> Maintenance:
-    return Maintenance(
-        ledger,
-        ledger.runner,
-        list(settings.lanes),
-        settings.results_retention,
-        settings.results_high_water,
-        on_reclaimed=watch.reclaimed,
-        on_backlog=watch.backlog,
-        on_trouble=watch.trouble,
-    )
-
-
-def _oldest_age_s(runs: Mapping[str, Execution]) -> float | None:
-    ages_ms = [run.now_ms - run.lease.enqueued_at_ms for run in list(runs.values()) if run.claimed]
-    return max(ages_ms) / 1000 if ages_ms else None
-
-
-def _upstream(settings: Settings, observer: RequestObserver) -> Upstream:
-    upstream = ObservedUpstream("default", settings.upstream_url, settings.api_key)
-    upstream.observer = observer
-    return upstream
-
-
-def limits(settings: Settings) -> Limits:
-    return Limits(
-        settings.requests_per_minute,
-        settings.tokens_per_minute,
-        settings.max_in_flight,
-        settings.burst_seconds,
-    )
+    return Observer(metrics=metrics, incidents=incidents, sentry=sentry, server=server)
 
 
 def policy(settings: Settings) -> Policy:
@@ -133,6 +97,18 @@ def policy(settings: Settings) -> Policy:
         timeout=settings.request_timeout,
         default_deadline=settings.default_deadline,
         result_ttl=settings.result_ttl,
-        probe_interval=settings.probe_interval,
         patience=settings.patience,
+    )
+
+
+def _admission(settings: Settings, runner: ScriptRunner, events: AdmissionEvents) -> Admission:
+    return Admission(
+        runner=runner,
+        limits=Limits(
+            settings.requests_per_minute, settings.tokens_per_minute, settings.max_in_flight, settings.burst_seconds
+        ),
+        lease_ms=LEASE_MS,
+        longest_pause_ms=round(settings.max_pause.total_seconds() * 1000),
+        probe_ms=round(settings.probe_interval.total_seconds() * 1000),
+        events=events,
     )

@@ -13,7 +13,6 @@ Batches are written to redis-py's `Connection` and read from it one reply after 
 import asyncio
 import contextvars
 from collections import deque
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from importlib.resources import files
 from typing import Any, Final
@@ -32,6 +31,7 @@ from redis.exceptions import (
 )
 
 from worker.storage.connection import SOCKET_TIMEOUT_S
+from worker.storage.events import RedisEvents, Unheard
 
 BATCH: Final = 128
 """Calls per round trip: enough to make the fixed cost vanish, small enough to keep replies coming."""
@@ -77,10 +77,10 @@ class _Call:
 
 @dataclass(slots=True)
 class ScriptRunner:
-    """Runs script commands for one process; `on_trouble` hears once when Redis stops serving, and once after."""
+    """Runs script commands for one process; tells `events` once when Redis stops serving, and once when it is back."""
 
     client: redis.asyncio.Redis
-    on_trouble: Callable[[str | None], None] = lambda _: None
+    events: RedisEvents = field(default_factory=Unheard)
     within_s: float = SOCKET_TIMEOUT_S
     """For one round trip in all, connecting included."""
     _waiting: deque[_Call] = field(default_factory=deque[_Call])
@@ -159,7 +159,7 @@ class ScriptRunner:
             await self.client.connection_pool.disconnect()  # after a failover the address means another server
         if self._troubled and not any(call.tries and not call.reply.done() for call in self._open):
             self._troubled = False
-            self.on_trouble(None)
+            self.events.redis_recovered()
         return True
 
     async def _round_trip(self, batch: list[_Call]) -> list[Any]:
@@ -204,7 +204,9 @@ class ScriptRunner:
         if not self._troubled:
             self._troubled = True
             # redis-py has a class for most refusals; the others begin with a text that says which they are.
-            self.on_trouble(str(error).split(":")[0][:80] if type(error) is ResponseError else type(error).__name__)
+            self.events.redis_lost(
+                str(error).split(":")[0][:80] if type(error) is ResponseError else type(error).__name__
+            )
 
 
 async def _reply(connection: Any) -> Any:

@@ -8,49 +8,64 @@ from api_contracts import ErrorCode
 from api_contracts.queues import result_stream
 from worker.failures.alert_policy import Kind, State
 from worker.failures.failure import Route
+from worker.queue.attempts import timestamp
 from worker.queue.messages import Message
 from worker.request.execution import Execution
 from worker.request.policy import POISON_CRASHES
-from worker.request.results import timestamp
 from worker.telemetry.reports import Facts
-from worker.telemetry.tracing import RequestSpan
+from worker.telemetry.tracing import RequestSpan, span_id
 
 _HASH_DIGITS: Final = 8
 _WORD: Final = re.compile(r"[A-Za-z0-9._:/\-]{1,64}")
 _PROVIDER: Final = "openai"
 
 
-def line_of(run: Execution) -> dict[str, Any]:
+def ids_of(execution: Execution) -> dict[str, str]:
+    """What every log line of this request carries."""
+    message = execution.message
+    if message is None:
+        return {"lane": execution.delivery.lane}
+    return {
+        "request_id": message.request_id,
+        "task_id": message.task_id,
+        "tenant": message.tenant,
+        "lane": execution.delivery.lane,
+        "trace_id": message.trace_id,
+        "span_id": span_id(execution.delivery.token),
+    }
+
+
+def line_of(execution: Execution) -> dict[str, Any]:
     """The fields of the canonical line; what a delivery has not got, it does not name."""
-    message, error, answer = run.message, run.error, run.answer
+    message, error, answer, call = execution.message, execution.error, execution.answer, execution.last_call
     usage = answer.usage if answer else None
     said = error.upstream if error else None
     fields = {
-        **run.ids(),
+        **ids_of(execution),
         "reply_to": message.reply_to if message else None,
         "model": model_of(message),
         "response_model": _word(answer.model) if answer else None,
         "response_id": _word(answer.response_id) if answer else None,
         "error_code": error.code if error else None,
         "retryable": error.retryable if error else None,
-        "http_status": run.http_status,
+        "http_status": call.http_status if call else None,
         "upstream_code": _word(said.code) if said else None,
-        "upstream_request_id": _word(run.upstream_request_id),
-        "retry_after_s": run.last_failure.retry_after_s if run.last_failure else None,
-        "attempts": run.number,
-        "failures": run.failures,
-        "crashes": (run.lease.crashes or None) if run.claimed else None,
-        "queue_ms": queue_ms(run),
-        "throttle_ms": run.throttle_ms,
-        "upstream_ms": run.upstream_ms,
-        "publish_ms": run.publish_ms if run.answered else None,
-        "total_ms": run.now_ms - run.lease.enqueued_at_ms if run.claimed else None,
-        "deadline_left_ms": run.lease.deadline_ms - run.now_ms if run.claimed else None,
+        "upstream_request_id": _word(call.upstream_request_id) if call else None,
+        "retry_after_s": execution.last_failure.retry_after_s if execution.last_failure else None,
+        "attempts": execution.number,
+        "failures": execution.failures,
+        "crashes": (execution.lease.crashes or None) if execution.claimed else None,
+        "queue_ms": queue_ms(execution),
+        "throttle_ms": execution.throttle_ms,
+        "upstream_ms": execution.upstream_ms,
+        "publish_ms": execution.publish_ms if execution.finished else None,
+        "total_ms": execution.now_ms - execution.lease.enqueued_at_ms if execution.claimed else None,
+        "deadline_left_ms": execution.lease.deadline_ms - execution.now_ms if execution.claimed else None,
         "input_tokens": usage.input_tokens if usage else None,
         "cached_tokens": usage.cached_tokens if usage else None,
         "output_tokens": usage.output_tokens if usage else None,
         "reasoning_tokens": usage.reasoning_tokens if usage else None,
-        "input_bytes": len(run.delivery.message),
+        "input_bytes": len(execution.delivery.message),
         "output_bytes": len(answer.raw) if answer else None,
         "body_sha256_8": message.fingerprint[:_HASH_DIGITS] if message else None,
         "unknown_keys": (message.request.unknown_keys or None) if message and message.request else None,
@@ -58,72 +73,77 @@ def line_of(run: Execution) -> dict[str, Any]:
     return {name: value for name, value in fields.items() if value is not None}
 
 
-def facts_of(run: Execution) -> Facts:
+def facts_of(execution: Execution) -> Facts:
     """What an incident tells of the request that it is about."""
-    message, error = run.message, run.error
+    message, error, call = execution.message, execution.error, execution.last_call
     if message is None:
-        return Facts(lane=run.delivery.lane)
+        return Facts(lane=execution.delivery.lane)
     said = error.upstream if error else None
     return Facts(
-        lane=run.delivery.lane,
+        lane=execution.delivery.lane,
         tenant=message.tenant,
         request_id=message.request_id,
         task_id=message.task_id,
         trace_id=message.trace_id,
-        span_id=run.ids()["span_id"],
+        span_id=span_id(execution.delivery.token),
         model=model_of(message) or "",
-        http_status=(error.http_status if error else None) or run.http_status,
+        http_status=(error.http_status if error else None) or (call.http_status if call else None),
         retryable=error.retryable if error else None,
-        attempts=run.number,
+        attempts=execution.number,
         upstream_code=_word(said.code) if said else None,
-        upstream_request_id=_word(run.upstream_request_id or (said.request_id if said else None)),
-        retry_after_s=run.last_failure.retry_after_s if run.last_failure else None,
-        enqueued_at=timestamp(run.lease.enqueued_at_ms) if run.claimed else "",
-        queue_ms=queue_ms(run),
-        throttle_ms=run.throttle_ms,
-        upstream_ms=run.upstream_ms,
+        upstream_request_id=_word((call.upstream_request_id if call else None) or (said.request_id if said else None)),
+        retry_after_s=execution.last_failure.retry_after_s if execution.last_failure else None,
+        enqueued_at=timestamp(execution.lease.enqueued_at_ms) if execution.claimed else "",
+        queue_ms=queue_ms(execution),
+        throttle_ms=execution.throttle_ms,
+        upstream_ms=execution.upstream_ms,
     )
 
 
-def kind_of(run: Execution) -> Kind | None:
+def kind_of(execution: Execution) -> Kind | None:
     """The failure class of a delivery that ended in a failed result; None where somebody else tells of it."""
-    if run.error is None:
+    if execution.error is None:
         return None
-    if run.message is not None and run.message.dead:
+    if execution.message is not None and execution.message.dead:
         return State.MESSAGE_UNREADABLE
-    if run.error.code is not ErrorCode.INTERNAL_ERROR:
-        return run.error.code
-    return State.POISON if run.claimed and run.lease.crashes >= POISON_CRASHES else None
+    if execution.error.code is not ErrorCode.INTERNAL_ERROR:
+        return execution.error.code
+    return State.POISON if execution.claimed and execution.lease.crashes >= POISON_CRASHES else None
 
 
-def trace_of(run: Execution, server: str) -> RequestSpan:
+def trace_of(execution: Execution, server: str) -> RequestSpan:
     """The times of a claimed delivery."""
-    message, lease = run.request, run.lease
+    message, lease = execution.request, execution.lease
     return RequestSpan(
-        lane=run.delivery.lane,
+        lane=execution.delivery.lane,
         task_id=message.task_id,
-        message_bytes=len(run.delivery.message),
+        message_bytes=len(execution.delivery.message),
         enqueued_at_ms=lease.enqueued_at_ms,
         claimed_at_ms=lease.now_ms,
-        finished_at_ms=run.now_ms,
-        publish_ms=run.publish_ms,
-        result_stream=result_stream(message.reply_to) if run.answered else "",
-        code=run.error.code if run.error else _last_code(run),
-        retries=run.failures,
-        calls=tuple(run.calls),
+        finished_at_ms=execution.now_ms,
+        publish_ms=execution.publish_ms,
+        result_stream=result_stream(message.reply_to) if execution.finished else "",
+        code=execution.error.code if execution.error else _last_code(execution),
+        retries=execution.failures,
+        calls=tuple(execution.calls),
         server=server,
-        gen_ai=_gen_ai(run, message),
+        gen_ai=_gen_ai(execution, message),
     )
 
 
-def queue_ms(run: Execution) -> int | None:
+def queue_ms(execution: Execution) -> int | None:
     """From enqueueing to this claim."""
-    return max(0, run.lease.claimed_at_ms - run.lease.enqueued_at_ms) if run.claimed else None
+    return max(0, execution.lease.claimed_at_ms - execution.lease.enqueued_at_ms) if execution.claimed else None
 
 
-def first_claim(run: Execution) -> bool:
+def first_claim(execution: Execution) -> bool:
     """Whether nobody had claimed this request before: only then was all its waiting queueing."""
-    return run.claimed and not run.lease.attempts and not run.lease.throttle_ms and not run.lease.crashes
+    return (
+        execution.claimed
+        and not execution.lease.attempts
+        and not execution.lease.throttle_ms
+        and not execution.lease.crashes
+    )
 
 
 def model_of(message: Message | None) -> str | None:
@@ -131,24 +151,24 @@ def model_of(message: Message | None) -> str | None:
     return message.request.body.model if message and message.request else None
 
 
-def dead_letter(run: Execution, disposition: str) -> State | None:
+def dead_letter(execution: Execution, disposition: str) -> State | None:
     """Why this delivery left a dead letter; None where it left none."""
-    if kind_of(run) is State.POISON:
+    if kind_of(execution) is State.POISON:
         return State.POISON
-    if disposition == "dead_lettered" and run.message is not None:
+    if disposition == "dead_lettered" and execution.message is not None:
         return State.LEDGER_REFUSED  # a key of the request's holds something else
-    unreadable = disposition == "dead_lettered" or (run.message is not None and run.message.dead)
+    unreadable = disposition == "dead_lettered" or (execution.message is not None and execution.message.dead)
     return State.MESSAGE_UNREADABLE if unreadable else None
 
 
-def _last_code(run: Execution) -> str:
-    failure = run.last_failure
-    return failure.code if failure and failure.route is not Route.THROTTLE and run.answer is None else ""
+def _last_code(execution: Execution) -> str:
+    failure = execution.last_failure
+    return failure.code if failure and failure.route is not Route.THROTTLE and execution.answer is None else ""
 
 
-def _gen_ai(run: Execution, message: Message) -> Mapping[str, Any]:
+def _gen_ai(execution: Execution, message: Message) -> Mapping[str, Any]:
     body = message.request.body if message.request else None
-    answer = run.answer
+    answer = execution.answer
     usage = answer.usage if answer else None
     known = {
         "gen_ai.operation.name": "responses",

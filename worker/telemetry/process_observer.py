@@ -1,26 +1,25 @@
 """The conditions this process works under: is Redis there, is the gateway open, what is everybody waiting for.
 
-Called from the loop, from request tasks and from threads. What begins here ends here: each condition is told when it
-begins and when it is over, and shown as a number all the while.
+Called from the loop, from request tasks and from threads. Each condition is reported when it begins and when it is
+over, and is a metric all the while.
 """
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
 from api_contracts import ErrorCode
-from worker.admission.client import Gate, Grant, Limits
+from worker.admission.grants import Gate, Grant, Limits
 from worker.failures.alert_policy import Kind, State
-from worker.queue.claims import Reclaimed
-from worker.queue.maintenance import Backlog
+from worker.queue.claims import Backlog, Reclaimed
 from worker.storage.scripts import ScriptError
 from worker.telemetry import Event, log
 from worker.telemetry.event_fields import facts_of
 from worker.telemetry.incidents import Incidents
 from worker.telemetry.metrics import WAIT_REASONS, Metrics, WaitReason
 from worker.telemetry.reports import Facts
-from worker.telemetry.request_observer import RequestObserver, current
+from worker.telemetry.request_observer import current
 
 _GATES: Final[dict[str, Kind]] = {
     "authentication_failed": ErrorCode.AUTHENTICATION_FAILED,
@@ -44,40 +43,35 @@ class Load:
         return self.held - self.calling
 
 
-_NOTHING: Final = Load(held=0, calling=0, concurrency=1, draining=False, backlogged=False)
-
-
-@dataclass(slots=True, kw_only=True)
+@dataclass(kw_only=True)
 class ProcessObserver:
-    """One per process; `load` is asked once a second."""
+    """Implements `RedisEvents`, `QueueEvents` and `AdmissionEvents`."""
 
     metrics: Metrics
     incidents: Incidents
-    observer: RequestObserver
-    load: Callable[[], Load] = lambda: _NOTHING
     redis_up: bool = True
     _lost_at: float = 0.0
     _gate: str = ""
     _wait: str = ""
     _started: int = 0
-    _per_minute: float = 0.0
+    per_minute: float = 0.0
+    """Requests that the whole fleet may start a minute, as of the last grant."""
     _limits: Limits | None = None
     _ticked: float = field(default_factory=time.monotonic)
 
-    def redis(self, error: str | None) -> None:
-        """Redis stopped serving because of `error`, or serves again."""
-        if error is None:
-            self.redis_up = True
-            log("redis.recovered", lost_s=round(time.monotonic() - self._lost_at, 1))
-            self.incidents.redis_recovered()
-        else:
-            self.redis_up, self._lost_at = False, time.monotonic()
-            log("redis.lost", "error", error=error)
-            self.incidents.redis_lost()
-        self.metrics.redis_up.set(self.redis_up)
+    def redis_lost(self, error: str) -> None:
+        self.redis_up, self._lost_at = False, time.monotonic()
+        log("redis.lost", "error", error=error)
+        self.incidents.redis_lost()
+        self.metrics.redis_up.set(0)
 
-    def gate(self, gate: Gate, code: str) -> None:
-        """The gateway's gate changed, as far as this process learned of it."""
+    def redis_recovered(self) -> None:
+        self.redis_up = True
+        log("redis.recovered", lost_s=round(time.monotonic() - self._lost_at, 1))
+        self.incidents.redis_recovered()
+        self.metrics.redis_up.set(1)
+
+    def gate_changed(self, gate: Gate, code: str) -> None:
         if gate:
             log("upstream.shut", "warning", gate=gate, code=code)
         else:
@@ -87,20 +81,18 @@ class ProcessObserver:
                 self.incidents.ended(kind)
         self._show(gate or "ok")
 
-    def confirmed(self, gate: Gate, code: str) -> None:
-        """A probe was refused as well, and this is the one process of the fleet that is told so."""
-        run = current()
-        facts = facts_of(run) if run else Facts()
+    def gate_confirmed(self, gate: Gate, code: str) -> None:
+        execution = current()
+        facts = facts_of(execution) if execution else Facts()
         log("upstream.shut", "error", gate=gate, code=code, confirmed=True)
         self.incidents.began(_GATES[gate], facts)
 
-    def granted(self, asked: Sequence[tuple[str, int]], grant: Grant) -> None:
-        """What the fleet's budget said to one lane of this process."""
+    def calls_granted(self, asked: Sequence[tuple[str, int]], grant: Grant) -> None:
         self._started += grant.granted
         self.metrics.budget_used.labels("requests").inc(grant.granted)
         self.metrics.budget_used.labels("tokens").inc(sum(tokens for _, tokens in asked[: grant.granted]))
-        self._per_minute = grant.per_second * 60
-        self.metrics.rate.set(self._per_minute)
+        self.per_minute = grant.per_second * 60
+        self.metrics.rate.set(self.per_minute)
         if grant.limits != self._limits:
             self._limits = grant.limits
             self.metrics.show_limits(
@@ -113,18 +105,17 @@ class ProcessObserver:
         if paused != (self._gate == "paused"):
             self._show("paused" if paused else "ok")
 
-    def reclaimed(self, reclaimed: Sequence[Reclaimed]) -> None:
+    def deliveries_reclaimed(self, reclaimed: Sequence[Reclaimed]) -> None:
         calling = sum(1 for one in reclaimed if one.attempt)
         self.metrics.reclaimed.labels("true").inc(calling)
         self.metrics.reclaimed.labels("false").inc(len(reclaimed) - calling)
         log("lease.reclaimed", "warning", deliveries=len(reclaimed), calling=calling)
 
-    def lost(self, tokens: set[str]) -> None:
+    def leases_lost(self, tokens: set[str]) -> None:
         self.metrics.leases_lost.inc(len(tokens))
         log("lease.lost", "warning", deliveries=len(tokens))
 
-    def backlog(self, backlog: Backlog | None) -> None:
-        """A result stream passed the high-water mark, or none is above it any more."""
+    def backlog_changed(self, backlog: Backlog | None) -> None:
         if backlog is None:
             log("results.drained")
             self.incidents.ended(State.RESULTS_HIGH_WATER)
@@ -133,24 +124,22 @@ class ProcessObserver:
         detail = f"{backlog.unread} entries in {backlog.stream}, group {backlog.laggard or 'none'}"
         self.incidents.began(State.RESULTS_HIGH_WATER, Facts(upstream="results", detail=detail))
 
-    def trouble(self, error: ScriptError) -> None:
-        """A step of housekeeping was refused; the next round tries again."""
+    def script_refused(self, error: ScriptError) -> None:
         log("ledger.refused", "error", error=str(error))
         self.incidents.failed(State.LEDGER_REFUSED, Facts(upstream="redis"))
 
     def stalled(self, state: State, event: Event, silence_s: float, stack: Sequence[str]) -> None:
-        """The loop or Celery's consumer shows no heartbeat; `stack` is where its thread stands, innermost last."""
+        """The loop or Celery's consumer shows no heartbeat; `stack` is its thread's frames, innermost last."""
         log(event, "error", silence_s=round(silence_s, 1), stack=stack)
         at = stack[-1] if stack else "an unknown place"
         self.incidents.began(state, Facts(upstream="worker", detail=f"no heartbeat for {silence_s:.0f} s, at {at}"))
 
-    def tick(self, late_s: float) -> None:
-        """Once a second, on the loop, which was `late_s` late."""
-        now, load = time.monotonic(), self.load()
+    def tick(self, load: Load, late_s: float) -> None:
+        """Updates what changes with time; call it once a second. `late_s` is how late the event loop was."""
+        now = time.monotonic()
         self.metrics.loop_lag.observe(max(0.0, late_s))
         self.metrics.held.labels("calling").set(load.calling)
         self.metrics.held.labels("waiting").set(load.waiting)
-        self.metrics.useful_concurrency.set(self.observer.useful_concurrency(self._per_minute))
         reason = why_waiting(load, redis_up=self.redis_up, said=self._gate or self._wait, started=self._started)
         if reason is not None:
             self.metrics.waiting.labels(reason).inc(now - self._ticked)
@@ -163,7 +152,7 @@ class ProcessObserver:
 
 
 def why_waiting(load: Load, *, redis_up: bool, said: str, started: int) -> WaitReason | None:
-    """What a process that started nothing for a second waits for; None where it did, or has nothing to start."""
+    """The reason why a process started none of its requests for a second; None where it did, or had none to start."""
     if started:
         return None
     if load.draining:
@@ -178,5 +167,5 @@ def why_waiting(load: Load, *, redis_up: bool, said: str, started: int) -> WaitR
 
 
 def known_reason(said: str) -> WaitReason:
-    """The script's word for it, as a label of the closed list."""
+    """The script's reason, if it is one of the closed list of labels."""
     return said if said in WAIT_REASONS else "other"  # pyright: ignore[reportReturnType]  # just looked up

@@ -1,6 +1,6 @@
-"""What becomes of requests, told once each: a line, numbers, and where it is due an incident or a trace.
+"""What becomes of requests: a log line and numbers for each, and an incident or a trace where it is due.
 
-Called from the request's own task; nothing here waits, and nothing here decides what happens to a request.
+Called from the request's own task. Nothing here waits, and nothing here decides what happens to a request.
 """
 
 import math
@@ -22,6 +22,7 @@ from worker.telemetry.event_fields import (
     dead_letter,
     facts_of,
     first_claim,
+    ids_of,
     kind_of,
     line_of,
     model_of,
@@ -30,9 +31,8 @@ from worker.telemetry.event_fields import (
 )
 from worker.telemetry.incidents import Incidents
 from worker.telemetry.metrics import Metrics
-from worker.telemetry.reports import Facts
 from worker.telemetry.sentry import Sentry
-from worker.telemetry.tracing import parent_of, sampled, transaction_of
+from worker.telemetry.tracing import parent_of, sampled, span_id, transaction_of
 
 THROTTLED_LINE_S: Final = 10.0
 """At most one line per so many seconds tells of refused calls; the counter has them all."""
@@ -45,19 +45,19 @@ _current: ContextVar[weakref.ref[Execution] | None] = ContextVar("current", defa
 
 
 def current() -> Execution | None:
-    """The run that this task works for."""
+    """The execution that this task works for."""
     reference = _current.get()
     return reference() if reference else None
 
 
 def _ids() -> Mapping[str, str]:
-    run = current()
-    return run.ids() if run else {}
+    execution = current()
+    return ids_of(execution) if execution else {}
 
 
-@dataclass(slots=True, kw_only=True)
+@dataclass(kw_only=True)
 class RequestObserver:
-    """One per process; `server` is the gateway's host, as spans name it."""
+    """Implements `RequestEvents`; `server` is the gateway's host, as spans name it."""
 
     metrics: Metrics
     incidents: Incidents
@@ -67,41 +67,36 @@ class RequestObserver:
     _throttled: int = 0
     _throttled_told: float = -math.inf
 
-    def begins(self, run: Execution) -> None:
-        """From here on this task speaks for `run`."""
-        _current.set(weakref.ref(run))
+    def request_began(self, execution: Execution) -> None:
+        """From here on, log lines of this task carry the ids of `execution`."""
+        _current.set(weakref.ref(execution))
         speaking.set(_ids)
 
-    def finished(self, run: Execution, disposition: str) -> None:
-        """The canonical line, and everything that follows from how it ended."""
-        line = line_of(run)
+    def request_finished(self, execution: Execution, disposition: str) -> None:
+        """Writes the canonical line, and everything that follows from how the delivery ended."""
+        line = line_of(execution)
         log("request.finished", "warning" if "unknown_keys" in line else "info", outcome=disposition, **line)
-        self._count(run, disposition)
-        if disposition == "failed" and (kind := kind_of(run)) is not None:
-            self.incidents.failed(kind, facts_of(run))
-        elif reason := dead_letter(run, disposition):
-            self.incidents.failed(reason, facts_of(run))
-        self._trace(run)
+        self._count(execution, disposition)
+        if disposition == "failed" and (kind := kind_of(execution)) is not None:
+            self.incidents.failed(kind, facts_of(execution))
+        elif reason := dead_letter(execution, disposition):
+            self.incidents.failed(reason, facts_of(execution))
+        self._trace(execution)
 
-    def bug(self, error: Exception) -> None:
-        """A defect of ours, in the current run; it is answered `internal_error`."""
-        run = current()
-        if run is not None and isinstance(error, ScriptError):
-            self.refused(run, error)
-            return
+    def request_crashed(self, execution: Execution, error: Exception) -> None:
+        """Reports a defect of the worker; the request is answered `internal_error`."""
         log_exception("request.crashed", error)
-        self.incidents.crashed(error, facts_of(run) if run else Facts())
+        self.incidents.crashed(error, facts_of(execution))
 
-    def refused(self, run: Execution, error: ScriptError) -> None:
-        """The ledger will not have what this run wants to write, and that stays."""
-        kind = State.RESULTS_UNPUBLISHABLE if run.answered else State.LEDGER_REFUSED
-        log("ledger.refused", "error", error=str(error), unpublished=run.answered)
-        self.incidents.failed(kind, facts_of(run))
+    def request_refused(self, execution: Execution, error: ScriptError) -> None:
+        """Reports a write that the ledger refuses for good."""
+        kind = State.RESULTS_UNPUBLISHABLE if execution.finished else State.LEDGER_REFUSED
+        log("ledger.refused", "error", error=str(error), unpublished=execution.finished)
+        self.incidents.failed(kind, facts_of(execution))
 
-    def call_ended(self, call: Call) -> None:
-        """One call of the gateway, whatever came of it."""
-        run = current()
-        model = (model_of(run.message) if run else None) or "other"
+    def call_ended(self, execution: Execution, call: Call) -> None:
+        """Counts one call of the gateway, with or without an answer."""
+        model = model_of(execution.message) or "other"
         failure = call.outcome if isinstance(call.outcome, Failure) else call.outcome.failure
         status = str(call.http_status or "none")
         self.metrics.calls.labels(model, status, failure.code if failure else "").inc()
@@ -120,19 +115,21 @@ class RequestObserver:
         ordered = sorted(self._recent_s)
         return math.ceil(per_minute / 60 * ordered[len(ordered) * 95 // 100] * _HEADROOM)
 
-    def _count(self, run: Execution, disposition: str) -> None:
-        metrics, lane = self.metrics, run.delivery.lane
+    def _count(self, execution: Execution, disposition: str) -> None:
+        metrics, lane = self.metrics, execution.delivery.lane
         metrics.deliveries.labels(lane, disposition).inc()
         if disposition in _PUBLISHED:
-            code = run.error.code if run.error else ""
+            code = execution.error.code if execution.error else ""
             metrics.results.labels(lane, disposition, code, fault(code)).inc()
-            if run.claimed:
-                metrics.duration.labels(lane, disposition).observe((run.now_ms - run.lease.enqueued_at_ms) / 1000)
-        if first_claim(run):
-            metrics.queue_wait.labels(lane).observe((queue_ms(run) or 0) / 1000)
-        if run.throttle_ms:
-            metrics.throttle_wait.labels(lane).observe(run.throttle_ms / 1000)
-        if reason := dead_letter(run, disposition):
+            if execution.claimed:
+                metrics.duration.labels(lane, disposition).observe(
+                    (execution.now_ms - execution.lease.enqueued_at_ms) / 1000
+                )
+        if first_claim(execution):
+            metrics.queue_wait.labels(lane).observe((queue_ms(execution) or 0) / 1000)
+        if execution.throttle_ms:
+            metrics.throttle_wait.labels(lane).observe(execution.throttle_ms / 1000)
+        if reason := dead_letter(execution, disposition):
             metrics.dead_letters.labels(reason).inc()
 
     def _count_tokens(self, model: str, answer: Answer) -> None:
@@ -159,14 +156,14 @@ class RequestObserver:
         )
         self._throttled, self._throttled_told = 0, now
 
-    def _trace(self, run: Execution) -> None:
-        options, message = self.sentry.options, run.message
-        if not options.dsn or message is None or not run.claimed:
+    def _trace(self, execution: Execution) -> None:
+        options, message = self.sentry.options, execution.message
+        if not options.dsn or message is None or not execution.claimed:
             return
-        raw = run.delivery.message
+        raw = execution.delivery.message
         if not sampled(raw, message.traceparent, options.trace_rate):
             return
-        parent = parent_of(raw, message.trace_id, run.ids()["span_id"], message.traceparent)
+        parent = parent_of(raw, message.trace_id, span_id(execution.delivery.token), message.traceparent)
         own_dsc = {
             "trace_id": message.trace_id,
             "public_key": self.sentry.public_key,
@@ -175,4 +172,4 @@ class RequestObserver:
             "sample_rate": str(options.trace_rate),
             "sampled": "true",
         }
-        self.sentry.trace(transaction_of(trace_of(run, self.server), parent, own_dsc=own_dsc))
+        self.sentry.trace(transaction_of(trace_of(execution, self.server), parent, own_dsc=own_dsc))

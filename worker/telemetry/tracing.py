@@ -1,4 +1,4 @@
-"""One request as a Sentry transaction, written when the request is over, from what the run noted on its way.
+"""One request as a Sentry transaction, written when the request is over, from what the execution noted on its way.
 
 Nothing is measured for it and nothing is created while the request runs: one that is not sampled costs a comparison.
 The SDK's own spans would cost 0.25 ms a request at any rate, and be in the way of 1,000 coroutines.
@@ -21,6 +21,8 @@ from typing import Any, Final, cast
 from urllib.parse import unquote
 
 import orjson
+
+from worker.queue.attempts import AttemptRecord
 
 _ORIGIN: Final = "manual"
 _SAMPLED: Final = 1
@@ -48,17 +50,6 @@ _STATUS: Final = {
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class CallSpan:
-    """One call of the gateway; times in ms of server time."""
-
-    started_at_ms: int
-    duration_ms: int
-    waited_ms: int
-    http_status: int | None
-    code: str = ""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class RequestSpan:
     """One delivery, from its claim on; times in ms of server time."""
 
@@ -72,7 +63,7 @@ class RequestSpan:
     result_stream: str
     code: str
     retries: int
-    calls: tuple[CallSpan, ...]
+    calls: tuple[AttemptRecord, ...]
     server: str
     gen_ai: Mapping[str, Any] = field(default_factory=dict[str, Any])
 
@@ -170,7 +161,7 @@ def _spans(request: RequestSpan, root: str, process: str, status: str) -> Iterab
 def _call_spans(request: RequestSpan, root: str, process: str, status: str) -> Iterable[dict[str, Any]]:
     first, last = request.calls[0], request.calls[-1]
     gen_ai = _child(root, "gen_ai")
-    ends = last.started_at_ms + last.duration_ms
+    ends = last.started_at_ms + (last.duration_ms or 0)
     description = f"responses {request.gen_ai.get('gen_ai.request.model', '')}".strip()
     yield _span(
         gen_ai, process, "gen_ai.responses", description, first.started_at_ms, ends, dict(request.gen_ai), status
@@ -185,8 +176,9 @@ def _call_spans(request: RequestSpan, root: str, process: str, status: str) -> I
         if call.http_status:
             data["http.response.status_code"] = call.http_status
         name = f"POST {request.server}/v1/responses"
-        ended = started + call.duration_ms
-        call_status = _STATUS.get(call.code, "internal_error")
+        ended = started + (call.duration_ms or 0)
+        code = "cancelled" if call.outcome == "interrupted" else call.code or ""
+        call_status = _STATUS.get(code, "internal_error")
         yield _span(_child(root, f"call{number}"), gen_ai, "http.client", name, started, ended, data, call_status)
 
 

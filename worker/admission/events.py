@@ -1,0 +1,34 @@
+"""What this room reports: grants, the state of the gate, scripts that refused."""
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from worker.admission.grants import Gate, Grant
+from worker.storage.scripts import ScriptError
+
+
+class AdmissionEvents(Protocol):
+    def calls_granted(self, asked: Sequence[tuple[str, int]], grant: Grant) -> None:
+        """The budget answered one lane; `asked` are pairs of delivery token and model tokens."""
+        ...
+
+    def gate_changed(self, gate: Gate, code: str) -> None:
+        """This process learned that the gate shut, opened, or shut for another reason."""
+        ...
+
+    def gate_confirmed(self, gate: Gate, code: str) -> None:
+        """A second call met the same closed gate; one process of the fleet hears this once per outage."""
+        ...
+
+    def script_refused(self, error: ScriptError) -> None:
+        """The script refused to grant calls; the next round tries again."""
+        ...
+
+
+class Unheard:
+    """AdmissionEvents without a listener, for commands and tests."""
+
+    def calls_granted(self, asked: Sequence[tuple[str, int]], grant: Grant) -> None: ...
+    def gate_changed(self, gate: Gate, code: str) -> None: ...
+    def gate_confirmed(self, gate: Gate, code: str) -> None: ...
+    def script_refused(self, error: ScriptError) -> None: ...

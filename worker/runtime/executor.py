@@ -1,0 +1,84 @@
+"""Runs deliveries, each in a task of its own, and says how many more this process can take."""
+
+import asyncio
+from dataclasses import dataclass, field
+
+from worker.queue.claims import Delivery
+from worker.queue.maintenance import Maintenance
+from worker.request.decisions import Disposition
+from worker.request.execution import Execution, Interruption
+from worker.request.held import HeldRequests
+from worker.runtime.task_runner import TaskRunner
+from worker.storage.scripts import ScriptError
+from worker.telemetry.observer import Observer
+from worker.telemetry.process_observer import Load
+
+
+@dataclass(slots=True, kw_only=True)
+class Executor:
+    """One per process, on one event loop; at most `concurrency` deliveries at once."""
+
+    task_runner: TaskRunner
+    observer: Observer
+    maintenance: Maintenance
+    concurrency: int
+    held: HeldRequests
+    taken: int = 0
+    """Deliveries since the start."""
+    freed: asyncio.Event = field(default_factory=asyncio.Event)
+    """Set whenever a place may have become free."""
+    draining: asyncio.Event = field(default_factory=asyncio.Event)
+    tasks: "set[asyncio.Task[None]]" = field(default_factory=set["asyncio.Task[None]"])
+
+    def places(self) -> int:
+        """How many more deliveries this process can hold."""
+        return self.concurrency - len(self.held) if self.takes() else 0
+
+    def takes(self) -> bool:
+        """Whether this process takes work at all."""
+        if not self.observer.redis_up:
+            return False  # what Redis refuses of one request it may refuse of all, once they are paid for
+        return not self.draining.is_set() and self.maintenance.backlog is None
+
+    def load(self) -> Load:
+        """What this process holds; safe from any thread."""
+        held = list(self.held)
+        return Load(
+            held=len(held),
+            calling=sum(execution.calling for execution in held),
+            concurrency=self.concurrency,
+            draining=self.draining.is_set(),
+            backlogged=self.maintenance.backlog is not None,
+        )
+
+    def start(self, delivery: Delivery) -> None:
+        execution = Execution(delivery)
+        self.held.add(execution)
+        self.taken += 1
+        if self.draining.is_set():
+            execution.interrupt(Interruption.DRAINING)
+        task = asyncio.create_task(self._process(execution))
+        self.tasks.add(task)
+        task.add_done_callback(self.tasks.discard)
+
+    def interrupt(self, task_id: str, why: Interruption) -> int:
+        """Stops what this process runs of one Celery task; returns how many executions there were."""
+        found = [each for each in self.held if each.message and each.message.task_id == task_id]
+        for execution in found:
+            execution.interrupt(why)
+        return len(found)
+
+    async def _process(self, execution: Execution) -> None:
+        disposition: Disposition | None = None
+        self.observer.request_began(execution)
+        try:
+            disposition = await self.task_runner.run(execution)
+        except ScriptError as error:
+            self.observer.request_refused(execution, error)
+        except Exception as bug:  # noqa: BLE001  # one request must not take its neighbours down
+            self.observer.request_crashed(execution, bug)
+        finally:
+            self.held.remove(execution)
+            self.freed.set()
+            if disposition is not None:
+                self.observer.request_finished(execution, disposition)
