@@ -1,7 +1,7 @@
 """Celery's remote control: every command of its registry is honoured or refused with a line that names our way.
 
 A command that Celery adds in a later version is refused until it is listed here. Commands that other code registers
-after `install` are left alone.
+are left alone.
 """
 
 import logging
@@ -52,16 +52,17 @@ REFUSED: Final = {
 """Celery's name of a command -> what to do instead."""
 
 _panel: Any = CeleryPanel
+_CELERYS: Final[tuple[str, ...]] = tuple(_panel.meta)
 _revoked: Any = celery_state.revoked
 _log = logging.getLogger(__name__)
 
 
 def install() -> None:
     """Replaces Celery's commands by ours, and every other command that is not true of this worker by its refusal."""
-    for name, meta in dict(_panel.meta).items():
+    for name in _CELERYS:
         command = _OURS.get(name) or (None if name in _STOCK else _refusal(name))
         if command is not None and _panel.data[name] is not command:
-            _replace(name, meta.alias, command)
+            _replace(name, _panel.meta[name].alias, command)
 
 
 def _replace(name: str, alias: str | None, command: Callable[..., Any]) -> None:
@@ -97,11 +98,10 @@ def scheduled(_state: Any, **_: Any) -> list[dict[str, Any]]:
 def query_task(state: Any, ids: Any, **_: Any) -> dict[str, tuple[str, dict[str, Any]]]:
     """The requests of these task ids that this process holds, each as ("active" or "reserved", description)."""
     wanted = set(_listed(ids))
-    found = [(run, _describe(state, run)) for run in _runs(state)]
     return {
-        str(shown["id"]): ("active" if run.calling else "reserved", shown)
-        for run, shown in found
-        if shown["id"] in wanted
+        run.message.task_id: ("active" if run.calling else "reserved", _describe(state, run))
+        for run in _runs(state)
+        if run.message and run.message.task_id in wanted
     }
 
 
