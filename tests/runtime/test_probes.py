@@ -11,6 +11,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 from support.harness import Fleet, Producer, body, wait_until
 from support.probing import Probe, ScriptedWorker, environment
@@ -202,6 +203,8 @@ def test_a_stopped_process_answers_no_probe(fleet: Fleet) -> None:
     worker = fleet.start()
     probe = Probe.of(worker)
     os.kill(worker.process.pid, signal.SIGSTOP)
+    stopped = psutil.Process(worker.process.pid)
+    wait_until(lambda: stopped.status() == psutil.STATUS_STOPPED, what="a stopped process")
 
     with pytest.raises(TimeoutError):
         probe.get("/livez", timeout_s=1)
