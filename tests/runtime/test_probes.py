@@ -11,6 +11,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 from support.polling import wait_until
 from support.probe_client import Probe
@@ -165,6 +166,7 @@ STUCK_CONSUMER = """
 import time
 from worker import app
 from worker.config.settings import load
+from worker.runtime.celery_app import ConsumerPulse
 
 def stuck():
     time.sleep(60)
@@ -173,7 +175,7 @@ def on_start(self, parent):
     start(self, parent)
     parent.timer.call_after(0.5, stuck)
 
-start, app.Pulse.start = app.Pulse.start, on_start
+start, ConsumerPulse.start = ConsumerPulse.start, on_start
 app.run(load())
 """
 
@@ -203,6 +205,8 @@ def test_a_stopped_process_answers_no_probe(fleet: Fleet) -> None:
     worker = fleet.start()
     probe = Probe.of(worker)
     os.kill(worker.process.pid, signal.SIGSTOP)
+    stopped = psutil.Process(worker.process.pid)
+    wait_until(lambda: stopped.status() == psutil.STATUS_STOPPED, what="a stopped process")
 
     with pytest.raises(TimeoutError):
         probe.get("/livez", timeout_s=1)

@@ -13,10 +13,10 @@ from pydantic import BaseModel, SecretStr
 
 from api_contracts import ErrorCode, GenerationRequest
 from support.acl_tables import acl
+from support.celery_surface import CELERY_SURFACE
 from support.oncall_tables import TABLES as ONCALL_TABLES
 from worker.config.settings import Settings
 from worker.devtools.simulator import fault_table
-from worker.runtime.remote_control import CELERY_SURFACE
 
 README: Final = Path(__file__).parents[2] / "README.md"
 _MARK: Final = re.compile(r"<!-- table: (\w+) -->\n.*?<!-- end -->", re.DOTALL)

@@ -9,6 +9,6 @@ from worker.commands.terminal import settings
 def run() -> None:
     """Serve the lanes until SIGTERM; settings are WORKER_* variables."""
     checked = settings()
-    from worker import app
+    from worker.runtime.celery_app import run as run_worker
 
-    raise typer.Exit(app.run(checked))
+    raise typer.Exit(run_worker(checked))

@@ -6,6 +6,7 @@ worker on what it cannot read. (Protocol: docs.celeryq.dev/en/stable/internals/p
 
 import base64
 import binascii
+import re
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any, Final, cast
@@ -17,6 +18,10 @@ from api_contracts.limits import too_complex
 from api_contracts.queues import TASK_NAME
 from worker.queue.identity import as_object, read_loosely
 
+known_tasks: Final = {TASK_NAME}
+"""Names of Celery tasks that the lanes may carry; the worker's app adds what `worker.tasks` registers."""
+
+_TASK: Final = re.compile(rb'"task"\s*:\s*"([A-Za-z0-9_.\-]{1,128})"')
 STRICT_JSON: Final = "must be strict JSON (RFC 8259) in UTF-8: no NaN, no lone surrogates, nothing cut off"
 
 
@@ -64,6 +69,20 @@ def read_time(headers: Mapping[str, Any], name: str) -> datetime | None:
     return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment
 
 
+def task_name(raw: bytes) -> str | None:
+    """The name of the Celery task that a message is for, found without parsing its body."""
+    found = _TASK.match(raw, raw.find(b'"task"')) if b'"task"' in raw else None
+    return found[1].decode() if found else None
+
+
+def headers_of(raw: bytes) -> Mapping[str, Any]:
+    """The Celery headers of a message; empty where they cannot be read."""
+    try:
+        return as_object(as_object(orjson.loads(raw)).get("headers"))
+    except orjson.JSONDecodeError:
+        return {}
+
+
 def _loads(document: bytes, part: str) -> object:
     if violation := too_complex(document, part):
         raise BrokenMessageError(part, violation.message)
@@ -77,7 +96,8 @@ def _check_headers(outer: Mapping[str, Any], headers: Mapping[str, Any]) -> None
     if not headers:
         raise BrokenMessageError("headers", "must be an object: Celery's message protocol 2 (task_protocol = 2)")
     if headers.get("task") != TASK_NAME:
-        raise BrokenMessageError("headers.task", f"must be {TASK_NAME}, the only task these lanes carry")
+        names = " or ".join(sorted(known_tasks))
+        raise BrokenMessageError("headers.task", f"must be {names}: these lanes carry no other task")
     if outer.get("content-type") != "application/json":
         raise BrokenMessageError("content-type", "must be application/json (task_serializer = 'json')")
     if headers.get("compression"):

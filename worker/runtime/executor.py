@@ -8,7 +8,7 @@ from worker.queue.maintenance import Maintenance
 from worker.request.decisions import Disposition
 from worker.request.execution import Execution, Interruption
 from worker.request.held import HeldRequests
-from worker.request.processor import Processor
+from worker.runtime.task_runner import TaskRunner
 from worker.storage.scripts import ScriptError
 from worker.telemetry.observer import Observer
 from worker.telemetry.process_observer import Load
@@ -18,7 +18,7 @@ from worker.telemetry.process_observer import Load
 class Executor:
     """One per process, on one event loop; at most `concurrency` deliveries at once."""
 
-    processor: Processor
+    task_runner: TaskRunner
     observer: Observer
     maintenance: Maintenance
     concurrency: int
@@ -72,7 +72,7 @@ class Executor:
         disposition: Disposition | None = None
         self.observer.request_began(execution)
         try:
-            disposition = await self.processor.process(execution)
+            disposition = await self.task_runner.run(execution)
         except ScriptError as error:
             self.observer.request_refused(execution, error)
         except Exception as bug:  # noqa: BLE001  # one request must not take its neighbours down

@@ -13,7 +13,7 @@ import os
 import threading
 from collections.abc import Callable, Coroutine
 from concurrent.futures import Future
-from typing import Any, Final, TypeVar
+from typing import Any, Final, TypeVar, cast
 
 import uvloop
 from celery.concurrency.base import BasePool
@@ -22,15 +22,18 @@ from celery.worker import state
 from worker.config.settings import Settings
 from worker.failures.classes import State
 from worker.request.held import HeldRequests
+from worker.request.processor import Processor
 from worker.runtime.draining import HANDBACK_S
 from worker.runtime.fleet_metrics import FleetCollector
 from worker.runtime.probes import Probes, ProbeServer
 from worker.runtime.service import Service
+from worker.runtime.task_runner import TaskRunner
 from worker.runtime.vitals import Vitals
 from worker.runtime.wiring import build, observer
+from worker.tasks import TASKS
 from worker.telemetry import log, log_exception, loop_exception
 from worker.telemetry.reports import Facts
-from worker.telemetry.sentry import NoSentry, Sentry
+from worker.telemetry.sentry import Sentry
 
 T = TypeVar("T")
 
@@ -41,14 +44,22 @@ _LEAVE_MARGIN_S: Final = HANDBACK_S + 5.0
 class Pool(BasePool):
     """One thread, one event loop, up to `limit` requests at once."""
 
-    settings: Settings
-    """Set by the app before the worker is built."""
-    sentry: Sentry = NoSentry()
-    """As above."""
+    app: Any
+    """Ours, of `worker.runtime.celery_app`: it has `settings` and `sentry`."""
     service: Service
+    consumer: Any = None
+    """Celery's; set once it has a connection."""
     _serving: Service | None = None
     _thread: threading.Thread | None = None
     _probes: ProbeServer | None = None
+
+    @property
+    def settings(self) -> Settings:
+        return self.app.settings
+
+    @property
+    def sentry(self) -> Sentry:
+        return self.app.sentry
 
     def on_start(self) -> None:
         self._ready: Future[Service] = Future()
@@ -123,9 +134,15 @@ class Pool(BasePool):
 
     async def _main(self) -> None:
         asyncio.get_running_loop().set_exception_handler(loop_exception)
-        service = build(self.settings, self.sentry)
+        service = build(self.settings, self.sentry, self._task_runner)
         self._ready.set_result(service)
         await service.run()
+
+    def _task_runner(self, processor: Processor) -> TaskRunner:
+        tasks = {name: self.app.tasks[name] for name in TASKS}
+        options = cast("dict[str, Any]", self.options)  # pyright: ignore[reportUnknownMemberType]  # celery has no types
+        _, hostname = options["initargs"]
+        return TaskRunner(processor=processor, tasks=tasks, hostname=hostname, consumer=lambda: self.consumer)
 
     def _open_probes(self, service: Service) -> ProbeServer:
         """Raises SystemExit, with one clear line, where the port is taken."""

@@ -3,28 +3,37 @@
     /livez   503 when the event loop, or Celery's consumer, shows no heartbeat: only a restart helps
     /readyz  503 until the worker takes work, while Redis is away, and from SIGTERM on
 
-A paused or broken gateway, an empty wallet, a lost Redis: none of them is cured by a restart, so none fails /livez.
+A restart cures no paused or broken gateway, no empty wallet and no lost Redis, so none of them fails /livez.
+
+Whoever reaches the port costs little: two threads whatever comes, at most MAX_CONNECTIONS connections, and at most
+REQUEST_S for one request from its first byte to its last. When there are too many connections the oldest is closed,
+so that a probe gets its answer among clients that never finish theirs.
 """
 
+import asyncio
 import json
 import socket
 import threading
 from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from email.parser import BytesHeaderParser
+from http import HTTPStatus
 from typing import Any, Final
 
 from prometheus_client.exposition import choose_encoder
 
 from worker.telemetry import log
 
-_READ_S: Final = 5.0
+REQUEST_S: Final = 5.0
+MAX_CONNECTIONS: Final = 64
+_HEAD_BYTES: Final = 16 * 1024
 LOOPBACK: Final = "127.0.0.1"
 
 
 @dataclass(frozen=True, slots=True)
 class ProbeAnswer:
-    """What a probe answers; `facts` say why."""
+    """Whether all is well; `facts` say why."""
 
     ok: bool
     facts: Mapping[str, Any]
@@ -32,7 +41,7 @@ class ProbeAnswer:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Probes:
-    """What is asked when somebody looks; each must answer at once, from any thread."""
+    """The sources of the answers; each must answer at once, from any thread. Only `metrics` may take time."""
 
     live: Callable[[], ProbeAnswer]
     ready: Callable[[], ProbeAnswer]
@@ -40,79 +49,97 @@ class Probes:
     """A prometheus_client registry."""
 
 
-class _Server(ThreadingHTTPServer):
-    daemon_threads = True
-    request_queue_size = 64
+@dataclass(frozen=True, slots=True)
+class _Reply:
+    status: int
+    content_type: str
+    body: bytes
 
-    def __init__(self, address: tuple[str, int], family: socket.AddressFamily, probes: Probes) -> None:
-        self.address_family = family
-        self.probes = probes
-        super().__init__(address, _Handler)
-
-    def server_bind(self) -> None:
-        if self.address_family == socket.AF_INET6:
-            self.socket.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
-        # Without HTTPServer's own reverse lookup of the address, which can take seconds.
-        self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        self.socket.bind(self.server_address)
-        self.server_address = self.socket.getsockname()
-        self.server_name, self.server_port = str(self.server_address[0]), int(self.server_address[1])
-
-    def handle_error(self, request: Any, client_address: Any) -> None:
-        """A client that went away is nobody's business."""
-
-
-class _Handler(BaseHTTPRequestHandler):
-    server: _Server  # pyright: ignore[reportIncompatibleVariableOverride]  # the only one that makes these
-    timeout = _READ_S
-    protocol_version = "HTTP/1.1"
-    wbufsize = 65536  # head and body leave together
-
-    def do_GET(self) -> None:
-        probes = self.server.probes
-        match self.path.partition("?")[0]:
-            case "/livez":
-                self._answer_verdict(probes.live())
-            case "/readyz":
-                self._answer_verdict(probes.ready())
-            case "/metrics":
-                encode, content_type = choose_encoder(self.headers.get("accept", ""))
-                self._answer(200, content_type, encode(probes.metrics))
-            case _:
-                self._answer(404, "text/plain", b"/livez, /readyz or /metrics\n")
-
-    do_HEAD = do_GET  # noqa: N815  # as above
-
-    def _answer_verdict(self, verdict: ProbeAnswer) -> None:
-        body = json.dumps({"ok": verdict.ok, **verdict.facts}).encode() + b"\n"
-        self._answer(200 if verdict.ok else 503, "application/json", body)
-
-    def _answer(self, status: int, content_type: str, body: bytes) -> None:
-        self.send_response(status)
-        self.send_header("Content-Type", content_type)
-        self.send_header("Content-Length", str(len(body)))
-        self.send_header("Cache-Control", "no-store")
-        self.end_headers()
-        if self.command != "HEAD":
-            self.wfile.write(body)
-
-    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002  # the base's name
-        """Probes come every few seconds; a line each would drown the others."""
+    def encoded(self, *, with_body: bool) -> bytes:
+        head = (
+            f"HTTP/1.1 {self.status} {HTTPStatus(self.status).phrase}\r\n"
+            f"Content-Type: {self.content_type}\r\nContent-Length: {len(self.body)}\r\n"
+            "Cache-Control: no-store\r\nConnection: close\r\n\r\n"
+        )
+        return head.encode() + (self.body if with_body else b"")
 
 
 class ProbeServer:
     """Serves until closed; raises OSError at once where the port is taken."""
 
     def __init__(self, port: int, probes: Probes) -> None:
-        """`port` 0 is any free one, on loopback: several workers on a machine; else every address, as kubelets need."""
-        ipv6 = port != 0 and socket.has_dualstack_ipv6()
-        family = socket.AF_INET6 if ipv6 else socket.AF_INET
-        self._server = _Server((LOOPBACK if port == 0 else "", port), family, probes)
-        self.port = self._server.server_port
-        self._thread = threading.Thread(target=self._server.serve_forever, name="probes", daemon=True)
+        """Port 0 is any free one, on loopback: several workers on a machine; else every address, as kubelets need."""
+        self._probes = probes
+        self._socket = _listening(port)
+        self.port: int = self._socket.getsockname()[1]
+        self._connections: dict[asyncio.StreamWriter, None] = {}  # oldest first
+        self._scrapes = ThreadPoolExecutor(1, thread_name_prefix="scrape")
+        self._loop = asyncio.new_event_loop()
+        self._closed = asyncio.Event()
+        self._thread = threading.Thread(target=self._run, name="probes", daemon=True)
         self._thread.start()
         log("probes.opened", port=self.port)
 
     def close(self) -> None:
-        self._server.shutdown()
-        self._server.server_close()
+        self._loop.call_soon_threadsafe(self._closed.set)
+        self._thread.join()
+        self._scrapes.shutdown(wait=False, cancel_futures=True)
+
+    def _run(self) -> None:
+        with asyncio.Runner(loop_factory=lambda: self._loop) as runner:
+            runner.run(self._serve())
+
+    async def _serve(self) -> None:
+        server = await asyncio.start_server(self._connected, sock=self._socket, limit=_HEAD_BYTES)
+        await self._closed.wait()
+        server.close()
+
+    async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._connections[writer] = None
+        if len(self._connections) > MAX_CONNECTIONS:
+            next(iter(self._connections)).transport.abort()
+        try:
+            async with asyncio.timeout(REQUEST_S):
+                await self._exchange(reader, writer)
+        except (TimeoutError, OSError, EOFError, asyncio.LimitOverrunError):
+            writer.transport.abort()  # the client is too slow, gone, or no HTTP client
+        finally:
+            self._connections.pop(writer, None)
+            writer.close()
+
+    async def _exchange(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        first, _, headers = (await reader.readuntil(b"\r\n\r\n")).partition(b"\r\n")
+        method, _, target = first.decode("latin-1").partition(" ")
+        if method in ("GET", "HEAD"):
+            accept = BytesHeaderParser().parsebytes(headers).get("accept", "")
+            reply = await self._reply(target.partition(" ")[0].partition("?")[0], accept)
+        else:
+            reply = _Reply(405, "text/plain", b"GET or HEAD\n")
+        writer.write(reply.encoded(with_body=method != "HEAD"))
+        await writer.drain()
+
+    async def _reply(self, path: str, accept: str) -> _Reply:
+        match path:
+            case "/livez":
+                return _verdict(self._probes.live())
+            case "/readyz":
+                return _verdict(self._probes.ready())
+            case "/metrics":
+                encode, content_type = choose_encoder(accept)
+                body = await self._loop.run_in_executor(self._scrapes, encode, self._probes.metrics)
+                return _Reply(200, content_type, body)
+            case _:
+                return _Reply(404, "text/plain", b"/livez, /readyz or /metrics\n")
+
+
+def _listening(port: int) -> socket.socket:
+    if port == 0:
+        return socket.create_server((LOOPBACK, 0), backlog=MAX_CONNECTIONS)
+    if socket.has_dualstack_ipv6():
+        return socket.create_server(("", port), family=socket.AF_INET6, dualstack_ipv6=True, backlog=MAX_CONNECTIONS)
+    return socket.create_server(("", port), backlog=MAX_CONNECTIONS)
+
+
+def _verdict(answer: ProbeAnswer) -> _Reply:
+    body = json.dumps({"ok": answer.ok, **answer.facts}).encode() + b"\n"
+    return _Reply(200 if answer.ok else 503, "application/json", body)

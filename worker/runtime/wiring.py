@@ -1,5 +1,6 @@
 """The composition root: settings in, a wired Service out. The only place that knows every adapter."""
 
+from collections.abc import Callable
 from urllib.parse import urlsplit
 
 from worker.admission.admission_queue import AdmissionQueues
@@ -19,6 +20,7 @@ from worker.request.policy import Policy
 from worker.request.processor import Processor
 from worker.runtime.executor import Executor
 from worker.runtime.service import Service
+from worker.runtime.task_runner import TaskRunner
 from worker.storage.scripts import ScriptRunner
 from worker.telemetry.incidents import Incidents
 from worker.telemetry.metrics import Metrics
@@ -26,7 +28,7 @@ from worker.telemetry.observer import Observer
 from worker.telemetry.sentry import Sentry
 
 
-def build(settings: Settings, sentry: Sentry) -> Service:
+def build(settings: Settings, sentry: Sentry, task_runner: Callable[[Processor], TaskRunner]) -> Service:
     """Builds the service; call it on the loop that will run it."""
     held = HeldRequests()
     events = observer(settings, sentry, held)
@@ -39,8 +41,9 @@ def build(settings: Settings, sentry: Sentry) -> Service:
     maintenance = Maintenance(
         ledger, runner, list(settings.lanes), settings.results_retention, settings.results_high_water, events
     )
+    processor = Processor(ledger, queues, admission, upstream, relay, policy(settings), events)
     executor = Executor(
-        processor=Processor(ledger, queues, admission, upstream, relay, policy(settings), events),
+        task_runner=task_runner(processor),
         observer=events,
         maintenance=maintenance,
         concurrency=settings.concurrency,

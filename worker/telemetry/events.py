@@ -24,6 +24,7 @@ Event = Literal[
     "consumer.stalled",  # Celery's consumer shows no heartbeat: remote control is deaf
     "incident.reported",  # an event for Sentry, also written without a DSN
     "incident.ended",
+    "thread.stack",  # SIGUSR1: where one thread stands, in `stack`
     "process.crashed",  # an exception that no code awaited or caught
     "library.logged",  # a line of a library; its text is in `message`
 ]

@@ -17,13 +17,12 @@ import random
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from hashlib import blake2b
-from typing import Any, Final, cast
+from typing import Any, Final
 from urllib.parse import unquote
-
-import orjson
 
 from worker.failures.classes import trace_status
 from worker.queue.attempts import AttemptRecord
+from worker.queue.celery_message import headers_of
 
 _ORIGIN: Final = "manual"
 _SAMPLED: Final = 1
@@ -179,15 +178,6 @@ def _span(  # noqa: PLR0917  # every span has all of these, in this order
 
 def _child(root: str, name: str) -> str:
     return blake2b(f"{root}{name}".encode(), digest_size=8).hexdigest()
-
-
-def headers_of(raw: bytes) -> Mapping[str, Any]:
-    """The headers of a Celery message; empty where it has none."""
-    try:
-        headers = orjson.loads(raw).get("headers")
-    except (orjson.JSONDecodeError, AttributeError):
-        return {}
-    return cast("dict[str, Any]", headers) if isinstance(headers, dict) else {}
 
 
 def _flag(traceparent: str) -> int:
