@@ -19,6 +19,12 @@ RESULT_STREAM: Final = "responses:results"
 DEAD_STREAM: Final = "responses:dead"
 """Dead letters: messages that no answer could be given for, and poison."""
 
+STREAMS: Final = "responses:streams"
+"""The set of all result streams that were ever written to."""
+
+DELAYED: Final = "responses:delayed:"
+"""Before a lane's name: the sorted set of its parked deliveries by the time at which they are due."""
+
 
 def lane_queue(lane: str) -> str:
     """The Celery queue (a Redis list) that carries a lane."""

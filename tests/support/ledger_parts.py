@@ -5,20 +5,23 @@ import random
 import threading
 import time
 from collections import Counter
-from collections.abc import AsyncGenerator, Callable, Generator
+from collections.abc import AsyncGenerator, Callable, Generator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field, replace
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import pytest
 import redis
 
 from worker.queue import ledger as ledger_module
 from worker.queue.claims import Claim, Delivery, Lease, Published
-from worker.queue.ledger import DELIVERIES, RETURNS, Ledger
+from worker.queue.commands import DELIVERIES, RETURNS
+from worker.queue.ledger import Ledger
+from worker.storage.commands import Argument, Command, Row, Script
 from worker.storage.connection import RedisTarget
-from worker.storage.scripts import Argument, Script, ScriptRunner
+from worker.storage.scripts import ScriptRunner
 
+R = TypeVar("R")
 LANES: Final = ("interactive", "batch")
 LEASE_MS: Final = 15_000
 HOUR_MS: Final = 3_600_000
@@ -69,16 +72,24 @@ def on_movable_clock(script: Script) -> Script:
 class RecordingRunner(ScriptRunner):
     """Remembers the last call of each command, so that a test can make it again as after a lost reply."""
 
-    asked: dict[str, tuple[Script, tuple[Argument, ...]]]
+    asked: dict[str, tuple[Any, ...]]
 
-    async def call(self, script: Script, command: str, *arguments: Argument) -> Any:
-        self.asked = {**getattr(self, "asked", {}), command: (script, arguments)}
-        return await ScriptRunner.call(self, script, command, *arguments)
+    async def call(  # as the runner's own
+        self,
+        script: Script,
+        command: Command[R],
+        keys: Mapping[str, str],
+        rows: Sequence[Row] = (),
+        /,
+        **args: Argument,
+    ) -> R:
+        self.asked = {**getattr(self, "asked", {}), command.name: (script, command, keys, rows, args)}
+        return await ScriptRunner.call(self, script, command, keys, rows, **args)
 
     async def repeat(self, command: str) -> Any:
-        """The raw reply of the server."""
-        script, arguments = self.asked[command]
-        return await ScriptRunner.call(self, script, command, *arguments)
+        """The reply to the same call again."""
+        script, declared, keys, rows, args = self.asked[command]
+        return await ScriptRunner.call(self, script, declared, keys, rows, **args)
 
 
 def claim_of(request_id: str = "r", **changes: Any) -> Claim:

@@ -75,7 +75,7 @@ class AdmissionQueue:
             return waiter.seen() or NotAdmitted(Reason.TIME, _since(waiter.arrived))
         except asyncio.CancelledError:
             if isinstance(unused := waiter.seen(), Reservation):
-                await self.admission.settle(unused, used_tokens=0, called=False)
+                await self.admission.report(unused, None)
             raise
         finally:
             self._leave(waiter)
@@ -112,7 +112,7 @@ class AdmissionQueue:
             reservation = Reservation(waiter.token, waiter.tokens, waited_ms, grant.now_ms, gate)
             self._leave(waiter)
             if waiter.seat.done():  # it left while the grant was on its way
-                await self.admission.settle(reservation, used_tokens=0, called=False)
+                await self.admission.report(reservation, None)
             else:
                 waiter.seat.set_result(reservation)
 

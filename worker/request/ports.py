@@ -1,9 +1,9 @@
 """What the processor needs of the world. The ledger, admission and upstream fit; so do stand-ins in tests."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Protocol
 
-from worker.admission.client import Gate, NotAdmitted, Reservation, UpstreamVerdict
+from worker.admission.client import NotAdmitted, Reservation
 from worker.gateway.upstream import Call
 from worker.queue.claims import AttemptRecord, Claim, Delivery, Lease, Published, Refusal, WriteOutcome
 
@@ -32,12 +32,8 @@ class AdmissionQueuePort(Protocol):
 
 
 class AdmissionPort(Protocol):
-    async def settle(
-        self, reservation: Reservation, *, used_tokens: int, called: bool = True, verdict: UpstreamVerdict = ""
-    ) -> None: ...
-    async def throttled(self, reservation: Reservation, retry_after_s: float | None) -> None: ...
-    async def refused(self, reservation: Reservation, gate: Gate, code: str) -> None: ...
-    async def learn(self, headers: Mapping[str, str]) -> None: ...
+    async def report(self, reservation: Reservation, call: Call | None) -> None: ...
+    async def abandon(self, reservation: Reservation) -> None: ...
 
 
 class DeltasPort(Protocol):

@@ -9,11 +9,10 @@ import random
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Final
 
 from api_contracts import ErrorCode, MappedError
 from api_contracts.queues import delta_stream
-from worker.admission.client import Gate, NotAdmitted, Reason, Reservation, UpstreamVerdict
+from worker.admission.client import NotAdmitted, Reason, Reservation
 from worker.admission.tokens import TokenEstimator
 from worker.failures.failure import Failure, Route
 from worker.gateway.upstream import Answer, Call
@@ -34,16 +33,6 @@ from worker.request.policy import (
 from worker.request.ports import AdmissionPort, AdmissionQueuePort, LedgerPort, RelayPort, UpstreamPort
 from worker.request.retries import Retry, RetryPolicy
 from worker.storage.scripts import ScriptError
-
-UPSTREAM_FAILURES: Final = frozenset(
-    {
-        ErrorCode.UPSTREAM_ERROR,
-        ErrorCode.UPSTREAM_OVERLOADED,
-        ErrorCode.UPSTREAM_TIMEOUT,
-        ErrorCode.UPSTREAM_UNREACHABLE,
-    }
-)
-"""What counts towards the breaker: the gateway's own troubles, whoever asked."""
 
 
 class Disposition(StrEnum):
@@ -152,11 +141,11 @@ class Processor:
     async def _call(self, run: Execution, message: Message, reservation: Reservation) -> Call | Disposition:
         """One attempt: recorded, made, settled."""
         if run.interruption is not None:
-            await self.admission.settle(reservation, used_tokens=0, called=False)
+            await self.admission.report(reservation, None)
             return await self._interrupted(run, run.interruption, None)
         begun = await self.ledger.begin(run.lease, run.start_attempt(self.upstream.name), run.previous)
         if begun is not WriteOutcome.OK:
-            await self.admission.settle(reservation, used_tokens=0, called=False)
+            await self.admission.report(reservation, None)
             return Disposition.SUPERSEDED
         timeout_s = min(self.policy.timeout_s(message), max(0.001, run.time_left_s))
         watch = self._watch(run, message) if message.streams else None
@@ -165,7 +154,7 @@ class Processor:
         if watch is not None:
             await self.relay.flushed()
         if isinstance(call, Interruption):
-            await self.admission.settle(reservation, used_tokens=reservation.tokens)
+            await self.admission.abandon(reservation)
             return await self._interrupted(run, call, run.end_attempt(self.upstream.name, None))
         run.end_attempt(self.upstream.name, call)
         await self._settle(message, reservation, call)
@@ -179,20 +168,9 @@ class Processor:
 
     async def _settle(self, message: Message, reservation: Reservation, call: Call) -> None:
         """Tells the fleet what the call used and what it says of the upstream."""
-        outcome, used = call.outcome, reservation.tokens
-        never_sent = isinstance(outcome, Failure) and outcome.code is ErrorCode.UPSTREAM_UNREACHABLE
-        if isinstance(outcome, Answer) and outcome.usage:
-            used = outcome.usage.total_tokens
-            self.tokens.learn(len(message.body), message.max_output_tokens, outcome.usage)
-        await self.admission.settle(reservation, used_tokens=used, called=not never_sent, verdict=_verdict(outcome))
-        if isinstance(outcome, Answer):
-            await self.admission.learn(call.headers)
-        elif outcome.route is Route.THROTTLE:
-            await self.admission.throttled(reservation, outcome.retry_after_s)
-        elif outcome.route is Route.CREDENTIAL:
-            await self.admission.refused(reservation, _gate(outcome.code), outcome.code)
-        elif reservation.gate and _verdict(outcome) == "failed":
-            await self.admission.refused(reservation, reservation.gate, outcome.code)
+        if isinstance(call.outcome, Answer) and call.outcome.usage:
+            self.tokens.learn(len(message.body), message.max_output_tokens, call.outcome.usage)
+        await self.admission.report(reservation, call)
 
     async def _answer(self, run: Execution, answer: Answer) -> Disposition:
         error = answer.failure.mapped() if answer.failure else None
@@ -266,15 +244,3 @@ class Processor:
     @property
     def _kept_ms(self) -> int:
         return round(self.policy.result_ttl.total_seconds() * 1000)
-
-
-def _verdict(outcome: Answer | Failure) -> UpstreamVerdict:
-    if isinstance(outcome, Answer):
-        return "ok"
-    if outcome.code in UPSTREAM_FAILURES:
-        return "failed"
-    return "ok" if outcome.route is Route.ANSWER and outcome.code is not ErrorCode.PERMISSION_DENIED else ""
-
-
-def _gate(code: ErrorCode) -> Gate:
-    return "quota_exhausted" if code is ErrorCode.QUOTA_EXHAUSTED else "authentication_failed"
