@@ -13,7 +13,9 @@ from typing import Any, Final
 
 from api_contracts import ErrorCode
 from support.harness import body
-from worker.admission.client import Gate, NotAdmitted, Reservation, UpstreamVerdict
+from worker.admission import evidence
+from worker.admission.client import Gate, NotAdmitted, Reservation
+from worker.admission.evidence import Evidence
 from worker.failures.failure import Failure
 from worker.gateway.answers import Answer
 from worker.gateway.upstream import Call
@@ -153,20 +155,22 @@ class World:
         self.on_admit()
         return Reservation(token, tokens, 7, 1, grant or "")
 
-    async def settle(
-        self, reservation: Reservation, *, used_tokens: int, called: bool = True, verdict: UpstreamVerdict = ""
-    ) -> None:
-        unused = reservation.tokens - used_tokens
-        self.tell("settle", token=reservation.token, unused=unused, called=called, verdict=verdict)
+    async def report(self, reservation: Reservation, call: Call | None) -> None:
+        said = evidence.read(call, reserved=reservation.tokens, probing=reservation.gate)
+        self._settle(reservation, said)
+        if said.throttled and call is not None and isinstance(call.outcome, Failure):
+            self.tell("throttled", token=reservation.token, retry_after_s=call.outcome.retry_after_s)
+        if said.gate:
+            self.tell("refused", token=reservation.token, gate=said.gate, code=said.code)
+        if call is not None and isinstance(call.outcome, Answer):
+            self.tell("learn", headers=call.headers)
 
-    async def throttled(self, reservation: Reservation, retry_after_s: float | None) -> None:
-        self.tell("throttled", token=reservation.token, retry_after_s=retry_after_s)
+    async def abandon(self, reservation: Reservation) -> None:
+        self._settle(reservation, Evidence(used_tokens=reservation.tokens))
 
-    async def refused(self, reservation: Reservation, gate: Gate, code: str) -> None:
-        self.tell("refused", token=reservation.token, gate=gate, code=code)
-
-    async def learn(self, headers: Mapping[str, str]) -> None:
-        self.tell("learn", headers=headers)
+    def _settle(self, reservation: Reservation, said: Evidence) -> None:
+        unused = reservation.tokens - said.used_tokens
+        self.tell("settle", token=reservation.token, unused=unused, called=said.called, verdict=said.health)
 
     # The upstream.
 

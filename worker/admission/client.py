@@ -141,11 +141,35 @@ class Admission:
 
         None is a call that was never made: its whole reservation is given back. A second report does nothing.
         """
-        await self._report(reservation, evidence.read(call, reserved=reservation.tokens, probing=reservation.gate))
+        await self.tell(reservation, evidence.read(call, reserved=reservation.tokens, probing=reservation.gate))
 
     async def abandon(self, reservation: Reservation) -> None:
         """Ends the reservation of a call that was broken off: it may have used all it reserved, and says nothing."""
-        await self._report(reservation, Evidence(used_tokens=reservation.tokens))
+        await self.tell(reservation, Evidence(used_tokens=reservation.tokens))
+
+    async def tell(self, reservation: Reservation, said: Evidence) -> None:
+        """Takes what a call came to, as read already; `report` and `abandon` end here."""
+        found = await self.runner.call(
+            ADMISSION,
+            REPORT,
+            keys.upstream(self.upstream),
+            **self._limits(),
+            token=reservation.token,
+            granted_at=reservation.granted_at_ms,
+            reserved=reservation.tokens,
+            used=said.used_tokens,
+            called=said.called,
+            health=said.health,
+            limit_rpm=self._news(said.limit_rpm),
+            retry_after_ms=round(said.retry_after_s * 1000) if said.throttled else None,
+            longest_pause_ms=self.longest_pause_ms,
+            gate=said.gate,
+            code=said.code,
+            probe_ms=self.probe_ms,
+        )
+        self._note(found.gate, found.code)
+        if found.confirmed:
+            self.on_confirmed(said.gate, said.code)
 
     async def pause(self) -> None:
         """Stops the whole fleet's calls until `resume`."""
@@ -170,29 +194,6 @@ class Admission:
     def fits(self, tokens: int) -> bool:
         """Whether a request of this size can ever be admitted."""
         return not 0 < (self._in_force or self.limits).tokens_per_minute < tokens
-
-    async def _report(self, reservation: Reservation, said: Evidence) -> None:
-        found = await self.runner.call(
-            ADMISSION,
-            REPORT,
-            keys.upstream(self.upstream),
-            **self._limits(),
-            token=reservation.token,
-            granted_at=reservation.granted_at_ms,
-            reserved=reservation.tokens,
-            used=said.used_tokens,
-            called=said.called,
-            health=said.health,
-            limit_rpm=self._news(said.limit_rpm),
-            retry_after_ms=round(said.retry_after_s * 1000) if said.throttled else None,
-            longest_pause_ms=self.longest_pause_ms,
-            gate=said.gate,
-            code=said.code,
-            probe_ms=self.probe_ms,
-        )
-        self._note(found.gate, found.code)
-        if found.confirmed:
-            self.on_confirmed(said.gate, said.code)
 
     def _news(self, limit_rpm: float | None) -> float | None:
         """A limit that headers name is told once, and only where no limit is configured."""

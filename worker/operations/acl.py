@@ -146,7 +146,12 @@ CLIENT: Final = Role(
     ),
 )
 
-_SCRIPTS: Final = Grant("run scripts, whose commands are checked like its own", "eval evalsha script|load")
+_SCRIPTS: Final = (
+    Grant("load scripts, and check permissions", "eval evalsha script|load"),
+    Grant(
+        "run them on these keys; each command in them is checked as well", "eval evalsha", "~responses.* ~responses:*"
+    ),
+)
 _STATE: Final = Grant("see the server's time and state", "time info")
 _MAILBOXES: Final = Grant(
     "declare and find mailboxes of Celery's remote control",
@@ -159,7 +164,7 @@ WORKER: Final = Role(
     who="`responses-worker run`, `doctor`",
     channels=("/{db}.celery.pidbox", "/{db}.celeryev/worker.*"),
     grants=(
-        _SCRIPTS,
+        *_SCRIPTS,
         _STATE,
         Grant("take from lanes and give back", "type llen lindex lrange lrem rpop rpush", "~responses.*"),
         Grant(
@@ -185,7 +190,7 @@ OPERATOR: Final = Role(
     who="`status`, `dead`, `pause`, `resume`; `celery inspect` and `control`",
     channels=("/{db}.celery.pidbox",),
     grants=(
-        _SCRIPTS,
+        *_SCRIPTS,
         _STATE,
         Grant("count what waits, and see since when", "llen lindex", "%R~responses.*"),
         Grant(
