@@ -16,6 +16,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule, run_state_machine_as_test
 from oracles.ledger_model import FINAL, PRIORITIES, Model
+from support.diagrams import moves
 from support.ledger_parts import CLOCK, LANES, LEASE_MS, RESULTS, on_movable_clock
 from support.ledger_view import IDS, STREAMS, TENANT, look, plain
 
@@ -53,6 +54,16 @@ SCRIPTS: Final = {
 Asked = tuple[Command[Any], dict[str, str], list[Row], dict[str, Any]]
 INDEX: Final = st.integers(0, 40)
 """Which of the things seen so far, counted back from the last; mostly one of the last few."""
+
+
+DRAWN: Final = moves("delivery.md")
+
+
+def places(seen: Any) -> dict[str, str]:
+    """Where each message is that is not gone."""
+    waiting = {message: "queued" for messages in seen["lists"].values() for message in messages}
+    held = {record.message: place for place in ("inflight", "parked") for record in seen[place].values()}
+    return waiting | held
 
 
 class LedgerMachine(RuleBasedStateMachine):
@@ -258,6 +269,7 @@ class LedgerMachine(RuleBasedStateMachine):
         assert self.seen == self.model.state(), command.name
         self.check_fencing(command.name, reply, holder, before)
         self.check_nothing_is_lost(command.name, holder)
+        self.check_moves(command.name, before)
         self.check_results(command.name, before)
         return reply
 
@@ -280,6 +292,14 @@ class LedgerMachine(RuleBasedStateMachine):
         self.here = places
         assert self.seen["leases"].keys() == self.seen["inflight"].keys()
         assert self.seen["due"].keys() == self.seen["parked"].keys()
+
+    def check_moves(self, command: str, before: Any) -> None:
+        """No message moves but as docs/explanation/delivery.md draws it."""
+        after, buried = places(self.seen), {message for _, message in self.seen["dead"]}
+        for message, place in places(before).items():
+            gone = "dead" if message in buried and command != "complete" else "answered"
+            there = after.get(message, gone)
+            assert there == place or (place, there, command) in DRAWN, f"{command}: {place} -> {there}"
 
     def check_results(self, command: str, before: Any) -> None:
         """One result for each request and stream, until it may be run anew."""

@@ -148,9 +148,7 @@ CLIENT: Final = Role(
 
 _SCRIPTS: Final = (
     Grant("load scripts, and check permissions", "eval evalsha script|load"),
-    Grant(
-        "run them on these keys; each command in them is checked as well", "eval evalsha", "~responses.* ~responses:*"
-    ),
+    Grant("run them on our keys; their commands are checked as well", "eval evalsha", "~responses.* ~responses:*"),
 )
 _STATE: Final = Grant("see the server's time and state", "time info")
 _MAILBOXES: Final = Grant(

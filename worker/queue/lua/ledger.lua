@@ -2,8 +2,7 @@
 -- commands are made of. The life of a delivery is in deliveries.lua, its way back to the lane in returns.lua. The moves
 -- are drawn in docs/explanation/delivery.md.
 --
--- A message is always in exactly one of these places: in a list of its lane, in flight, parked, among the dead letters,
--- or answered. Keys, by the names that commands use (worker/storage/keys.py has the real ones); times are server time
+-- A message is always in exactly one of these places: queued, inflight, parked, dead, answered. Keys, by the names that commands use (worker/storage/keys.py has the real ones); times are server time
 -- in ms:
 --   list0 list3 list6 list9  list    the lane: Celery's own queue and its priority sub-lists, 0 is the highest
 --   inflight                 hash    delivery token -> record
