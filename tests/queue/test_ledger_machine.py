@@ -244,7 +244,7 @@ class LedgerMachine(RuleBasedStateMachine):
 
     # What must hold
 
-    def ask(self, command: Command[Any], names: dict[str, str], rows: Sequence[Row] = (), **args: Any) -> Any:
+    def ask(self, command: Command[Any], names: dict[str, str], rows: Sequence[Row] = (), /, **args: Any) -> Any:
         before, rows = look(self.server), list(rows)
         held = before["inflight"].get(args.get("token"))
         holder = held.message if held else ""
