@@ -23,6 +23,8 @@ from api_contracts.outgoing import MAX_BODY, Outgoing, prepare
 from api_contracts.polling import entries_of, paced
 from api_contracts.queues import (
     DEFAULT_TENANT,
+    DELAYED,
+    STREAMS,
     UNREADABLE_STREAM,
     cancel_key,
     delta_stream,
@@ -165,7 +167,7 @@ class ResponsesClient:
     def drop_results(self, reply_to: str) -> None:
         """Removes a stream of one's own, once everything on it has been used."""
         self._redis.delete(result_stream(reply_to))
-        self._redis.srem("responses:streams", result_stream(reply_to))
+        self._redis.srem(STREAMS, result_stream(reply_to))
 
     def cancel(self, request_id: str, *, tenant: str | None = None) -> None:
         """Cancels a request, wherever it is: queued, parked or in flight. It is answered `cancelled`, once.
@@ -178,7 +180,7 @@ class ResponsesClient:
             return
         self._redis.set(cancel_key(tenant, request_id), 1, ex=CANCELLED_FOR_S)
         if state == b"parked":  # wake it, so that its answer is not late
-            self._redis.zadd(f"responses:delayed:{lane.decode()}", {token: 0}, xx=True)
+            self._redis.zadd(f"{DELAYED}{lane.decode()}", {token: 0}, xx=True)
 
     def deltas(
         self, request: Ticket | str, *, tenant: str | None = None, after: str = "0", timeout_s: float = 600

@@ -22,6 +22,12 @@ DEAD_STREAM: Final = "responses:dead"
 UNREADABLE_STREAM: Final = "responses:unreadable"
 """Entries of result streams that a consumer's client could not read; written by the client, bounded in number."""
 
+STREAMS: Final = "responses:streams"
+"""The set of all result streams that were ever written to."""
+
+DELAYED: Final = "responses:delayed:"
+"""Before a lane's name: the sorted set of its parked deliveries by the time at which they are due."""
+
 
 def lane_queue(lane: str) -> str:
     """The Celery queue (a Redis list) that carries a lane."""

@@ -4,9 +4,9 @@ import random
 
 import pytest
 import redis
-from support.admission_parts import HOUR_MS, LEASE_MS, PERMITS, QUOTA, Budget, open_budget, probe_after, shut
+from support.admission_parts import HOUR_MS, LEASE_MS, PERMITS, QUOTA, Budget, answered, open_budget, probe_after, shut
 
-from worker.admission.client import Limits
+from worker.admission.grants import Limits
 from worker.storage.scripts import ScriptError
 
 BURST = 20
@@ -98,7 +98,7 @@ async def test_settling_gives_back_what_was_not_used_as_far_as_the_upstream_does
         before = budget.number("tokens_ms")
         valkey.hset(QUOTA, "refund", believed)
 
-        await budget.admission.settle(call, used_tokens=100, verdict="ok")
+        await budget.tell(call, used=100, health="ok")
 
         assert budget.number("tokens_ms") == pytest.approx(before + 300 * believed)
 
@@ -106,7 +106,7 @@ async def test_settling_gives_back_what_was_not_used_as_far_as_the_upstream_does
 async def test_a_call_that_used_more_than_it_reserved_owes_the_rest(valkey: redis.Redis, redis_url: str) -> None:
     async with open_budget(valkey, redis_url, tokens_per_minute=60_000) as budget:
         call = await budget.one(tokens=100)
-        await budget.admission.settle(call, used_tokens=5_000, verdict="ok")
+        await budget.tell(call, used=5_000, health="ok")
 
         assert await budget.ask() == []
         assert 4_000 < budget.last.wait_ms < 5_000
@@ -114,19 +114,19 @@ async def test_a_call_that_used_more_than_it_reserved_owes_the_rest(valkey: redi
 
 async def test_a_call_that_was_never_made_costs_nothing(budget: Budget) -> None:
     for _ in range(50):
-        await budget.admission.settle(await budget.one(), used_tokens=0, called=False)
+        await budget.unsent(await budget.one())
 
     assert len(await budget.drain()) == 5
 
 
-async def test_a_second_settle_does_nothing(budget: Budget) -> None:
+async def test_a_second_report_does_nothing(budget: Budget) -> None:
     call = await budget.one()
-    await budget.admission.settle(call, used_tokens=0, called=False)
+    await budget.unsent(call)
     before = budget.state()
 
-    await budget.admission.settle(call, used_tokens=0, called=False)
-    await budget.runner.repeat("settle")
-    await budget.admission.settle(call, used_tokens=500, verdict="failed")
+    await budget.unsent(call)
+    await budget.runner.repeat("report")
+    await budget.tell(call, used=500, health="failed")
 
     assert budget.state() == before
 
@@ -145,7 +145,7 @@ async def test_the_permits_of_a_dead_worker_expire_and_settling_them_late_does_n
         before = budget.state()
 
         for call in dead:
-            await budget.admission.settle(call, used_tokens=0, called=False, verdict="failed")
+            await budget.unsent(call, "failed")
 
         assert (budget.state(), budget.permits()) == (before, 2)
 
@@ -155,8 +155,7 @@ async def test_asking_again_after_a_lost_reply_is_answered_the_same_and_charged_
     before = settled(budget)
 
     for _ in range(10):
-        granted, *_ = await budget.runner.repeat("admit")
-        assert granted == 3
+        assert (await budget.runner.repeat("admit")).granted == 3
 
     assert (settled(budget), budget.permits()) == (before, 3)
     await budget.ended(*calls)
@@ -179,7 +178,7 @@ async def test_random_traffic_never_outruns_the_rate_nor_leaks_a_permit(budget: 
         for _ in range(min(len(open_calls), rng.randrange(12))):
             call, called = open_calls.pop(), rng.random() < 0.8
             charged -= not called
-            await budget.admission.settle(call, used_tokens=call.tokens, called=called, verdict="ok")
+            await budget.tell(call, called=called, health="ok")
         assert charged <= 5 + BURST + (budget.now_ms - began) / 100
     budget.advance(LEASE_MS)
     await budget.one()
@@ -202,7 +201,7 @@ async def test_new_limits_apply_at_once_to_every_process_and_survive_their_resta
 
 
 async def test_new_limits_end_no_pause(budget: Budget) -> None:
-    await budget.admission.throttled(await budget.one(), 60)
+    await budget.throttled(await budget.one(), 60)
     await budget.admission.override(rpm="6000")
 
     assert await budget.ask() == []
@@ -245,9 +244,12 @@ async def test_a_limit_header_that_is_no_number_teaches_nothing(
 ) -> None:
     async with open_budget(valkey, redis_url, burst_s=2.0) as budget:
         await budget.ask()
-        await budget.admission.learn({"x-ratelimit-limit-requests": header})
+        budget.advance(1_000)
+        await budget.admission.report(await budget.one(), answered({"x-ratelimit-limit-requests": header}))
 
-        assert "learn" not in budget.runner.asked
+        *_, args = budget.runner.asked["report"]
+        assert args["limit_rpm"] is None
+        assert budget.number("hint") == 0
 
 
 async def test_a_key_that_holds_something_else_is_an_error_and_no_grant(budget: Budget, valkey: redis.Redis) -> None:
@@ -260,7 +262,7 @@ async def test_a_key_that_holds_something_else_is_an_error_and_no_grant(budget: 
 async def test_a_pause_is_not_polled_like_a_full_house(valkey: redis.Redis, redis_url: str) -> None:
     """What lasts longest is what the answer says, whatever else stands in the way."""
     async with open_budget(valkey, redis_url, requests_per_minute=600, max_in_flight=1) as budget:
-        await budget.admission.throttled(await budget.one(), 60)
+        await budget.throttled(await budget.one(), 60)
 
         assert await budget.ask() == []
         assert (budget.last.reason, budget.last.wait_ms) == ("throttled", 60_000)
@@ -273,7 +275,7 @@ async def test_one_refusal_in_a_hundred_leaves_the_rate_alone(valkey: redis.Redi
         for _ in range(20):
             budget.advance(1_000)
             calls = await budget.drain()
-            await budget.admission.throttled(calls[0], None)
+            await budget.throttled(calls[0])
             await budget.ended(*calls)
             granted += len(calls)
 
@@ -285,7 +287,7 @@ async def test_a_crowd_of_refusals_cuts_the_rate(valkey: redis.Redis, redis_url:
     async with open_budget(valkey, redis_url, requests_per_minute=6_000) as budget:
         budget.advance(1_000)
         for call in (await budget.drain())[:10]:
-            await budget.admission.throttled(call, None)
+            await budget.throttled(call)
 
         assert budget.number("scale") < 1
 
@@ -294,7 +296,7 @@ async def test_token_budgets_forgive_no_refusal(valkey: redis.Redis, redis_url: 
     """What a call costs is a guess there, so the rate may always be to blame."""
     async with open_budget(valkey, redis_url, tokens_per_minute=6_000) as budget:
         calls = await budget.drain(tokens=1)
-        await budget.admission.throttled(calls[-1], None)
+        await budget.throttled(calls[-1])
 
         assert budget.number("scale") < 1
 
@@ -305,7 +307,7 @@ async def test_probes_that_never_called_give_nothing_back(budget: Budget) -> Non
     before = budget.number("requests_ms"), budget.number("passed_ms")
     for _ in range(5):
         _, probe = await probe_after(budget)
-        await budget.admission.settle(probe, used_tokens=0, called=False)
+        await budget.unsent(probe)
 
     assert budget.number("passed_ms") == before[1]
     assert budget.number("requests_ms") <= 2_000

@@ -21,14 +21,14 @@ async def test_a_clock_that_jumps_gives_a_burst_at_most(budget: Budget, jump_ms:
 async def test_what_was_to_come_stays_as_far_away_when_the_clock_goes_back(budget: Budget) -> None:
     """A pause, a cut and a probe of the hour before would otherwise last, or be taken for news, for an hour."""
     for call in await budget.ask(6):  # a crowd: one alone is forgiven
-        await budget.admission.throttled(call, 10)
+        await budget.throttled(call, 10)
     budget.advance(-HOUR_MS)
     assert await budget.ask() == []
     assert 9_000 <= budget.last.wait_ms <= 10_000
 
     budget.advance(10_100)  # a pause earns no budget
     again = await budget.one()
-    await budget.admission.throttled(again, None)
+    await budget.throttled(again)
 
     assert budget.number("cut_at_ms") == budget.now_ms
 

@@ -6,8 +6,9 @@
 import math
 import os
 import time
-from collections.abc import Coroutine
-from typing import Any, Final, cast
+from collections.abc import Coroutine, Mapping, Sequence
+from types import SimpleNamespace
+from typing import Any, Final, TypeVar, cast
 
 import pytest
 import redis
@@ -15,14 +16,17 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule, run_state_machine_as_test
 from oracles.admission_model import NO_LIMIT, Learned, Model
-from support.admission_parts import HOUR_MS, LEASE_MS, LONGEST_PAUSE_MS, PERMITS, process
+from support.admission_parts import HOUR_MS, LEASE_MS, LONGEST_PAUSE_MS, PERMITS, answered, process
 from support.admission_view import Promises, check_kept, check_learned, look
 from support.ledger_parts import RecordingRunner
 from support.movable_clock import CLOCK, on_movable_clock
 
-from worker.admission.client import ADMISSION, Gate, Limits, Reservation, UpstreamVerdict
-from worker.storage.scripts import Argument, Script
+from worker.admission.commands import ADMISSION, ADMIT, OVERRIDE, REPORT
+from worker.admission.evidence import Evidence, Health
+from worker.admission.grants import Gate, Limits, Reservation
+from worker.storage.commands import Command, Row, Script
 
+R = TypeVar("R")
 EXAMPLES: Final = int(os.environ.get("ADMISSION_EXAMPLES", "100"))
 SLOW: Final = (HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.filter_too_much)
 ON_TEST_TIME: Final = on_movable_clock(ADMISSION)
@@ -38,8 +42,8 @@ FLEETS: Final = (
 LONGEST_WAIT_MS: Final = {"paused": 1_000, "throttled": LONGEST_PAUSE_MS, "concurrency": 50, "share": 25}
 
 GATES: Final[tuple[Gate, ...]] = ("authentication_failed", "quota_exhausted", "breaker_open")
-VERDICTS: Final[tuple[UpstreamVerdict, ...]] = ("failed", "ok")
-ENDINGS: Final = (*VERDICTS, "mixed", "mixed", "unsent", "throttled", "throttled", "met", *GATES)
+HEALTHS: Final[tuple[Health, ...]] = ("failed", "ok")
+ENDINGS: Final = (*HEALTHS, "mixed", "mixed", "unsent", "throttled", "throttled", "met", *GATES)
 INDEX: Final = st.integers(0, 40)
 """Which of the calls granted so far, counted back from the last; mostly one of the last few."""
 LEARNED = ("scale", "burst_ms", "refund", "backoff_ms", "refusal_ms", "lenience", "cut_at_ms")
@@ -60,7 +64,7 @@ class AdmissionMachine(RuleBasedStateMachine):
         self.fleet = [process(cast("RecordingRunner", self), limits) for _ in range(2)]  # it answers every call
         self.shas = {text: self.server.script_load(text) for text in (ON_TEST_TIME.refusing, ON_TEST_TIME.insisting)}
         self.server.set(CLOCK, self.model.now)
-        self.asked: list[tuple[str, tuple[Argument, ...]]] = []
+        self.asked: list[tuple[Command[Any], Mapping[str, str], Sequence[Row], Any]] = []
         self.requests: list[tuple[str, str, int]] = []
         """Lane, token and size of all that ever asked."""
         self.calls: list[Reservation] = []
@@ -86,11 +90,15 @@ class AdmissionMachine(RuleBasedStateMachine):
         if waiting:
             self.admit(waiting[0][0], [one for one in waiting if one[0] == waiting[0][0]])
 
+    def tell(self, call: Reservation, *, used: int | None = None, **said: Any) -> None:
+        used_tokens = call.tokens if used is None else used
+        now(self.fleet[0].tell(call, Evidence(used_tokens=used_tokens, **said)))
+
     @rule(which=INDEX, used=st.sampled_from([0.0, 0.5, 1.0, 3.0]), called=st.sampled_from([True, True, False]),
-          verdict=st.sampled_from(["ok", "failed", ""]))  # fmt: skip
-    def settle(self, which: int, used: float, called: bool, verdict: UpstreamVerdict) -> None:  # noqa: FBT001  # drawn, not passed
+          health=st.sampled_from(["ok", "failed", ""]))  # fmt: skip
+    def settle(self, which: int, used: float, called: bool, health: Health) -> None:  # noqa: FBT001  # drawn, not passed
         call = self.call_at(which)
-        now(self.fleet[0].settle(call, used_tokens=round(used * call.tokens), called=called, verdict=verdict))
+        self.tell(call, used=round(used * call.tokens), called=called, health=health)
 
     @rule(rounds=st.sampled_from([1, 2, 4, 9]), ms=st.sampled_from([0, 200, 2_000, 31_000]),
           ending=st.sampled_from(ENDINGS), lane=st.sampled_from(tuple(WEIGHTS)),
@@ -101,25 +109,22 @@ class AdmissionMachine(RuleBasedStateMachine):
             calls = self.ask(12, lane, tokens)
             self.time_passes(ms or max(1, self.wait_ms))
             for number, call in enumerate(calls):
-                verdict = ending if ending in VERDICTS else VERDICTS[number % 2] if ending == "mixed" else ""
-                used, called = call.tokens // 2, ending != "unsent"
-                now(self.fleet[0].settle(call, used_tokens=used, called=called, verdict=verdict))
-            for call in calls[-1:]:
-                if ending == "throttled" or (ending == "met" and not left):
-                    now(self.fleet[0].throttled(call, None))
-                elif ending in GATES:
-                    now(self.fleet[0].refused(call, ending, ending))
+                health = ending if ending in HEALTHS else HEALTHS[number % 2] if ending == "mixed" else ""
+                last = call is calls[-1]
+                if last and (ending == "throttled" or (ending == "met" and not left)):
+                    self.tell(call, throttled=True)
+                elif last and ending in GATES:
+                    self.tell(call, gate=ending, code=ending)
+                else:
+                    self.tell(call, used=call.tokens // 2, called=ending != "unsent", health=health)
 
-    @rule(which=INDEX, retry_after_s=st.sampled_from([None, None, 0, 0.5, 20, 7_200]))
-    def throttled(self, which: int, retry_after_s: float | None) -> None:
-        now(self.fleet[0].throttled(self.call_at(which), retry_after_s))
+    @rule(which=INDEX, retry_after_s=st.sampled_from([0, 0, 0, 0.5, 20, 7_200]))
+    def throttled(self, which: int, retry_after_s: float) -> None:
+        self.tell(self.call_at(which), throttled=True, retry_after_s=retry_after_s)
 
-    @rule(which=INDEX, gate=st.sampled_from(GATES), settled=st.booleans())
-    def refused(self, which: int, gate: Gate, settled: bool) -> None:  # noqa: FBT001  # drawn, not passed
-        call = self.call_at(which)
-        if settled:
-            now(self.fleet[0].settle(call, used_tokens=call.tokens))
-        now(self.fleet[0].refused(call, gate, f"{gate}!"))
+    @rule(which=INDEX, gate=st.sampled_from(GATES), health=st.sampled_from(["", "failed"]))
+    def refused(self, which: int, gate: Gate, health: Health) -> None:
+        self.tell(self.call_at(which), health=health, gate=gate, code=f"{gate}!")
 
     @rule(which=st.lists(INDEX, max_size=4))
     def renew(self, which: list[int]) -> None:
@@ -141,9 +146,9 @@ class AdmissionMachine(RuleBasedStateMachine):
     def limits(self, rpm: str, tpm: str, in_flight: str) -> None:
         now(self.fleet[1].override(rpm=rpm, tpm=tpm, in_flight=in_flight))
 
-    @rule(limit=st.sampled_from(["60", "600", "999999999", "0.5"]))
-    def learn(self, limit: str) -> None:
-        now(self.fleet[0].learn({"x-ratelimit-limit-requests": limit}))
+    @rule(which=INDEX, limit=st.sampled_from(["60", "600", "999999999", "0.5"]))
+    def learn(self, which: int, limit: str) -> None:
+        now(self.fleet[0].report(self.call_at(which), answered({"x-ratelimit-limit-requests": limit})))
 
     @rule(ms=st.sampled_from([1, 7, 100, 300, 1_000, 2_000, 5_000, 14_999, 15_000, 60_000, HOUR_MS, 9 * HOUR_MS]))
     def time_passes(self, ms: int) -> None:
@@ -171,42 +176,48 @@ class AdmissionMachine(RuleBasedStateMachine):
     def a_reply_was_lost(self, which: int) -> None:
         """What was asked just now, or even long ago, reaches the server once more."""
         at_once = which % 2 and self.at_once
-        command, arguments = self.asked[-1] if at_once else self.asked[which % len(self.asked)]
+        command, names, rows, args = self.asked[-1] if at_once else self.asked[which % len(self.asked)]
         before, reply = self.seen, self.last
-        self.answer(command, *arguments)
-        if at_once and command in {"admit", "settle"}:
-            assert self.seen == before, f"{command}, asked twice, did it twice"
-            assert command == "settle" or self.last[:6] == reply[:6]
+        self.answer(command, names, rows, args)
+        if at_once and command in (ADMIT, REPORT):
+            assert self.seen == before, f"{command.name}, asked twice, did it twice"
+            assert self.last[:6] == reply[:6]
 
     # What must hold; `call` stands in for the runner
 
-    async def call(self, _: Script, command: str, *arguments: Argument) -> Any:
-        return self.answer(command, *arguments)
+    async def call(
+        self, _: Script, command: Command[R], names: Mapping[str, str], rows: Sequence[Row] = (), /, **args: Any
+    ) -> R:
+        return command.reply(self.answer(command, names, rows, args))
 
-    def answer(self, command: str, *arguments: Any) -> Any:
+    def answer(self, command: Command[Any], names: Mapping[str, str], rows: Sequence[Row], args: Any) -> Any:
         self.model.arrive()
-        before = self.seen
+        before, arg = self.seen, SimpleNamespace(**args)
+        asked = [SimpleNamespace(**row.args) for row in rows]
         text = ON_TEST_TIME.text_for(command)
-        self.last = self.server.evalsha(self.shas[text], 0, command, *arguments)
+        self.last = self.server.execute_command("EVALSHA", self.shas[text], *command.words(names, args, rows))
         self.seen = look(self.server)
         learned = Learned(*map(self.seen.number, LEARNED))
-        expected = getattr(self.model, command)(learned, *arguments[4:])
-        if command == "admit":
-            self.check_grant(expected, before.permits, arguments)
+        expected = getattr(self.model, command.name)(learned, arg, asked)
+        if command is ADMIT:
+            self.check_grant(expected, before.permits, [(call.token, call.tokens) for call in asked])
+        elif command is REPORT:
+            gate, code, confirmed = self.last
+            assert [gate.decode(), code.decode(), confirmed] == expected
         else:
-            assert (self.last.decode() if isinstance(self.last, bytes) else self.last) == expected, command
-        if command == "limits":
+            assert self.last == expected, command.name
+        if command is OVERRIDE:
             self.promises.renew()
-        elif command == "settle" and arguments[4] in before.permits:
-            token, _, reserved, used, called, _ = arguments[4:]
-            self.promises.settled(token, reserved, used, called)
-        check_kept(self.seen, self.model, command)
-        check_learned(self.seen, before, self.model, command)
-        self.asked.append((command, arguments))
+        elif command is REPORT and arg.token in before.permits:
+            self.promises.settled(arg.token, arg.reserved, arg.used, arg.called)
+        throttled = command is REPORT and arg.retry_after_ms is not None
+        check_kept(self.seen, self.model, command.name)
+        check_learned(self.seen, before, self.model, command.name, throttled=throttled)
+        self.asked.append((command, names, rows, args))
         self.at_once = True
         return self.last
 
-    def check_grant(self, expected: Any, permits: dict[str, float], arguments: Any) -> None:
+    def check_grant(self, expected: Any, permits: dict[str, float], asked: list[tuple[str, int]]) -> None:
         granted, wait_ms, reason, code, probe, at, rate, *limits = self.last
         assert (granted, reason.decode(), code.decode(), probe) == (expected[0], *expected[2:])
         assert wait_ms == pytest.approx(expected[1], abs=1.01)
@@ -215,11 +226,11 @@ class AdmissionMachine(RuleBasedStateMachine):
         assert 0 < float(rate) < math.inf
         assert limits == [self.model.in_force(name) for name in NO_LIMIT]
         new = self.seen.permits.keys() - permits
-        assert new <= set(arguments[9:]), "a permit that nobody asked for"
+        assert new <= {token for token, _ in asked}, "a permit that nobody asked for"
         assert not new or reason != b"paused"
         assert len(new) <= 1 or not (code or float(self.seen.state.get(b"probing", 0)))
         if not probe:
-            self.promises.admitted(new, list(arguments[9:]), self.seen.number("burst_ms") * self.seen.number("scale"))
+            self.promises.admitted(new, asked, self.seen.number("burst_ms") * self.seen.number("scale"))
         in_flight = self.model.in_force("in_flight")
         assert probe or not (new and in_flight) or len(self.seen.permits) <= in_flight
 
@@ -228,11 +239,12 @@ class AdmissionMachine(RuleBasedStateMachine):
         if self.model.paused:
             self.operate(pausing=False)
         for call in {call.token: call for call in self.calls if call.token in self.seen.permits}.values():
-            now(self.fleet[0].settle(call, used_tokens=call.tokens))
+            self.tell(call)
         self.time_passes(HOUR_MS)
         for _ in range(9):
             granted = self.ask(1, "interactive", 1)
-            now(*(self.fleet[0].settle(call, used_tokens=1, verdict="ok") for call in granted))
+            for call in granted:
+                self.tell(call, health="ok")
             if granted and not self.model.shut:
                 return
             self.time_passes(max(1, self.wait_ms))

@@ -10,7 +10,7 @@ import redis
 from support.admission_queue_parts import FAST, Rooms, opened, soon
 
 from worker.admission.admission_queue import GATED_ROOM, SHORTEST_ROOM
-from worker.admission.client import NotAdmitted, Reason, Reservation
+from worker.admission.grants import NotAdmitted, Reason, Reservation
 
 
 @pytest.fixture
@@ -118,7 +118,7 @@ async def test_a_probe_says_which_gate_it_tries(rooms: Rooms) -> None:
 
     assert isinstance(probe, Reservation)
     assert probe.gate == "authentication_failed"
-    await rooms.admission.settle(probe, used_tokens=1, verdict="")
+    await rooms.admission.abandon(probe)
     await asyncio.wait([second])
 
 
@@ -142,7 +142,7 @@ async def test_a_grant_for_someone_who_left_meanwhile_is_given_back(rooms: Rooms
         waiting.cancel()
         (outcome,) = await asyncio.gather(waiting, return_exceptions=True)
         if isinstance(outcome, Reservation):
-            await rooms.admission.settle(outcome, used_tokens=0, called=False)
+            await rooms.admission.report(outcome, None)
     await soon(rooms.enter("last"))
 
     assert rooms.permits() == 1
@@ -161,7 +161,7 @@ async def test_a_grant_that_arrives_as_its_request_leaves_is_not_lost(valkey: re
             waiting.cancel()
             (outcome,) = await asyncio.gather(waiting, return_exceptions=True)
             if isinstance(outcome, Reservation):
-                await rooms.admission.settle(outcome, used_tokens=0, called=False)
+                await rooms.admission.report(outcome, None)
 
         assert rooms.permits() == 1
 

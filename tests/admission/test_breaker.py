@@ -14,13 +14,14 @@ from support.admission_parts import (
     refused,
 )
 
-from worker.admission.client import Admission, UpstreamVerdict
+from worker.admission.client import Admission
+from worker.admission.evidence import Evidence, Health
 
 pytestmark = pytest.mark.limits(requests_per_minute=600_000)  # plenty: here only gates stop calls
 
 
 @pytest.mark.parametrize(
-    ("verdicts", "opens"),
+    ("healths", "opens"),
     [
         pytest.param(["failed"] * 19, False, id="19 of 19: too few to judge"),
         pytest.param(["failed"] * 20, True, id="20 of 20"),
@@ -32,10 +33,8 @@ pytestmark = pytest.mark.limits(requests_per_minute=600_000)  # plenty: here onl
         pytest.param([*["failed"] * 15, *[""] * 50], False, id="15 failures among calls that say nothing"),
     ],
 )
-async def test_it_opens_when_most_of_twenty_calls_failed(
-    budget: Budget, verdicts: list[UpstreamVerdict], *, opens: bool
-) -> None:
-    await calls_ending(budget, *verdicts)
+async def test_it_opens_when_most_of_twenty_calls_failed(budget: Budget, healths: list[Health], *, opens: bool) -> None:
+    await calls_ending(budget, *healths)
 
     assert (budget.admission.gate == BROKEN) is opens
 
@@ -61,7 +60,7 @@ async def test_failures_of_the_last_half_minute_count_across_its_middle(budget: 
 async def test_failures_of_many_processes_add_up(budget: Budget) -> None:
     processes: list[Admission] = [budget.process() for _ in range(5)]
     for each in processes * 4:
-        await each.settle(await budget.one(by=each), used_tokens=1, verdict="failed")
+        await each.tell(await budget.one(by=each), Evidence(used_tokens=1, health="failed"))
     await budget.ask(by=processes[0])
 
     assert (processes[0].gate, budget.last.code) == (BROKEN, "upstream_error")
@@ -73,8 +72,7 @@ async def test_probes_come_at_doubling_intervals_up_to_a_quarter_minute(budget: 
     for _ in range(6):
         waited_ms, probe = await probe_after(budget)
         intervals.append(waited_ms)
-        await budget.ended(probe, verdict="failed")
-        await budget.admission.refused(probe, probe.gate, "upstream_overloaded")
+        await budget.tell(probe, health="failed", gate=probe.gate, code="upstream_overloaded")
 
     assert intervals == [2_000, 4_000, 8_000, 15_000, 15_000, 15_000]
     assert budget.last.code == "upstream_overloaded"
@@ -85,7 +83,7 @@ async def test_calls_in_flight_when_it_opened_do_not_put_probes_off(budget: Budg
     budget.advance(10)
     await open_breaker(budget)
     for call in late:
-        await budget.ended(call, verdict="failed")
+        await budget.ended(call, health="failed")
         budget.advance(10)
 
     assert (await probe_after(budget, step_ms=100))[0] == 1_700
@@ -94,7 +92,7 @@ async def test_calls_in_flight_when_it_opened_do_not_put_probes_off(budget: Budg
 async def test_it_closes_with_the_first_probe_that_succeeds_and_forgets_what_failed(budget: Budget) -> None:
     await open_breaker(budget)
     _, probe = await probe_after(budget)
-    await budget.ended(probe, verdict="ok")
+    await budget.ended(probe, health="ok")
 
     await failing(budget, 19)
 

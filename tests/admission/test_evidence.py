@@ -1,82 +1,74 @@
-"""What a call says of the upstream: its own failures count, a caller's do not."""
+"""What a finished call says of the upstream, and what stays with its request."""
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
+from support.admission_parts import answered
 
 from api_contracts import ErrorCode
 from api_contracts.responses import Usage
-from worker.admission.evidence import UPSTREAM_FAILURES, Evidence, evidence_of
-from worker.admission.grants import Gate, UpstreamVerdict
+from worker.admission.evidence import NEVER_CALLED, Evidence, read
+from worker.admission.grants import Gate
 from worker.failures.failure import Failure, Route
 from worker.gateway.answers import Answer
 from worker.gateway.upstream import Call
 from worker.request.execution import INTERRUPTED
 
-ANSWER = Answer(raw=b"{}", status="completed")
-LOCKED = {ErrorCode.AUTHENTICATION_FAILED: "authentication_failed", ErrorCode.QUOTA_EXHAUSTED: "quota_exhausted"}
+
+def ended(outcome: Answer | Failure, **headers: str) -> Call:
+    return replace(answered({name.replace("_", "-"): value for name, value in headers.items()}), outcome=outcome)
 
 
-def call(outcome: Answer | Failure) -> Call:
-    return Call(outcome=outcome, http_status=200, upstream_request_id=None, duration_ms=1, headers={})
+def test_a_call_that_was_never_made_gives_everything_back() -> None:
+    assert read(None, reserved=100) == NEVER_CALLED == Evidence(used_tokens=0, called=False)
 
 
-def evidence(code: ErrorCode, *, gate: Gate = "") -> Evidence:
-    return evidence_of(call(Failure.of(code)), gate=gate)
+def test_an_answer_says_what_it_used_and_that_the_upstream_is_well() -> None:
+    usage = Usage(input_tokens=3, output_tokens=4, total_tokens=7)
+    said = read(ended(Answer(raw=b"{}", status="completed", usage=usage)), reserved=100)
+
+    assert said == Evidence(used_tokens=7, health="ok")
+    assert read(ended(Answer(raw=b"{}", status="completed")), reserved=100).used_tokens == 100
 
 
-def test_an_answer_says_what_it_used() -> None:
-    usage = Usage(input_tokens=2, output_tokens=3, total_tokens=5)
+@pytest.mark.parametrize(
+    ("header", "limit"), [("600", 600.0), ("0.5", 0.5), ("0", None), ("-1", None), ("nan", None), ("many", None)]
+)
+def test_an_answer_may_name_a_limit(header: str, limit: float | None) -> None:
+    said = read(ended(Answer(raw=b"{}", status="completed"), x_ratelimit_limit_requests=header), reserved=1)
 
-    assert evidence_of(call(replace(ANSWER, usage=usage))) == Evidence(answered=True, used_tokens=5, verdict="ok")
-
-
-def test_without_usage_what_it_used_is_unknown() -> None:
-    assert evidence_of(call(ANSWER)).used_tokens is None
-
-
-@pytest.mark.parametrize("code", sorted(UPSTREAM_FAILURES))
-def test_the_upstreams_own_failures_count_against_it(code: ErrorCode) -> None:
-    assert evidence(code).verdict == "failed"
+    assert said.limit_rpm == limit
 
 
-@pytest.mark.parametrize("code", [code for code in ErrorCode if code not in UPSTREAM_FAILURES])
-def test_other_failures_never_do(code: ErrorCode) -> None:
-    """What is answered shows that the gateway works, unless it is about our account or our own doing."""
-    silent = {ErrorCode.PERMISSION_DENIED, ErrorCode.CANCELLED}
-    answered = Failure.of(code).route is Route.ANSWER and code not in silent
-    expected: UpstreamVerdict = "ok" if answered else ""
+@pytest.mark.parametrize("code", ErrorCode)
+def test_every_failure_says_one_thing_of_the_upstream_at_most(code: ErrorCode) -> None:
+    """Throttling slows, a dead credential shuts its gate, the gateway's own trouble counts towards the breaker."""
+    failure = Failure.of(code)
+    said = read(ended(failure), reserved=100)
 
-    assert evidence(code).verdict == expected
-
-
-@pytest.mark.parametrize("code", list(ErrorCode))
-def test_only_what_never_left_costs_nothing(code: ErrorCode) -> None:
-    assert evidence(code).sent is (code is not ErrorCode.UPSTREAM_UNREACHABLE)
-
-
-@pytest.mark.parametrize("code", list(ErrorCode))
-def test_only_a_throttled_call_pauses_the_fleet(code: ErrorCode) -> None:
-    assert evidence(code).throttled is (code is ErrorCode.RATE_LIMITED)
+    assert said.throttled == (failure.route is Route.THROTTLE)
+    assert bool(said.gate) == (failure.route is Route.CREDENTIAL)
+    assert said.code == (code if said.gate else "")
+    assert said.called == (code is not ErrorCode.UPSTREAM_UNREACHABLE)
+    assert (said.used_tokens, said.limit_rpm) == (100, None)
+    assert [said.throttled, bool(said.gate), said.health == "failed"].count(True) <= 1
 
 
-def test_the_pause_is_the_one_that_was_asked_for() -> None:
-    throttled = replace(Failure.of(ErrorCode.RATE_LIMITED), retry_after_s=3.0)
+@pytest.mark.parametrize("wait_s", [None, 0.0, 3.0])
+def test_the_wait_that_was_asked_for_is_passed_on(wait_s: float | None) -> None:
+    failure = replace(Failure.of(ErrorCode.RATE_LIMITED), retry_after_s=wait_s)
 
-    assert evidence_of(call(throttled)).retry_after_s == 3.0
-
-
-@pytest.mark.parametrize("code", list(ErrorCode))
-def test_a_refused_credential_shuts_its_gate_and_nothing_else_shuts_one(code: ErrorCode) -> None:
-    assert (evidence(code).gate, evidence(code).code) == (LOCKED.get(code, ""), code)
+    assert read(ended(failure), reserved=1).retry_after_s == (wait_s or 0.0)
 
 
-@pytest.mark.parametrize("code", list(ErrorCode))
-def test_a_probe_keeps_its_gate_shut_only_if_the_upstream_failed(code: ErrorCode) -> None:
-    kept = "breaker_open" if code in UPSTREAM_FAILURES else LOCKED.get(code, "")
+@pytest.mark.parametrize(("code", "kept"), [(ErrorCode.UPSTREAM_OVERLOADED, True), (ErrorCode.INVALID_REQUEST, False)])
+def test_a_probe_that_meets_a_broken_gateway_keeps_its_gate_shut(code: Any, *, kept: bool) -> None:
+    said = read(ended(Failure.of(code)), reserved=1, probing="breaker_open")
 
-    assert evidence(code, gate="breaker_open").gate == kept
+    assert said.gate == ("breaker_open" if kept else "")
 
 
-def test_a_call_that_we_ended_says_nothing_and_counts_as_used() -> None:
-    assert evidence_of(call(INTERRUPTED), gate="breaker_open") == Evidence(code=ErrorCode.CANCELLED)
+@pytest.mark.parametrize("probing", ["", "breaker_open", "authentication_failed"])
+def test_a_call_that_we_ended_says_nothing_and_counts_as_used(probing: Gate) -> None:
+    assert read(ended(INTERRUPTED), reserved=100, probing=probing) == Evidence(used_tokens=100)

@@ -18,7 +18,7 @@ from support.admission_parts import (
 )
 from support.heard import Heard
 
-from worker.admission.client import Gate
+from worker.admission.grants import Gate
 
 pytestmark = pytest.mark.limits(requests_per_minute=600_000)  # plenty: here only gates stop calls
 
@@ -26,7 +26,7 @@ pytestmark = pytest.mark.limits(requests_per_minute=600_000)  # plenty: here onl
 class TestRetryAfter:
     async def test_nobody_is_admitted_before_the_pause_ends(self, budget: Budget) -> None:
         others = [budget.process() for _ in range(3)]
-        await budget.admission.throttled(await budget.one(), 10)
+        await budget.throttled(await budget.one(), 10)
 
         for other in others:
             assert await budget.ask(by=other) == []
@@ -39,18 +39,18 @@ class TestRetryAfter:
     @pytest.mark.parametrize("shorter", [None, 0, 1, 8])
     async def test_a_shorter_pause_never_shortens_a_longer_one(self, budget: Budget, shorter: float | None) -> None:
         calls = await budget.ask(5)
-        await budget.admission.throttled(calls[0], 10)
+        await budget.throttled(calls[0], 10)
         budget.advance(1_000)
         for call in calls[1:]:
-            await budget.admission.throttled(call, shorter)
+            await budget.throttled(call, shorter)
 
         await budget.ask()
         assert budget.last.wait_ms == 9_000
 
     async def test_a_longer_pause_extends(self, budget: Budget) -> None:
         first, second = await budget.ask(2)
-        await budget.admission.throttled(first, 10)
-        await budget.admission.throttled(second, 30)
+        await budget.throttled(first, 10)
+        await budget.throttled(second, 30)
 
         await budget.ask()
         assert budget.last.wait_ms == 30_000
@@ -58,7 +58,7 @@ class TestRetryAfter:
     async def test_no_pause_is_longer_than_the_longest(self, budget: Budget) -> None:
         calls = await budget.ask(3)
         for call in calls:
-            await budget.admission.throttled(call, 10**9)
+            await budget.throttled(call, 10**9)
             budget.advance(1_000)
 
         await budget.ask()
@@ -66,7 +66,7 @@ class TestRetryAfter:
 
     async def test_after_a_pause_one_call_goes_ahead_of_the_others(self, budget: Budget) -> None:
         """If the upstream still refuses, one call found out, not a burst."""
-        await budget.admission.throttled(await budget.one(), 10)
+        await budget.throttled(await budget.one(), 10)
         budget.advance(10_001)
 
         assert len(await budget.ask(50)) == 1
@@ -102,7 +102,7 @@ class TestOperator:
             await open_breaker(budget)
         elif gate in {KEY, WALLET}:
             await shut(budget, gate)
-        await budget.admission.throttled(call, 600)
+        await budget.throttled(call, 600)
         await budget.admission.pause()
 
         await budget.admission.resume()
@@ -134,7 +134,7 @@ class TestDeadKey:
         budget.advance(200)
         for call in calls:
             await refused(budget, call)
-            assert await budget.runner.repeat("refused") == 0
+            assert (await budget.runner.repeat("report")).confirmed == 0
 
         waited_ms, probe = await probe_after(budget)
         assert (waited_ms, probe.gate) == (CONFIRM_MS, KEY)
@@ -146,8 +146,10 @@ class TestDeadKey:
         confirmed: list[int] = []
         for _ in range(4):
             budget.advance(PROBE_MS)
-            probe = await budget.one()
-            confirmed.append(await budget.admission._call("refused", KEY, KEY, probe.granted_at_ms, PROBE_MS))  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]  # its reply is for the watched subclass
+            await refused(budget, await budget.one())
+            once, again = await budget.runner.repeat("report"), await budget.runner.repeat("report")
+            assert once == again, "a lost reply is the same reply"
+            confirmed.append(again.confirmed)
 
         assert confirmed == [1, 0, 0, 0]
 
@@ -169,7 +171,7 @@ class TestDeadKey:
         budget.advance(100)
         await refused(budget, dead)
         budget.advance(100)
-        await budget.ended(early, verdict="ok")
+        await budget.ended(early, health="ok")
 
         assert budget.admission.gate == KEY
         assert await budget.ask() == []
@@ -181,7 +183,7 @@ class TestDeadKey:
         assert other.gate == KEY
         _, probe = await probe_after(budget)
 
-        await budget.ended(probe, verdict="ok")
+        await budget.ended(probe, health="ok")
 
         assert budget.admission.gate == ""
         assert len(await budget.ask(20, by=other)) == 20
@@ -191,7 +193,7 @@ class TestDeadKey:
         await shut(budget)
         _, probe = await probe_after(budget)
 
-        await budget.ended(probe, verdict="")
+        await budget.ended(probe, health="")
 
         assert budget.admission.gate == KEY
 
@@ -201,7 +203,7 @@ class TestDeadKey:
         _, probe = await probe_after(budget)
         assert await budget.ask() == []
 
-        await budget.admission.settle(probe, used_tokens=0, called=False)
+        await budget.unsent(probe)
 
         assert len(await budget.ask(5)) == 1
         assert await budget.ask() == []
@@ -211,7 +213,7 @@ class TestDeadKey:
         budget.advance(100)
         await shut(budget)
 
-        await budget.admission.settle(early, used_tokens=0, called=False)
+        await budget.unsent(early)
 
         assert await budget.ask() == []
 
@@ -234,9 +236,9 @@ class TestDeadKey:
         await budget.ask(5)
         first = budget.last
 
-        granted, _, reason, code, probe, *_ = await budget.runner.repeat("admit")
+        again = await budget.runner.repeat("admit")
 
-        assert (granted, reason.decode(), code.decode(), probe) == (1, KEY, first.code, 1)
+        assert (again.granted, again.reason, again.code, again.probe) == (1, KEY, first.code, 1)
 
     async def test_an_empty_wallet_behind_a_dead_key_is_told_as_such(self, budget: Budget) -> None:
         await shut(budget)
@@ -254,7 +256,7 @@ class TestDeadKey:
         waited_ms, probe = await probe_after(budget)
         assert waited_ms <= PROBE_MS
         budget.advance(10)
-        await budget.ended(probe, verdict="ok")
+        await budget.ended(probe, health="ok")
         assert budget.admission.gate == ""
 
     async def test_each_process_tells_of_each_change_once(self, budget: Budget) -> None:
@@ -264,7 +266,7 @@ class TestDeadKey:
         for _ in range(5):
             await budget.ask(by=listener)
         _, probe = await probe_after(budget)
-        await budget.ended(probe, verdict="ok")
+        await budget.ended(probe, health="ok")
         for _ in range(5):
             await budget.ask(by=listener)
 

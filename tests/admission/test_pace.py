@@ -6,9 +6,11 @@ from typing import Any
 
 import pytest
 from oracles.sim_controller import Controller
-from support.admission_parts import HOUR_MS, PERMITS, QUOTA, Budget, process
+from support.admission_parts import HOUR_MS, PERMITS, QUOTA, Budget, answered, process
 
-from worker.admission.client import Admission, Limits, Reservation
+from worker.admission.client import Admission
+from worker.admission.evidence import Evidence
+from worker.admission.grants import Limits, Reservation
 
 pytestmark = pytest.mark.limits(burst_s=2.0)
 
@@ -66,7 +68,7 @@ class Twins:
         ending = self.rng.random()
         if ending < 0.6 or not self.calls:
             await self.admit()
-        elif ending < 0.85:
+        elif ending < 0.75:
             await self.settle()
         elif ending < 0.95:
             await self.throttled()
@@ -98,7 +100,7 @@ class Twins:
     async def settle(self) -> None:
         call, called = self.one(), self.rng.random() < 0.8
         used = self.rng.randint(0, 500)
-        await self.script.settle(call, used_tokens=used, called=called)
+        await self.script.tell(call, Evidence(used_tokens=used * called, called=called))
         if called:
             self.simulation.settle(self.budget.now_ms, call.tokens, used)
         else:
@@ -107,13 +109,15 @@ class Twins:
     async def throttled(self) -> None:
         call = self.one()
         retry_after_s = self.rng.choice([None, None, None, None, 0.5, 2])
-        await self.script.throttled(call, retry_after_s)
+        said = Evidence(used_tokens=call.tokens, throttled=True, retry_after_s=retry_after_s or 0)
+        await self.script.tell(call, said)
         self.simulation.throttled(self.budget.now_ms, call.granted_at_ms, call.tokens, (retry_after_s or 0) * 1000)
         self.ceilings.add(self.simulation.state.ceiling)
 
     async def learn(self) -> None:
-        limit = self.rng.choice(["60", "600", "12000"])
-        await self.script.learn({"x-ratelimit-limit-requests": limit})
+        call, limit = self.one(), self.rng.choice(["60", "600", "12000"])
+        await self.script.report(call, answered({"x-ratelimit-limit-requests": limit}))
+        self.simulation.settle(self.budget.now_ms, call.tokens, call.tokens)
         if not self.script.limits.requests_per_minute:
             self.simulation.learn(float(limit))
 
@@ -156,7 +160,7 @@ async def test_an_unknown_limit_is_found_and_kept(budget: Budget) -> None:
         for call in await budget.ask(20):
             if level < 1:
                 refusals += 1
-                await budget.admission.throttled(call, None)
+                await budget.throttled(call)
             else:
                 level -= 1.0
                 passed[tick // 300] += 1
@@ -171,11 +175,11 @@ async def test_a_refused_call_of_before_the_cut_does_not_cut_again(budget: Budge
     calls = await budget.drain()
     budget.advance(200)
     for call in calls[:1]:
-        await budget.admission.throttled(call, None)
+        await budget.throttled(call)
     scale = budget.number("scale")
     for call in calls[1:]:
         budget.advance(10)
-        await budget.admission.throttled(call, None)
+        await budget.throttled(call)
 
     assert len(calls) > 1
     assert budget.number("scale") == scale
@@ -183,7 +187,8 @@ async def test_a_refused_call_of_before_the_cut_does_not_cut_again(budget: Budge
 
 async def test_headers_are_climbed_to_quickly(budget: Budget) -> None:
     await budget.drain()
-    await budget.admission.learn({"x-ratelimit-limit-requests": "6000"})
+    budget.advance(1_000)
+    await budget.admission.report(await budget.one(), answered({"x-ratelimit-limit-requests": "6000"}))
     await budget.rate(10)
 
     assert 95 <= await budget.rate(3) <= 98

@@ -1,7 +1,7 @@
 """What admission is meant to do, said once more in plain Python: who may call, given how fast the fleet has learned to.
 
-`Model.<command>` takes the arguments of the script's command and returns its reply. How the rate is learned is left
-to the simulation in bench/; the model takes what was learned as given and holds the script to it.
+`Model.<command>` takes `arg` and `rows` as the script's command does, and returns its reply. How the rate is learned is
+left to the simulated controller; the model takes the learned numbers as given and holds the script to them.
 """
 
 import math
@@ -41,7 +41,8 @@ class Shut:
     since: float
     probe_at: float
     probe_ms: int
-    confirmed: bool = False
+    confirmed_by: tuple[str, int] | None = None
+    """Token and time of grant of the call that confirmed it."""
 
 
 @dataclass
@@ -142,12 +143,12 @@ class Model:
         self.tokens_ms = min(self.full_ms, self.tokens_ms + earned)
         self.at, self.fresh, self.learned = self.now, False, learned
 
-    def admit(self, learned: Learned, lease_ms: int, _: int, probe_ms: int, *rest: Any) -> Answer:
-        lane, _weight, *asked = rest
+    def admit(self, learned: Learned, arg: Any, asked: list[Any]) -> Answer:
+        lane = arg.lane
         if self.paused:
             return 0, 1_000, "paused", "", 0
         if self.shut:
-            return self._try(self.shut, asked[0], lease_ms, probe_ms)
+            return self._try(self.shut, asked[0].token, arg.lease_ms, arg.probe_ms)
         self.earn(learned)
         self.permits = {token: expiry for token, expiry in self.permits.items() if expiry > self.now}
         others = [
@@ -155,7 +156,7 @@ class Model:
         ]
         if self.claims.get(lane, 0) <= self.now:
             self.spent[lane] = max(self.spent.get(lane, 0), self.virtual)
-        return self._grant(lease_ms, min(others, default=math.inf), *rest)
+        return self._grant(arg, min(others, default=math.inf), asked)
 
     def _try(self, shut: Shut, token: str, lease_ms: int, probe_ms: int) -> Answer:
         if token in self.permits:
@@ -167,22 +168,23 @@ class Model:
         shut.probe_at = self.now + max(patience_ms, shut.probe_ms)
         return 1, shut.probe_ms, shut.gate, shut.code, 1
 
-    def _grant(self, lease_ms: int, behind: float, lane: str, weight: int, *asked: Any) -> Answer:
-        for index, (token, tokens) in enumerate(zip(asked[::2], asked[1::2], strict=True)):
+    def _grant(self, arg: Any, behind: float, asked: list[Any]) -> Answer:
+        lane = arg.lane
+        for index, (token, tokens) in enumerate((call.token, call.tokens) for call in asked):
             if token in self.permits:
                 continue
             wait_ms, reason = self._obstacle(lane, behind, tokens)
             if wait_ms > 0:
                 self.claims[lane] = self.now + min(wait_ms, 1_000) + LANE_GRACE_MS
                 return index, wait_ms, reason, "", 0
-            self.permits[token] = self.now + lease_ms
+            self.permits[token] = self.now + arg.lease_ms
             self.requests_ms -= self.request_ms
             self.tokens_ms -= tokens * self.token_ms
             self.virtual = max(self.virtual, self.spent[lane])
-            self.spent[lane] += self.cost(tokens) / weight
+            self.spent[lane] += self.cost(tokens) / arg.weight
             if self.probing:
                 self.probing, self.pause_until = False, self.now + 1.25 * self.learned.refusal_ms
-        return len(asked) // 2, 0, "", "", 0
+        return len(asked), 0, "", "", 0
 
     def _obstacle(self, lane: str, behind: float, tokens: int) -> tuple[float, str]:
         if self.now < self.pause_until:
@@ -195,19 +197,27 @@ class Model:
         missing = min(tokens * self.token_ms, self.full_ms) - self.tokens_ms
         return max(0, requests, missing) / self.learned.scale, "requests" if requests >= missing else "tokens"
 
-    def settle(self, learned: Learned, token: str, granted_at: int, *rest: Any) -> str:
-        reserved, used, called, verdict = rest
-        if self.permits.pop(token, None) is None:
-            return self.shut.gate if self.shut else ""
+    def report(self, learned: Learned, arg: Any, _: Any) -> list[Any]:
+        if self.permits.pop(arg.token, None) is None:
+            confirms = self.shut and self.shut.confirmed_by == (arg.token, arg.granted_at)
+            return self._told(confirms=bool(confirms))
+        lenience = self.learned.lenience
+        self._settle(learned, arg)
+        if arg.retry_after_ms is not None:
+            self._throttled(lenience, arg)
+        return self._told(confirms=arg.gate != "" and self._refused(arg))
+
+    def _told(self, *, confirms: bool) -> list[Any]:
+        return [*((self.shut.gate, self.shut.code) if self.shut else ("", "")), int(confirms)]
+
+    def _settle(self, learned: Learned, arg: Any) -> None:
         self.earn(learned)
-        if not (self.shut and granted_at > self.shut.since):  # a probe was not charged
-            self._correct(reserved, used, called)
+        if not (self.shut and arg.granted_at > self.shut.since):  # a probe was not charged
+            self._correct(arg.reserved, arg.used, arg.called)
         if self.shut:
-            return self._tried(self.shut, granted_at, called, verdict)
-        if verdict and self.counts.add(self.now, failed=verdict == "failed"):
+            self._tried(self.shut, arg.granted_at, arg.called, arg.health)
+        elif arg.health and self.counts.add(self.now, failed=arg.health == "failed"):
             self.shut = Shut("breaker_open", "upstream_error", self.now, self.now + FIRST_PROBE_MS, FIRST_PROBE_MS)
-            return "breaker_open"
-        return ""
 
     def _correct(self, reserved: int, used: int, called: int) -> None:
         if not called:
@@ -216,31 +226,28 @@ class Model:
         unused = (reserved - used if called else reserved) * self.token_ms * believed
         self.tokens_ms = min(self.full_ms, self.tokens_ms + unused)
 
-    def _tried(self, shut: Shut, granted_at: int, called: int, verdict: str) -> str:
+    def _tried(self, shut: Shut, granted_at: int, called: int, verdict: str) -> None:
         newer = granted_at > shut.since
         if newer and verdict == "ok":
             self._open()
         elif newer and not (called or verdict):
             shut.probe_at = self.now
-        return self.shut.gate if self.shut else ""
 
     def _open(self) -> None:
         most = START_BURST_MS * self.learned.scale
         self.requests_ms, self.tokens_ms = min(self.requests_ms, most), min(self.tokens_ms, most)
         self.shut, self.counts = None, Counts()
 
-    def throttled(self, learned: Learned, granted_at: int, _: int, retry_after_ms: int, longest_ms: int) -> int:
-        lenience = self.learned.lenience
-        self.earn(learned)
-        pause_ms = min(retry_after_ms, longest_ms)
-        if granted_at > self.cut_at and not self._forgave(lenience):
-            pause_ms = max(pause_ms, learned.backoff_ms)
+    def _throttled(self, lenience: float, arg: Any) -> None:
+        longest_ms = arg.longest_pause_ms
+        pause_ms = min(arg.retry_after_ms, longest_ms)
+        if arg.granted_at > self.cut_at and not self._forgave(lenience):
+            pause_ms = max(pause_ms, self.learned.backoff_ms)
             self.requests_ms, self.tokens_ms = min(self.requests_ms, 0), min(self.tokens_ms, 0)
             self.cut_at = self.now
         if pause_ms > 0:
             self.pause_until = max(min(self.pause_until, self.now + longest_ms), self.now + pause_ms)
             self.probing = True
-        return max(0, math.ceil(self.pause_until - self.now))
 
     def _forgave(self, lenience: float) -> bool:
         """Whether the script did, and had the right to."""
@@ -251,33 +258,31 @@ class Model:
         assert math.isclose(self.learned.lenience, lenience - 1, abs_tol=1e-6)
         return True
 
-    def refused(self, _: Learned, gate: str, code: str, granted_at: int, probe_ms: int) -> int:
+    def _refused(self, arg: Any) -> bool:
         shut = self.shut
-        if shut is None or (shut.gate == "breaker_open" != gate):
-            self.shut = Shut(gate, code, self.now, self.now + CONFIRM_MS, CONFIRM_MS)
-            return 0
-        if granted_at <= shut.since:
-            return 0
-        next_ms = min(2 * shut.probe_ms, LAST_PROBE_MS) if gate == "breaker_open" else probe_ms
-        self.shut = Shut(gate, code, shut.since, self.now + next_ms, next_ms, confirmed=True)
-        return int(not shut.confirmed)
+        if shut is None or (shut.gate == "breaker_open" != arg.gate):
+            self.shut = Shut(arg.gate, arg.code, self.now, self.now + CONFIRM_MS, CONFIRM_MS)
+            return False
+        if arg.granted_at <= shut.since:
+            return False
+        next_ms = min(2 * shut.probe_ms, LAST_PROBE_MS) if arg.gate == "breaker_open" else arg.probe_ms
+        confirmed_by = shut.confirmed_by or (arg.token, arg.granted_at)
+        self.shut = Shut(arg.gate, arg.code, shut.since, self.now + next_ms, next_ms, confirmed_by)
+        return shut.confirmed_by is None
 
-    def learn(self, _: Learned, _limit: float) -> int:
-        return int(not self.known)
-
-    def pause(self, _: Learned) -> int:
+    def pause(self, *_: Any) -> int:
         news = int(not self.paused)
         self.paused = True
         return news
 
-    def resume(self, _: Learned) -> int:
+    def resume(self, *_: Any) -> int:
         self._open()
         self.pause_until, self.probing = 0, False
         was, self.paused = self.paused, False
         return int(was)
 
-    def limits(self, _: Learned, *wanted: str) -> int:
-        for name, limit in zip(NO_LIMIT, wanted, strict=True):
+    def limits(self, _: Learned, arg: Any, _rows: Any) -> int:
+        for name, limit in zip(NO_LIMIT, (arg.limit_rpm, arg.limit_tpm, arg.limit_in_flight), strict=True):
             if limit == "default":
                 self.overrides.pop(name, None)
             elif limit:

@@ -1,7 +1,7 @@
 """What the ledger is meant to do, said once more in plain Python: no keys, no types, no memory, no lost replies.
 
-`Ledger.<command>` takes the arguments of the script's command and returns its reply. The hypothesis test runs both
-side by side; where they differ, one of them is wrong.
+`Model.<command>` takes `key`, `arg` and `rows` as the script's command does, and returns its reply. The hypothesis test
+runs both side by side; where they differ, one of them is wrong.
 """
 
 from dataclasses import dataclass, field, replace
@@ -18,8 +18,8 @@ SEEN_AS_IT_IS: Final = ("inflight", "leases", "parked", "due", "requests", "expi
 Fields = dict[str, str]
 
 
-def attempts(number: Any, attempt: str) -> Fields:
-    return {} if number == "" else {f"attempt:{number}": attempt}
+def attempts(number: int | None, attempt: str) -> Fields:
+    return {} if number is None else {f"attempt:{number}": attempt}
 
 
 @dataclass(frozen=True)
@@ -69,16 +69,16 @@ class Model:
             del self.requests[key], self.expires[key]
         return gone
 
-    def pop(self, lease_ms: int, pop_id: str, total: int, *wanted: Any) -> list[Any]:
-        rows = list(zip(wanted[::3], wanted[1::3], wanted[2::3], strict=True))
-        tokens = {lane: [f"{pop_id}.{lane}.{number}" for number in range(1, 100)] for lane, *_ in rows}
+    def pop(self, _: Any, arg: Any, rows: list[Any]) -> list[Any]:
+        tokens = {row.lane: [f"{arg.pop_id}.{row.lane}.{number}" for number in range(1, 100)] for row in rows}
         found = {lane: list(takewhile(self.inflight.__contains__, tokens[lane])) for lane in tokens}
-        for quota in () if any(found.values()) else (1, 2):
+        for beyond_quota in () if any(found.values()) else (False, True):
             for row in rows:
-                lane, taken = row[0], sum(len(mine) for mine in found.values())
-                for _ in range(min(total - taken, row[quota] - (quota - 1) * len(found[lane]))):
-                    token = next(token for token in tokens[lane] if token not in self.inflight)
-                    found[lane] += [token] if self._take(lane, token, lease_ms) else []
+                taken = sum(len(mine) for mine in found.values())
+                most = row.limit - len(found[row.lane]) if beyond_quota else row.quota
+                for _ in range(min(arg.total - taken, most)):
+                    token = next(token for token in tokens[row.lane] if token not in self.inflight)
+                    found[row.lane] += [token] if self._take(row.lane, token, arg.lease_ms) else []
         # The order of the reply is tested elsewhere, with lanes that are easier to read.
         return [self.now, *sorted([one, lane, self.inflight[one].message] for lane in found for one in found[lane])]
 
@@ -91,30 +91,30 @@ class Model:
                 return True
         return False
 
-    def claim(self, lane: str, token: str, tenant: str, id_: str, *rest: Any) -> list[Any]:
-        task_id, fingerprint, enqueued_at, deadline, default_ms, longest_ms, stream = rest
-        if token not in self.inflight:
+    def claim(self, key: Any, arg: Any, _: Any) -> list[Any]:
+        if arg.token not in self.inflight:
             return ["SUPERSEDED", self.now]
-        key = f"responses:request:{tenant}:{id_}"
-        known = self.requests.get(key)
-        if known and (refusal := self._refusal(known, token, fingerprint, stream)):
+        known = self.requests.get(key.request)
+        if known and (refusal := self._refusal(known, arg.token, arg.fingerprint, key.results)):
             if refusal == "REPUBLISHED":
-                self._publish(stream, id_, known["state"], known["result"])
-                known["replied"] += f"{stream} "
+                self._publish(key.results, arg.request_id, known["state"], known["result"])
+                known["replied"] += f"{key.results} "
             if refusal not in ("CONFLICT", "GONE"):
-                self._drop(token)
+                self._drop(arg.token)
             return [refusal, self.now]
         if not known or known["state"] in FINAL:
-            at = enqueued_at or self.now
-            known = {"v": "1", "fingerprint": fingerprint, "enqueued_at": str(at), "claimed_at": str(self.now)}
-            known["enqueued_at_source"] = "caller" if enqueued_at else "worker"
-            known["deadline"] = str(min(deadline or at + default_ms, self.now + longest_ms))
+            at = arg.enqueued_at or self.now
+            known = {"v": "1", "fingerprint": arg.fingerprint, "enqueued_at": str(at), "claimed_at": str(self.now)}
+            known["enqueued_at_source"] = "caller" if arg.enqueued_at else "worker"
+            latest = self.now + arg.longest_deadline_ms
+            known["deadline"] = str(min(arg.deadline or at + arg.default_deadline_ms, latest))
             known |= {"failures": "0", "crashes": "0", "throttle_ms": "0"}
-        self.requests[key] = known | {"state": "running", "token": token, "lane": lane, "calling": "0"}
-        self.expires[key] = max(int(known["deadline"]), self.now) + MARKER_MS
-        self.inflight[token] = replace(self.inflight[token], request=key)
+        held = {"state": "running", "token": arg.token, "lane": arg.lane, "calling": "0"}
+        self.requests[key.request] = known | held
+        self.expires[key.request] = max(int(known["deadline"]), self.now) + MARKER_MS
+        self.inflight[arg.token] = replace(self.inflight[arg.token], request=key.request)
         status = "EXPIRED" if int(known["deadline"]) <= self.now else "LEASE"
-        status = "CANCELLED" if {f"{tenant}:{id_}", f":{task_id}"} & self.cancelled else status
+        status = "CANCELLED" if {key.cancel, key.cancel_task} & self.cancelled else status
         names = ["enqueued_at", "enqueued_at_source", "deadline", "claimed_at", "failures", "crashes", "throttle_ms"]
         names += sorted((name for name in known if name.startswith("attempt:")), key=lambda name: int(name[8:]))
         return [status, self.now, *(known[name] for name in names)]
@@ -133,18 +133,18 @@ class Model:
             return "REPUBLISHED" if "result" in known else "GONE"
         return "BUSY" if known["token"] in self.inflight or known["token"] in self.parked else ""
 
-    def begin(self, _: str, token: str, key: str, *rest: Any) -> str:
-        number, attempt, previous, ended = rest
-        if not self._holds(token, key):
+    def begin(self, key: Any, arg: Any, _: Any) -> str:
+        if not self._holds(arg.token, key.request):
             return "SUPERSEDED"
-        request = self.requests[key]
-        request |= {f"attempt:{number}": attempt, "calling": str(number)} | attempts(previous, ended)
-        request.pop(f"attempt:{number - ATTEMPTS_KEPT}", None)
+        request = self.requests[key.request]
+        request |= {f"attempt:{arg.number}": arg.attempt, "calling": str(arg.number)}
+        request |= attempts(arg.previous_number, arg.previous)
+        request.pop(f"attempt:{arg.number - ATTEMPTS_KEPT}", None)
         return "OK"
 
-    def complete(self, _: str, token: str, key: str, *rest: Any) -> str:
-        tenant, id_, outcome, retryable, result, stream, kept_ms, _, dead, _ = rest
-        known, record = self.requests.get(key), self.inflight.get(token)
+    def complete(self, key: Any, arg: Any, _: Any) -> str:
+        token, outcome = arg.token, arg.outcome
+        known, record = self.requests.get(key.request), self.inflight.get(token)
         if known and known["state"] in FINAL:
             if known["token"] == token:
                 return "OK"
@@ -153,75 +153,77 @@ class Model:
         ours = record is not None and (known is None or known["token"] == token)
         if not ours and (outcome == "failed" or known is None):
             return "SUPERSEDED"
-        if dead and record:
-            self.dead.append((dead, record.message))
-        self._publish(stream, id_, outcome, result)
-        self.cancelled.discard(f"{tenant}:{id_}")
+        if arg.dead_reason and record:
+            self.dead.append((arg.dead_reason, record.message))
+        self._publish(key.results, arg.request_id, outcome, arg.result)
+        self.cancelled.discard(key.cancel)
         kept = {name: value for name, value in (known or {}).items() if not name.startswith("attempt:")}
-        answer = {"state": outcome, "token": token, "result": result, "retryable": str(retryable)}
-        self.requests[key] = kept | answer | {"replied": f" {stream} ", "calling": "0"}
-        self.kept[key] = self.now + kept_ms
-        self.expires[key] = max(int(kept.get("deadline", 0)) + MARKER_MS, self.now + MARKER_MS, self.kept[key])
+        answer = {"state": outcome, "token": token, "result": arg.result, "retryable": str(int(arg.retryable))}
+        self.requests[key.request] = kept | answer | {"replied": f" {key.results} ", "calling": "0"}
+        self.kept[key.request] = self.now + arg.kept_ms
+        marked = max(int(kept.get("deadline", 0)) + MARKER_MS, self.now + MARKER_MS)
+        self.expires[key.request] = max(marked, self.kept[key.request])
         self._drop(token)
         return "OK"
 
-    def answer(self, _: str, token: str, *rest: Any) -> str:
-        _, id_, result, stream = rest
-        if token in self.inflight:
-            self._publish(stream, id_, "failed", result)
-        return self._let_go(token)
+    def answer(self, key: Any, arg: Any, _: Any) -> str:
+        if arg.token in self.inflight:
+            self._publish(key.results, arg.request_id, "failed", arg.result)
+        return self._let_go(arg.token)
 
-    def bury(self, _: str, token: str, reason: str) -> str:
-        if token in self.inflight:
-            self.dead.append((reason, self.inflight[token].message))
-        return self._let_go(token)
+    def bury(self, _key: Any, arg: Any, _: Any) -> str:
+        if arg.token in self.inflight:
+            self.dead.append((arg.reason, self.inflight[arg.token].message))
+        return self._let_go(arg.token)
 
-    def park(self, _: str, token: str, key: str, *rest: Any) -> str:
-        delay_ms, failures, throttle_ms, _, number, attempt = rest
+    def park(self, key: Any, arg: Any, _: Any) -> str:
+        token = arg.token
         if token in self.parked:
             return "OK"
-        if not self._holds(token, key):
+        if not self._holds(token, key.request):
             return "SUPERSEDED"
-        self.parked[token], self.due[token] = self.inflight[token], self.now + delay_ms
-        spent = {"state": "parked", "calling": "0", "failures": str(failures), "throttle_ms": str(throttle_ms)}
-        self.requests[key] |= spent | attempts(number, attempt)
-        self.expires[key] = max(self.expires[key], self.now + delay_ms + MARKER_MS)
+        self.parked[token], self.due[token] = self.inflight[token], self.now + arg.delay_ms
+        spent = {"state": "parked", "calling": "0"}
+        spent |= {"failures": str(arg.failures), "throttle_ms": str(arg.throttle_ms)}
+        self.requests[key.request] |= spent | attempts(arg.number, arg.attempt)
+        self.expires[key.request] = max(self.expires[key.request], self.now + arg.delay_ms + MARKER_MS)
         self._drop(token)
         return "OK"
 
-    def release(self, _: str, token: str, key: str, *rest: Any) -> str:
-        throttle_ms, _, number, attempt = rest
-        if token not in self.inflight:
+    def release(self, key: Any, arg: Any, _: Any) -> str:
+        if arg.token not in self.inflight:
             return "SUPERSEDED"
-        request = self.requests.get(key, {})
-        if request.get("token") == token:
-            request |= {"throttle_ms": str(throttle_ms)} | attempts(number, attempt)
-        self._hand_back(token)
+        request = self.requests.get(getattr(key, "request", ""), {})
+        if request.get("token") == arg.token:
+            request |= {"throttle_ms": str(arg.throttle_ms)} | attempts(arg.number, arg.attempt)
+        self._hand_back(arg.token)
         return "OK"
 
-    def renew(self, lease_ms: int, _: str, *held: str) -> list[str]:
-        alive = [token for token in held[1::2] if token in self.inflight]
-        self.leases |= dict.fromkeys(alive, self.now + lease_ms)
-        return [token for token in held[1::2] if token not in self.inflight]
+    def renew(self, _: Any, arg: Any, held: list[Any]) -> list[str]:
+        alive = [one.token for one in held if one.token in self.inflight]
+        self.leases |= dict.fromkeys(alive, self.now + arg.lease_ms)
+        return [one.token for one in held if one.token not in self.inflight]
 
-    def promote(self, limit: int, *lanes: str) -> int:
+    def promote(self, _: Any, arg: Any, lanes: list[Any]) -> int:
         promoted = 0
-        for lane in lanes:
+        for row in lanes:
+            lane = row.parked.removeprefix("responses:parked:")
             at = {token: (due, token) for token, due in self.due.items() if self.parked[token].lane == lane}
-            ripe = sorted((token for token in at if self.due[token] <= self.now), key=at.__getitem__)[:limit]
+            ripe = sorted((token for token in at if self.due[token] <= self.now), key=at.__getitem__)[: arg.limit]
             for token in reversed(ripe):
                 self._to_lane(token, self.parked.pop(token))
                 del self.due[token]
             promoted += len(ripe)
         return promoted
 
-    def reclaim(self, lease_ms: int, limit: int, *lanes: str) -> list[Any]:
+    def reclaim(self, _: Any, arg: Any, lanes: list[Any]) -> list[Any]:
+        lease_ms, limit = arg.lease_ms, arg.limit
         gap = self.now - (self.now if self.tick is None else self.tick)
         if gap > lease_ms / 2:
             self.hold_until = self.now + lease_ms
         self.hold_until, self.tick = min(self.hold_until, self.now + lease_ms), self.now
         reclaimed: list[Any] = []
-        for lane in lanes:
+        for lane in (row.lane for row in lanes):
             ends = {token: (end, token) for token, end in self.leases.items() if self.inflight[token].lane == lane}
             absurd = sorted(
                 (token for token in ends if ends[token][0] >= self.now + 2 * lease_ms), key=ends.__getitem__
@@ -244,15 +246,15 @@ class Model:
         self._hand_back(token)
         return [lane, token, key, calling, request["crashes"] if calling else 0]
 
-    def cancel(self, tenant: str, id_: str, _: int) -> str:
-        self.cancelled.add(f"{tenant}:{id_}")
-        known = self.requests.get(f"responses:request:{tenant}:{id_}", {})
+    def cancel(self, key: Any, _arg: Any, _: Any) -> str:
+        self.cancelled.add(key.cancel)
+        known = self.requests.get(key.request, {})
         if known.get("state") == "parked" and known["token"] in self.due:
             self.due[known["token"]] = self.now
         return known.get("state", "")
 
-    def forget(self, limit: int) -> int:
-        due = sorted((at, key) for key, at in self.kept.items() if at <= self.now)[:limit]
+    def forget(self, _key: Any, arg: Any, _: Any) -> int:
+        due = sorted((at, key) for key, at in self.kept.items() if at <= self.now)[: arg.limit]
         for _, key in due:
             self.requests.get(key, {}).pop("result", None)
             del self.kept[key]

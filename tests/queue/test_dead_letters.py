@@ -13,7 +13,9 @@ from support.producer import Producer, body
 from support.worker_process import Fleet
 
 from worker.devtools.devstack import Simulator
-from worker.operations.dead_letters import DEAD_LETTERS, DeadLetters, Replay, Selection
+from worker.operations.dead_letters import DEAD_LETTERS, LETTERS, DeadLetters, Replay, Selection
+from worker.storage import keys
+from worker.storage.scripts import call_blocking
 
 
 @pytest.fixture
@@ -228,10 +230,10 @@ def test_a_page_is_bounded_by_what_it_reads(valkey: Any) -> None:
     for _ in range(4):
         bury(valkey, message=b"x" * 5_000_000)
 
-    cursor, *facts = valkey.eval(DEAD_LETTERS.text_for("page"), 0, "page", "+", "-", 500)
+    cursor, page = call_blocking(valkey, DEAD_LETTERS, LETTERS, keys.FLEET, newest="+", oldest="-", limit=500)
 
-    assert len(facts) == 2 * 6
-    assert cursor == b"(" + facts[6]
+    assert len(page) == 2
+    assert cursor == f"({page[1].entry_id}"
 
 
 class _Later:

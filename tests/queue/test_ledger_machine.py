@@ -6,6 +6,8 @@
 import os
 import time
 from collections import Counter
+from collections.abc import Sequence
+from types import SimpleNamespace
 from typing import Any, Final
 
 import pytest
@@ -14,11 +16,31 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule, run_state_machine_as_test
 from oracles.ledger_model import FINAL, PRIORITIES, Model
+from support.diagrams import moves
 from support.ledger_parts import LANES, LEASE_MS, RESULTS
 from support.ledger_view import IDS, STREAMS, TENANT, look, plain
 from support.movable_clock import CLOCK, on_movable_clock
 
-from worker.queue.ledger import DELIVERIES, RETURNS
+from api_contracts.queues import cancel_key, request_key
+from worker.queue.commands import (
+    ANSWER,
+    BEGIN,
+    BURY,
+    CANCEL,
+    CLAIM,
+    COMPLETE,
+    DELIVERIES,
+    FORGET,
+    PARK,
+    POP,
+    PROMOTE,
+    RECLAIM,
+    RELEASE,
+    RENEW,
+    RETURNS,
+)
+from worker.storage import keys
+from worker.storage.commands import Command, Row
 
 EXAMPLES: Final = int(os.environ.get("LEDGER_EXAMPLES", "120"))
 DAY_MS: Final = 24 * 3_600_000
@@ -27,11 +49,22 @@ LETS_GO: Final = ("complete", "answer", "bury", "claim")
 
 SLOW: Final = (HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.filter_too_much)
 SCRIPTS: Final = {
-    **dict.fromkeys(("pop", "claim", "begin", "complete", "answer", "bury"), on_movable_clock(DELIVERIES)),
-    **dict.fromkeys(("park", "release", "renew", "promote", "reclaim", "cancel", "forget"), on_movable_clock(RETURNS)),
+    **dict.fromkeys((POP, CLAIM, BEGIN, COMPLETE, ANSWER, BURY), on_movable_clock(DELIVERIES)),
+    **dict.fromkeys((PARK, RELEASE, RENEW, PROMOTE, RECLAIM, CANCEL, FORGET), on_movable_clock(RETURNS)),
 }
+Asked = tuple[Command[Any], dict[str, str], list[Row], dict[str, Any]]
 INDEX: Final = st.integers(0, 40)
 """Which of the things seen so far, counted back from the last; mostly one of the last few."""
+
+
+DRAWN: Final = moves("delivery.md")
+
+
+def places(seen: Any) -> dict[str, str]:
+    """Where each message is that is not gone."""
+    waiting = {message: "queued" for messages in seen["lists"].values() for message in messages}
+    held = {record.message: place for place in ("inflight", "parked") for record in seen[place].values()}
+    return waiting | held
 
 
 class LedgerMachine(RuleBasedStateMachine):
@@ -44,13 +77,13 @@ class LedgerMachine(RuleBasedStateMachine):
         self.server.flushall()
         # Ahead of the server's own clock: what expires does so when the model says.
         self.model = Model(round(time.time() * 1000) + 365 * DAY_MS)
-        self.shas = {name: self.server.script_load(script.text_for(name)) for name, script in SCRIPTS.items()}
+        self.shas = {one.name: self.server.script_load(script.text_for(one)) for one, script in SCRIPTS.items()}
         self.server.set(CLOCK, self.model.now)
         self.messages: dict[str, tuple[str, str, str]] = {"never": ("a", "f", RESULTS)}
         """Request id, fingerprint and stream of every message ever enqueued."""
         self.deliveries: list[tuple[str, str, str]] = []
         """Lane, token and message of all that was ever taken, lost ones too."""
-        self.asked: list[tuple[str, tuple[Any, ...]]] = []
+        self.asked: list[Asked] = []
         self.answered: dict[tuple[str, str], str] = {}
         """How each request was answered on each stream, while that may not be answered again."""
         self.here: Counter[str] = Counter()
@@ -81,76 +114,104 @@ class LedgerMachine(RuleBasedStateMachine):
 
     @rule(interactive=st.integers(0, 3), batch=st.integers(0, 2), more=st.integers(0, 2))
     def pop(self, interactive: int, batch: int, more: int) -> None:
-        pop_id = f"p{len(self.asked)}"
         limits = (("interactive", interactive, interactive + more), ("batch", batch, batch + more))
-        self.ask("pop", LEASE_MS, pop_id, interactive + batch, *(part for row in limits for part in row))
+        rows = [Row(keys.lane(lane), {"lane": lane, "quota": quota, "limit": limit}) for lane, quota, limit in limits]
+        self.ask(POP, {}, rows, lease_ms=LEASE_MS, pop_id=f"p{len(self.asked)}", total=interactive + batch)
 
     @rule(which=INDEX, deadline_ms=st.sampled_from([None, None, 20_000, 0]))
     def claim(self, which: int, deadline_ms: int | None) -> None:
         lane, token, message = self.delivery(which)
-        request_id, fingerprint, stream = self.messages[message]
-        deadline = "" if deadline_ms is None else self.model.now + deadline_ms
-        times = ("", deadline, 3_600_000, 7 * DAY_MS)
-        self.ask("claim", lane, token, TENANT, request_id, f"task-{message}", fingerprint, *times, stream)
+        request_id, fingerprint, _ = self.messages[message]
+        self.ask(
+            CLAIM,
+            self.keys(lane, message),
+            lane=lane,
+            token=token,
+            tenant=TENANT,
+            request_id=request_id,
+            fingerprint=fingerprint,
+            enqueued_at=None,
+            deadline=None if deadline_ms is None else self.model.now + deadline_ms,
+            default_deadline_ms=3_600_000,
+            longest_deadline_ms=7 * DAY_MS,
+        )
 
     @rule(which=INDEX, number=st.integers(1, 3))
     def begin(self, which: int, number: int) -> None:
-        lane, token, key, _ = self.holding(which)
-        previous = (number - 1, f"ended {number - 1}") if number > 1 else ("", "")
-        self.ask("begin", lane, token, key, number, f"started {number}", *previous)
+        lane, token, message = self.delivery(which)
+        previous = {"previous_number": number - 1 or None, "previous": f"ended {number - 1}" if number > 1 else ""}
+        attempt = {"number": number, "attempt": f"started {number}"}
+        self.ask(BEGIN, self.keys(lane, message), token=token, **attempt, **previous)
 
     @rule(which=INDEX, outcome=st.sampled_from(FINAL), retryable=st.booleans(),
           dead=st.sampled_from(["", "", "poison"]), kept_ms=st.sampled_from([1_000, 7_200_000]))  # fmt: skip
     def complete(self, which: int, outcome: str, retryable: bool, dead: str, kept_ms: int) -> None:  # noqa: FBT001  # drawn, not passed
-        lane, token, key, message = self.holding(which)
-        request_id, _, stream = self.messages[message]
+        lane, token, message = self.delivery(which)
         failed = outcome == "failed"
-        answer = (outcome, int(failed and retryable), f"result {len(self.asked)}", stream, kept_ms, "default")
-        self.ask("complete", lane, token, key, TENANT, request_id, *answer, dead if failed else "", 0)
+        self.ask(
+            COMPLETE,
+            self.keys(lane, message),
+            lane=lane,
+            token=token,
+            tenant=TENANT,
+            request_id=self.messages[message][0],
+            outcome=outcome,
+            retryable=failed and retryable,
+            result=f"result {len(self.asked)}",
+            kept_ms=kept_ms,
+            dead_reason=dead if failed else "",
+            streamed=False,
+        )
 
     @rule(which=INDEX, delay_ms=st.sampled_from([0, 1_000, 20_000, 2 * 3_600_000]), history=st.booleans())
     def park(self, which: int, delay_ms: int, history: bool) -> None:  # noqa: FBT001  # drawn, not passed
-        lane, token, key, _ = self.holding(which)
-        self.ask("park", lane, token, key, delay_ms, 1, 5, "default", *((1, "ended 1") if history else ("", "")))
+        lane, token, message = self.delivery(which)
+        attempt = {"number": 1, "attempt": "ended 1"} if history else {"number": None, "attempt": ""}
+        spent = {"delay_ms": delay_ms, "failures": 1, "throttle_ms": 5}
+        self.ask(PARK, self.keys(lane, message), token=token, **spent, **attempt)
 
     @rule(which=INDEX, claimed=st.booleans())
     def release(self, which: int, claimed: bool) -> None:  # noqa: FBT001  # drawn, not passed
-        lane, token, key, _ = self.holding(which)
-        self.ask("release", lane, token, key if claimed else "", 7, "default", "", "")
+        lane, token, message = self.delivery(which)
+        known = self.keys(lane, message if claimed else None)
+        self.ask(RELEASE, known, token=token, throttle_ms=7, number=None, attempt="")
 
     @rule(which=INDEX)
     def answer(self, which: int) -> None:
         lane, token, message = self.delivery(which)
-        request_id, _, stream = self.messages[message]
-        self.ask("answer", lane, token, TENANT, request_id, "conflict", stream)
+        request_id = self.messages[message][0]
+        self.ask(ANSWER, self.keys(lane, message), token=token, tenant=TENANT, request_id=request_id, result="conflict")
 
     @rule(which=INDEX)
     def bury(self, which: int) -> None:
         """What has no id was never claimed."""
         lane, token, _ = self.delivery(which)
         if not self.mine(which):
-            self.ask("bury", lane, token, "junk")
+            self.ask(BURY, self.keys(lane), lane=lane, token=token, reason="junk")
 
     @rule(which=st.lists(INDEX, max_size=4))
     def renew(self, which: list[int]) -> None:
         held = [self.delivery(one)[:2] for one in which] if self.deliveries else []
-        self.ask("renew", LEASE_MS, "default", *(part for pair in held for part in pair))
+        for lane in LANES:
+            rows = [Row({}, {"token": token}) for where, token in held if where == lane]
+            self.ask(RENEW, self.keys(lane), rows, lease_ms=LEASE_MS)
 
     @rule(limit=st.integers(1, 3))
     def promote(self, limit: int) -> None:
-        self.ask("promote", limit, *LANES)
+        self.ask(PROMOTE, {}, [Row(keys.lane(lane), {}) for lane in LANES], limit=limit)
 
     @rule(limit=st.integers(1, 3))
     def reclaim(self, limit: int) -> None:
-        self.ask("reclaim", LEASE_MS, limit, *LANES)
+        rows = [Row(keys.lane(lane), {"lane": lane}) for lane in LANES]
+        self.ask(RECLAIM, keys.FLEET, rows, lease_ms=LEASE_MS, limit=limit)
 
     @rule(request_id=st.sampled_from(IDS))
     def cancel(self, request_id: str) -> None:
-        self.ask("cancel", TENANT, request_id, 7 * DAY_MS)
+        self.ask(CANCEL, keys.request(TENANT, request_id), ttl_ms=7 * DAY_MS)
 
     @rule()
     def forget(self) -> None:
-        self.ask("forget", 2)
+        self.ask(FORGET, keys.FLEET, limit=2)
 
     @rule(ms=st.sampled_from([1, 1_000, 7_000, 8_000, 16_000, 3_600_000, DAY_MS, -1, -20_000, -DAY_MS]))
     def time_passes(self, ms: int) -> None:
@@ -175,33 +236,42 @@ class LedgerMachine(RuleBasedStateMachine):
     def a_reply_was_lost(self, which: int) -> None:
         """What was asked just now, or even long ago, reaches the server once more. A pop does so only at once."""
         at_once = which % 2 and self.at_once
-        command, arguments = self.asked[-1] if at_once else self.asked[which % len(self.asked)]
+        command, names, rows, args = self.asked[-1] if at_once else self.asked[which % len(self.asked)]
         before = self.seen
-        if command != "pop" or at_once:
-            self.ask(command, *arguments)
-        if at_once and command not in ("promote", "reclaim", "forget"):  # they go on where they stopped
-            assert self.seen == before, f"{command}, asked twice, did something twice"
+        if command is not POP or at_once:
+            self.ask(command, names, rows, **args)
+        if at_once and command not in (PROMOTE, RECLAIM, FORGET):  # they go on where they stopped
+            assert self.seen == before, f"{command.name}, asked twice, did something twice"
 
     # What must hold
 
-    def ask(self, command: str, *arguments: Any) -> Any:
-        before = look(self.server)
-        held = before["inflight"].get(arguments[1]) if len(arguments) > 1 else None
+    def ask(self, command: Command[Any], names: dict[str, str], rows: Sequence[Row] = (), /, **args: Any) -> Any:
+        before, rows = look(self.server), list(rows)
+        held = before["inflight"].get(args.get("token"))
         holder = held.message if held else ""
-        reply = plain(self.server.evalsha(self.shas[command], 0, command, *arguments))
-        expected = plain(getattr(self.model, command)(*arguments))
-        self.asked.append((command, arguments))
-        if command == "pop":
-            rows = sorted(zip(reply[1::3], reply[2::3], reply[3::3], strict=True))
-            assert [reply[0], *map(list, rows)] == expected
-            self.deliveries += [(lane, token, message) for token, lane, message in rows]
+        reply = plain(
+            self.server.execute_command("EVALSHA", self.shas[command.name], *command.words(names, args, rows))
+        )
+        expected = plain(
+            getattr(self.model, command.name)(
+                SimpleNamespace(**names),
+                SimpleNamespace(**args),
+                [SimpleNamespace(**{**row.keys, **row.args}) for row in rows],
+            )
+        )
+        self.asked.append((command, names, rows, args))
+        if command is POP:
+            taken = sorted(zip(reply[1::3], reply[2::3], reply[3::3], strict=True))
+            assert [reply[0], *map(list, taken)] == expected
+            self.deliveries += [(lane, token, message) for token, lane, message in taken]
         else:
             assert reply == expected
         self.seen, self.at_once = look(self.server), True
-        assert self.seen == self.model.state(), command
-        self.check_fencing(command, reply, holder, before)
-        self.check_nothing_is_lost(command, holder)
-        self.check_results(command, before)
+        assert self.seen == self.model.state(), command.name
+        self.check_fencing(command.name, reply, holder, before)
+        self.check_nothing_is_lost(command.name, holder)
+        self.check_moves(command.name, before)
+        self.check_results(command.name, before)
         return reply
 
     def check_fencing(self, command: str, reply: Any, holder: str, before: Any) -> None:
@@ -223,6 +293,14 @@ class LedgerMachine(RuleBasedStateMachine):
         self.here = places
         assert self.seen["leases"].keys() == self.seen["inflight"].keys()
         assert self.seen["due"].keys() == self.seen["parked"].keys()
+
+    def check_moves(self, command: str, before: Any) -> None:
+        """No message moves but as docs/explanation/delivery.md draws it."""
+        after, buried = places(self.seen), {message for _, message in self.seen["dead"]}
+        for message, place in places(before).items():
+            gone = "dead" if message in buried and command != "complete" else "answered"
+            there = after.get(message, gone)
+            assert there == place or (place, there, command) in DRAWN, f"{command}: {place} -> {there}"
 
     def check_results(self, command: str, before: Any) -> None:
         """One result for each request and stream, until it may be run anew."""
@@ -254,7 +332,8 @@ class LedgerMachine(RuleBasedStateMachine):
         assert {self.messages[message][0] for message in self.messages.keys() - buried - {"never"}} <= answered
 
     def mine(self, index: int) -> bool:
-        _, token, key, _ = self.holding(index)
+        _, token, message = self.delivery(index)
+        key = request_key(TENANT, self.messages[message][0])
         return token in self.seen["inflight"] and self.seen["requests"].get(key, {}).get("token") == token
 
     # How it is seen
@@ -265,9 +344,14 @@ class LedgerMachine(RuleBasedStateMachine):
             return "batch", "none", "never"
         return self.deliveries[-1 - which % min(len(self.deliveries), 5 if which < 30 else 40)]
 
-    def holding(self, which: int) -> tuple[str, str, str, str]:
-        lane, token, message = self.delivery(which)
-        return lane, token, f"responses:request:{TENANT}:{self.messages[message][0]}", message
+    def keys(self, lane: str, message: str | None = None) -> dict[str, str]:
+        """Of a delivery, and of the request that its message asks for."""
+        names = keys.FLEET | keys.lane(lane) | keys.upstream("default")
+        if message is None:
+            return names
+        request_id, _, stream = self.messages[message]
+        task = {"cancel_task": cancel_key("", f"task-{message}"), "results": stream}
+        return names | keys.request(TENANT, request_id) | task
 
 
 def test_any_order_of_anything(valkey: redis.Redis, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,7 +11,7 @@ import pytest
 from support.heard import Heard
 from support.ledger_parts import eventually
 from support.redis_parts import BadNetwork, stopped
-from test_scripts import TALLY
+from test_scripts import COUNT, TALLY
 
 from worker.devtools.devstack import EmbeddedValkey
 from worker.queue import deltas as relay_module
@@ -39,11 +39,11 @@ async def test_a_silent_connection_is_given_up_in_time(
     runner: ScriptRunner, network: BadNetwork, troubles: list[str | None]
 ) -> None:
     """A peer that vanished tells nobody; the call goes out again on a new connection."""
-    await runner.call(TALLY, "count", "a")
+    await runner.call(TALLY, COUNT, {}, token="a")
     network.strand()
 
     async with asyncio.timeout(5):
-        assert await runner.call(TALLY, "count", "b") == b"b"
+        assert await runner.call(TALLY, COUNT, {}, token="b") == b"b"
     assert troubles == ["TimeoutError", None]
 
 
@@ -52,7 +52,7 @@ async def test_a_server_that_takes_connections_and_says_nothing_is_no_trap(
 ) -> None:
     """The set-up of a connection is bounded as well."""
     with stopped(valkey_server):
-        call = asyncio.create_task(runner.call(TALLY, "count", "a"))
+        call = asyncio.create_task(runner.call(TALLY, COUNT, {}, token="a"))
         await eventually(lambda: troubles)
 
     assert await call == b"a"
@@ -62,25 +62,25 @@ async def test_a_late_reply_is_nobody_elses(
     runner: ScriptRunner, valkey_server: EmbeddedValkey, troubles: list[str | None]
 ) -> None:
     """It arrives when its caller has gone and another one listens."""
-    await runner.call(TALLY, "count", "a")
+    await runner.call(TALLY, COUNT, {}, token="a")
     with stopped(valkey_server):
-        late = asyncio.create_task(runner.call(TALLY, "count", "late"))
+        late = asyncio.create_task(runner.call(TALLY, COUNT, {}, token="late"))
         await eventually(lambda: troubles)
         late.cancel()
-        listening = asyncio.create_task(runner.call(TALLY, "count", "b"))
+        listening = asyncio.create_task(runner.call(TALLY, COUNT, {}, token="b"))
         await asyncio.wait([listening], timeout=WITHIN_S / 2)
 
     assert await listening == b"b"
-    assert await asyncio.gather(*(runner.call(TALLY, "count", str(n)) for n in range(3))) == [b"0", b"1", b"2"]
+    assert await asyncio.gather(*(runner.call(TALLY, COUNT, {}, token=str(n)) for n in range(3))) == [b"0", b"1", b"2"]
 
 
 async def test_a_reply_that_breaks_off_is_asked_for_again(runner: ScriptRunner, network: BadNetwork) -> None:
     """Callers whose replies came before the break are not answered twice, nor by each other's."""
-    await runner.call(TALLY, "count", "first")
+    await runner.call(TALLY, COUNT, {}, token="first")
     network.break_replies(3)
 
     tokens = [str(number) for number in range(500)]
-    replies = await asyncio.gather(*(runner.call(TALLY, "count", token) for token in tokens))
+    replies = await asyncio.gather(*(runner.call(TALLY, COUNT, {}, token=token) for token in tokens))
 
     assert [reply.decode() for reply in replies] == tokens
     assert network.broken
@@ -97,7 +97,7 @@ async def test_large_calls_share_no_deadline(network: BadNetwork) -> None:
 
     runner = Weighing(RedisTarget.parse(network.url).async_client())
     large = "x" * (BATCH_BYTES // 4)
-    await asyncio.gather(*(runner.call(TALLY, "count", f"{number}{large}") for number in range(10)))
+    await asyncio.gather(*(runner.call(TALLY, COUNT, {}, token=f"{number}{large}") for number in range(10)))
     await runner.aclose()
 
     assert len(sizes) == 3
@@ -130,14 +130,14 @@ async def test_whoever_calls_first_is_not_remembered(runner: ScriptRunner, valke
 
     async def ask(prompt: Prompt) -> None:
         current.set(prompt)
-        await runner.call(TALLY, "count", "a")
+        await runner.call(TALLY, COUNT, {}, token="a")
 
     with stopped(valkey_server):
         prompt = Prompt()
         seen = weakref.ref(prompt)
         caller = asyncio.create_task(ask(prompt))
         await asyncio.wait([caller], timeout=0.01)
-        other = asyncio.create_task(runner.call(TALLY, "count", "b"))
+        other = asyncio.create_task(runner.call(TALLY, COUNT, {}, token="b"))
         caller.cancel()
         await asyncio.wait([caller])
         del prompt, caller

@@ -6,23 +6,42 @@ from collections.abc import AsyncGenerator
 from typing import Any, Final
 
 import pytest
-from redis.exceptions import DataError
 from support.heard import Heard
 from support.ledger_parts import connections_being_killed, eventually
 
 from worker.devtools.devstack import EmbeddedValkey
+from worker.storage.commands import Command, Script
 from worker.storage.connection import RedisTarget
-from worker.storage.scripts import Script, ScriptError, ScriptRunner
+from worker.storage.scripts import ScriptError, ScriptRunner
 
 _TALLY: Final = """
-local command, token = ARGV[1], ARGV[2]
-if command == 'fail' then return redis.error_reply(token) end
-if command == 'wrong' then return redis.call('LPUSH', 'tally', 1) end
-if redis.call('HSETNX', 'tally', token, 1) == 1 then redis.call('INCR', 'count') end
-if redis.call('GET', 'broken') then return redis.error_reply(redis.call('GET', 'broken')) end
-return token
+local commands = {}
+local function count(token)
+  if redis.call('HSETNX', 'tally', token, 1) == 1 then redis.call('INCR', 'count') end
+  if redis.call('GET', 'broken') then return redis.error_reply(redis.call('GET', 'broken')) end
+  return token
+end
+-- ARGV token
+function commands.count(_, arg)
+  return count(arg.token)
+end
+-- ARGV token
+function commands.insist(_, arg)
+  return count(arg.token)
+end
+-- ARGV error
+function commands.fail(_, arg)
+  return redis.error_reply(arg.error)
+end
+function commands.wrong()
+  return redis.call('LPUSH', 'tally', 1)
+end
 """
-TALLY: Final = Script(f"#!lua\n{_TALLY}", f"#!lua flags=allow-oom\n{_TALLY}", frozenset({"insist"}))
+COUNT: Final = Command(name="count", args={"token": str}, reply=bytes)
+INSIST: Final = Command(name="insist", args={"token": str}, reply=bytes, even_when_full=True)
+FAIL: Final = Command(name="fail", args={"error": str}, reply=bytes)
+WRONG: Final = Command(name="wrong", reply=bytes)
+TALLY: Final = Script.of(_TALLY, commands=(COUNT, INSIST, FAIL, WRONG))
 """Counts each token once, as every command of ours does."""
 
 
@@ -40,11 +59,11 @@ async def runner(redis_url: str, troubles: list[str | None]) -> AsyncGenerator[S
 
 async def test_calls_made_together_leave_together(runner: ScriptRunner, valkey: Any) -> None:
     """And each gets its own reply."""
-    await runner.call(TALLY, "count", "first")
+    await runner.call(TALLY, COUNT, {}, token="first")
     valkey.config_resetstat()
     tokens = [str(number) for number in range(250)]
 
-    replies = await asyncio.gather(*(runner.call(TALLY, "count", token) for token in tokens))
+    replies = await asyncio.gather(*(runner.call(TALLY, COUNT, {}, token=token) for token in tokens))
 
     assert [reply.decode() for reply in replies] == tokens
     assert valkey.info("commandstats")["cmdstat_evalsha"]["calls"] == len(tokens)
@@ -59,7 +78,7 @@ async def test_every_call_gets_one_reply_while_connections_die(
     replies: Counter[str] = Counter()
 
     async def ask(token: str) -> None:
-        reply = await runner.call(TALLY, "count", token)
+        reply = await runner.call(TALLY, COUNT, {}, token=token)
         replies[reply.decode()] += 1
 
     with connections_being_killed(redis_url) as killed:
@@ -79,10 +98,10 @@ async def test_a_server_that_forgot_the_script_is_told_again(
     runner: ScriptRunner, valkey: Any, troubles: list[str | None]
 ) -> None:
     """A restart or SCRIPT FLUSH is no trouble at all."""
-    await runner.call(TALLY, "count", "a")
+    await runner.call(TALLY, COUNT, {}, token="a")
     valkey.script_flush()
 
-    replies = await asyncio.gather(*(runner.call(TALLY, "count", token) for token in ("b", "c")))
+    replies = await asyncio.gather(*(runner.call(TALLY, COUNT, {}, token=token) for token in ("b", "c")))
 
     assert replies == [b"b", b"c"]
     assert troubles == []
@@ -90,11 +109,11 @@ async def test_a_server_that_forgot_the_script_is_told_again(
 
 async def test_a_read_only_server_is_waited_for(runner: ScriptRunner, valkey: Any, troubles: list[str | None]) -> None:
     """After a failover the old address may lead to another server, so the connection is opened anew."""
-    await runner.call(TALLY, "count", "a")
+    await runner.call(TALLY, COUNT, {}, token="a")
     ours = {client["id"] for client in valkey.client_list() if client["name"] == "responses-worker"}
     valkey.replicaof("127.0.0.1", 1)
     try:
-        call = asyncio.create_task(runner.call(TALLY, "count", "b"))
+        call = asyncio.create_task(runner.call(TALLY, COUNT, {}, token="b"))
         await eventually(lambda: troubles)
         assert troubles == ["ReadOnlyError"]
         assert not call.done()
@@ -127,7 +146,7 @@ async def test_what_passes_is_waited_for(runner: ScriptRunner, valkey: Any, erro
     """Redis as it restarts, fails over, fills up or is repaired; the call goes through afterwards."""
     valkey.set("broken", error)
 
-    call = asyncio.create_task(runner.call(TALLY, "count", "a"))
+    call = asyncio.create_task(runner.call(TALLY, COUNT, {}, token="a"))
     await asyncio.wait([call], timeout=0.1)
     assert not call.done()
     valkey.delete("broken")
@@ -138,15 +157,15 @@ async def test_what_passes_is_waited_for(runner: ScriptRunner, valkey: Any, erro
 @pytest.mark.parametrize("error", ["ERR no such thing", "WRONGTYPE Operation", "MOVED 1 127.0.0.1:1", "BUSYGROUP x"])
 async def test_what_stays_is_an_error_at_once(runner: ScriptRunner, error: str) -> None:
     with pytest.raises(ScriptError):
-        await runner.call(TALLY, "fail", error)
+        await runner.call(TALLY, FAIL, {}, error=error)
 
 
 async def test_an_error_hits_its_caller_only(runner: ScriptRunner, valkey: Any) -> None:
     valkey.hset("tally", "x", 1)
     replies = await asyncio.gather(
-        runner.call(TALLY, "count", "a"),
-        runner.call(TALLY, "wrong"),
-        runner.call(TALLY, "count", "b"),
+        runner.call(TALLY, COUNT, {}, token="a"),
+        runner.call(TALLY, WRONG, {}),
+        runner.call(TALLY, COUNT, {}, token="b"),
         return_exceptions=True,
     )
 
@@ -155,15 +174,15 @@ async def test_an_error_hits_its_caller_only(runner: ScriptRunner, valkey: Any) 
     assert str(replies[1]).startswith("WRONGTYPE")
 
 
-@pytest.mark.parametrize(("argument", "error"), [(None, DataError), ("\ud800", UnicodeEncodeError), (True, DataError)])
+@pytest.mark.parametrize(("argument", "error"), [(None, TypeError), ("\ud800", UnicodeEncodeError), (True, TypeError)])
 async def test_an_argument_that_cannot_be_sent_hits_its_caller_only(
     runner: ScriptRunner, argument: Any, error: type[Exception], troubles: list[str | None]
 ) -> None:
     """Found while the batch is written it would fail the whole batch, again and again."""
     replies = await asyncio.gather(
-        runner.call(TALLY, "count", "a"),
-        runner.call(TALLY, "count", argument),
-        runner.call(TALLY, "count", "b"),
+        runner.call(TALLY, COUNT, {}, token="a"),
+        runner.call(TALLY, COUNT, {}, token=argument),
+        runner.call(TALLY, COUNT, {}, token="b"),
         return_exceptions=True,
     )
 
@@ -173,11 +192,11 @@ async def test_an_argument_that_cannot_be_sent_hits_its_caller_only(
 
 
 async def test_a_script_that_does_not_compile_is_an_error(runner: ScriptRunner) -> None:
-    broken = Script("#!lua\nnonsense(", "", frozenset())
+    broken = Script("#!lua\nnonsense(", "")
 
     with pytest.raises(ScriptError, match="compiling"):
-        await runner.call(broken, "anything")
-    assert await runner.call(TALLY, "count", "a") == b"a"
+        await runner.call(broken, COUNT, {}, token="a")
+    assert await runner.call(TALLY, COUNT, {}, token="a") == b"a"
 
 
 async def test_full_memory_holds_up_only_what_it_refuses(
@@ -186,10 +205,12 @@ async def test_full_memory_holds_up_only_what_it_refuses(
     """Told once, however often the refused calls are tried, and once more when they have gone through."""
     valkey.config_set("maxmemory", 1)
     try:
-        refused = [asyncio.create_task(runner.call(TALLY, "count", f"refused {number}")) for number in range(200)]
+        refused = [
+            asyncio.create_task(runner.call(TALLY, COUNT, {}, token=f"refused {number}")) for number in range(200)
+        ]
         async with asyncio.timeout(2):
             for number in range(100):
-                await runner.call(TALLY, "insist", str(number))
+                await runner.call(TALLY, INSIST, {}, token=str(number))
         assert not any(call.done() for call in refused)
         assert troubles == ["OutOfMemoryError"]
     finally:
@@ -203,14 +224,14 @@ async def test_full_memory_holds_up_only_what_it_refuses(
 async def test_a_caller_that_left_is_not_asked_for(runner: ScriptRunner, valkey: Any) -> None:
     """And takes nobody with it; a refusal it left behind is no trouble any more."""
     valkey.set("broken", "OOM full")
-    leaving = asyncio.create_task(runner.call(TALLY, "count", "left"))
+    leaving = asyncio.create_task(runner.call(TALLY, COUNT, {}, token="left"))
     await asyncio.wait([leaving], timeout=0.05)
     leaving.cancel()
     with pytest.raises(asyncio.CancelledError):
         await leaving
     valkey.delete("broken", "tally")
 
-    assert await runner.call(TALLY, "count", "a") == b"a"
+    assert await runner.call(TALLY, COUNT, {}, token="a") == b"a"
     await asyncio.wait([asyncio.create_task(asyncio.sleep(0.2))])
     assert valkey.hkeys("tally") == [b"a"]
 
@@ -219,9 +240,9 @@ async def test_closing_leaves_nobody_waiting(redis_url: str, valkey: Any) -> Non
     """Neither a call that was refused nor one that is on its way."""
     runner = ScriptRunner(RedisTarget.parse(redis_url).async_client())
     valkey.set("broken", "OOM full")
-    refused = asyncio.create_task(runner.call(TALLY, "count", "a"))
+    refused = asyncio.create_task(runner.call(TALLY, COUNT, {}, token="a"))
     await asyncio.wait([refused], timeout=0.02)
-    fresh = asyncio.create_task(runner.call(TALLY, "count", "b"))
+    fresh = asyncio.create_task(runner.call(TALLY, COUNT, {}, token="b"))
     await asyncio.sleep(0)
 
     await runner.aclose()
@@ -236,11 +257,11 @@ async def test_a_server_that_comes_back_finds_the_calls_waiting(valkey_server: E
     assert valkey.ping()
     troubles: list[str | None] = []
     runner = ScriptRunner(RedisTarget.parse(valkey_server.url).async_client(), events=Heard(troubles))
-    await runner.call(TALLY, "count", "before")
+    await runner.call(TALLY, COUNT, {}, token="before")
 
     valkey_server.kill()
     try:
-        calls = [asyncio.create_task(runner.call(TALLY, "count", str(number))) for number in range(3)]
+        calls = [asyncio.create_task(runner.call(TALLY, COUNT, {}, token=str(number))) for number in range(3)]
         await asyncio.wait(calls, timeout=0.1)
         assert not any(call.done() for call in calls)
     finally:

@@ -1,7 +1,7 @@
 """Admission on a real Valkey whose clock the test moves, as seen by any number of processes."""
 
 import itertools
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -11,7 +11,11 @@ import pytest
 from support.ledger_parts import RecordingRunner
 from support.movable_clock import MovableClock, on_movable_clock
 from worker.admission import client as admission_module
-from worker.admission.client import ADMISSION, Admission, Gate, Grant, Limits, Reservation, UpstreamVerdict
+from worker.admission.client import Admission
+from worker.admission.commands import ADMISSION
+from worker.admission.evidence import Evidence, Health
+from worker.admission.grants import Gate, Grant, Limits, Reservation
+from worker.gateway.upstream import Answer, Call
 from worker.storage.connection import RedisTarget
 
 LEASE_MS: Final = 15_000
@@ -67,9 +71,21 @@ class Budget(MovableClock):
             granted += more
         return granted
 
-    async def ended(self, *calls: Reservation, verdict: UpstreamVerdict = "ok") -> None:
+    async def tell(self, call: Reservation, *, used: int | None = None, **said: Any) -> None:
+        """A call ends; unless said otherwise it used all it reserved and says nothing of the upstream."""
+        used_tokens = call.tokens if used is None else used
+        await self.admission.tell(call, Evidence(used_tokens=used_tokens, **said))
+
+    async def unsent(self, call: Reservation, health: Health = "") -> None:
+        """A call ends that the upstream never saw."""
+        await self.tell(call, used=0, called=False, health=health)
+
+    async def throttled(self, call: Reservation, retry_after_s: float | None = None) -> None:
+        await self.tell(call, throttled=True, retry_after_s=retry_after_s or 0)
+
+    async def ended(self, *calls: Reservation, health: Health = "ok") -> None:
         for call in calls:
-            await self.admission.settle(call, used_tokens=call.tokens, verdict=verdict)
+            await self.tell(call, health=health)
 
     async def rate(self, seconds: int, *, step_ms: int = 100, **how: Any) -> float:
         """Calls granted a second to one that always asks; each ends at once."""
@@ -78,7 +94,7 @@ class Budget(MovableClock):
             self.advance(step_ms)
             calls = await self.ask(50, **how)
             granted += len(calls)
-            await self.ended(*calls, verdict="")
+            await self.ended(*calls, health="")
         return granted / seconds
 
     def state(self) -> dict[str, str]:
@@ -89,6 +105,17 @@ class Budget(MovableClock):
 
     def permits(self) -> int:
         return self.redis.zcard(PERMITS)
+
+
+def answered(headers: Mapping[str, str] | None = None) -> Call:
+    """A call that was answered well, by a gateway that did not say what it used."""
+    return Call(
+        outcome=Answer(raw=b"{}", status="completed"),
+        http_status=200,
+        upstream_request_id=None,
+        duration_ms=1,
+        headers=headers or {},
+    )
 
 
 def process(runner: RecordingRunner, limits: Limits, **settings: Any) -> Admission:
@@ -109,9 +136,8 @@ async def open_budget(client: Any, url: str, **limits: Any) -> AsyncGenerator[Bu
 
 
 async def refused(budget: Budget, call: Reservation, gate: Gate = KEY, code: str = "authentication_failed") -> None:
-    """A call ends as the processor ends it."""
-    await budget.admission.settle(call, used_tokens=call.tokens)
-    await budget.admission.refused(call, gate, code)
+    """A call met a dead key or an empty wallet."""
+    await budget.tell(call, gate=gate, code=code)
 
 
 async def shut(budget: Budget, gate: Gate = KEY) -> None:
@@ -121,9 +147,9 @@ async def shut(budget: Budget, gate: Gate = KEY) -> None:
     await refused(budget, await budget.one(), gate, gate)
 
 
-async def calls_ending(budget: Budget, *verdicts: UpstreamVerdict) -> None:
-    for verdict in verdicts:
-        await budget.ended(await budget.one(), verdict=verdict)
+async def calls_ending(budget: Budget, *healths: Health) -> None:
+    for health in healths:
+        await budget.ended(await budget.one(), health=health)
 
 
 async def failing(budget: Budget, count: int) -> None:

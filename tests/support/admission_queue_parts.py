@@ -3,15 +3,19 @@
 import asyncio
 import time
 from collections import Counter
-from collections.abc import AsyncGenerator, Awaitable
+from collections.abc import AsyncGenerator, Awaitable, Mapping, Sequence
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import Any, TypeVar
 
 from worker.admission.admission_queue import AdmissionQueues
-from worker.admission.client import Admission, Limits, NotAdmitted, Reservation
+from worker.admission.client import Admission
+from worker.admission.evidence import Evidence
+from worker.admission.grants import Limits, NotAdmitted, Reservation
+from worker.storage.commands import Argument, Command, Row, Script
 from worker.storage.connection import RedisTarget
-from worker.storage.scripts import Argument, Script, ScriptRunner
+from worker.storage.scripts import ScriptRunner
 
+R = TypeVar("R")
 FAST = 60_000
 FOREVER = float("inf")
 WEIGHTS = {"interactive": 4, "batch": 1}
@@ -22,9 +26,17 @@ class CountingRunner(ScriptRunner):
 
     counts: Counter[str]
 
-    async def call(self, script: Script, command: str, *arguments: Argument) -> Any:
-        self.counts[command] += 1
-        return await ScriptRunner.call(self, script, command, *arguments)
+    async def call(
+        self,
+        script: Script,
+        command: Command[R],
+        keys: Mapping[str, str],
+        rows: Sequence[Row] = (),
+        /,
+        **args: Argument,
+    ) -> R:
+        self.counts[command.name] += 1
+        return await ScriptRunner.call(self, script, command, keys, rows, **args)
 
 
 class Rooms:
@@ -56,14 +68,16 @@ class Rooms:
         return Reservation(token, 1, 0, time.time_ns() // 1_000_000)
 
     async def pause(self, seconds: float) -> None:
-        await self.admission.throttled(await self.call(), seconds)
+        await self.admission.tell(await self.call(), Evidence(used_tokens=1, throttled=True, retry_after_s=seconds))
 
     async def shut(self, *, probe_s: float = 60) -> None:
         """A dead key, confirmed; the next probe comes in `probe_s`."""
         dead = Reservation("dead", 1, 0, time.time_ns() // 1_000_000 + 60_000)
         self.admission.probe_ms = round(probe_s * 1000)
         for _ in range(2):
-            await self.admission.refused(dead, "authentication_failed", "authentication_failed")
+            self.redis.zadd("responses:permits:default", {dead.token: dead.granted_at_ms})
+            said = Evidence(used_tokens=1, gate="authentication_failed", code="authentication_failed")
+            await self.admission.tell(dead, said)
 
 
 @asynccontextmanager

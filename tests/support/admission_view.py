@@ -9,7 +9,7 @@ from oracles.admission_model import START_BURST_MS, Model
 
 from support.admission_parts import PERMITS, QUOTA
 
-WORDS: Final = (b"gate", b"gate_code", b"waits_for")
+WORDS: Final = (b"gate", b"gate_code", b"waits_for", b"confirmed_by")
 BOUNDS: Final = {
     "ceiling": (0, math.inf),
     "hint": (0, math.inf),
@@ -81,8 +81,8 @@ class Promises:
         for promise in self.both:
             promise.earn(ms)
 
-    def admitted(self, new: set[str], asked: list[Any], full_ms: float) -> None:
-        for token, tokens in zip(asked[::2], asked[1::2], strict=True):
+    def admitted(self, new: set[str], asked: list[tuple[str, int]], full_ms: float) -> None:
+        for token, tokens in asked:
             if token in new:
                 self.charged.add(token)
                 for promise, cost in zip(self.both, (self.model.request_ms, tokens * self.model.token_ms), strict=True):
@@ -106,7 +106,7 @@ def check_kept(seen: Seen, model: Model, command: str) -> None:
     if model.shut:
         times = [seen.number(name) for name in ("gate_since", "probe_at", "probe_ms", "confirmed")]
         shut = model.shut
-        assert times == [shut.since, shut.probe_at, shut.probe_ms, shut.confirmed], command
+        assert times == [shut.since, shut.probe_at, shut.probe_ms, shut.confirmed_by is not None], command
     if not model.fresh:
         levels = seen.number("requests_ms"), seen.number("tokens_ms")
         assert levels == pytest.approx((model.requests_ms, model.tokens_ms), rel=1e-9, abs=0.001), command
@@ -117,7 +117,7 @@ def check_kept(seen: Seen, model: Model, command: str) -> None:
     model.pause_until = seen.number("pause_until")
 
 
-def check_learned(seen: Seen, before: Seen, model: Model, command: str) -> None:
+def check_learned(seen: Seen, before: Seen, model: Model, command: str, *, throttled: bool) -> None:
     """Every number is one, and within its bounds; only a refused call slows the fleet, and never too deep at once."""
     numbers = {name.decode(): float(value) for name, value in seen.state.items() if name not in WORDS}
     assert all(map(math.isfinite, numbers.values())), command
@@ -127,4 +127,4 @@ def check_learned(seen: Seen, before: Seen, model: Model, command: str) -> None:
         assert least <= numbers[name] <= most, name
     assert 0.01 <= numbers["scale"] <= (1 if model.known else math.inf)
     if b"scale" in before.state:
-        assert numbers["scale"] >= before.number("scale") * (DEEPEST_CUT * 0.999 if command == "throttled" else 1)
+        assert numbers["scale"] >= before.number("scale") * (DEEPEST_CUT * 0.999 if throttled else 1)

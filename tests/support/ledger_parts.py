@@ -4,10 +4,10 @@ import asyncio
 import random
 import threading
 from collections import Counter
-from collections.abc import AsyncGenerator, Callable, Generator
+from collections.abc import AsyncGenerator, Callable, Generator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, replace
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import pytest
 import redis
@@ -15,10 +15,13 @@ import redis
 from support.movable_clock import MovableClock, on_movable_clock
 from worker.queue import ledger as ledger_module
 from worker.queue.claims import Claim, Delivery, Lease, Published, WriteOutcome
-from worker.queue.ledger import DELIVERIES, RETURNS, Ledger
+from worker.queue.commands import DELIVERIES, RELEASE, RETURNS
+from worker.queue.ledger import Ledger
+from worker.storage.commands import Argument, Command, Row, Script
 from worker.storage.connection import RedisTarget
-from worker.storage.scripts import Argument, Script, ScriptRunner
+from worker.storage.scripts import ScriptRunner
 
+R = TypeVar("R")
 LANES: Final = ("interactive", "batch")
 LEASE_MS: Final = 15_000
 HOUR_MS: Final = 3_600_000
@@ -50,16 +53,24 @@ async def eventually(check: Callable[[], Any]) -> None:
 class RecordingRunner(ScriptRunner):
     """Remembers the last call of each command, so that a test can make it again as after a lost reply."""
 
-    asked: dict[str, tuple[Script, tuple[Argument, ...]]]
+    asked: dict[str, tuple[Any, ...]]
 
-    async def call(self, script: Script, command: str, *arguments: Argument) -> Any:
-        self.asked = {**getattr(self, "asked", {}), command: (script, arguments)}
-        return await ScriptRunner.call(self, script, command, *arguments)
+    async def call(  # as the runner's own
+        self,
+        script: Script,
+        command: Command[R],
+        keys: Mapping[str, str],
+        rows: Sequence[Row] = (),
+        /,
+        **args: Argument,
+    ) -> R:
+        self.asked = {**getattr(self, "asked", {}), command.name: (script, command, keys, rows, args)}
+        return await ScriptRunner.call(self, script, command, keys, rows, **args)
 
     async def repeat(self, command: str) -> Any:
-        """The raw reply of the server."""
-        script, arguments = self.asked[command]
-        return await ScriptRunner.call(self, script, command, *arguments)
+        """The reply to the same call again."""
+        script, declared, keys, rows, args = self.asked[command]
+        return await ScriptRunner.call(self, script, declared, keys, rows, **args)
 
 
 def claim_of(request_id: str = "r", **changes: Any) -> Claim:
@@ -107,8 +118,15 @@ class Desk(MovableClock):
 
     async def give_back(self, delivery: Delivery) -> WriteOutcome:
         """Returns a delivery that was never claimed to its lane, as the script can."""
-        reply = await self.runner.call(RETURNS, "release", delivery.lane, delivery.token, "", 0, "default", "", "")
-        return WriteOutcome(reply.decode())
+        return await self.runner.call(
+            RETURNS,
+            RELEASE,
+            self.ledger._keys(delivery),  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]  # of a delivery without a claim
+            token=delivery.token,
+            throttle_ms=0,
+            number=None,
+            attempt=b"",
+        )
 
     async def leased(self, request_id: str = "r", **changes: Any) -> Lease:
         """A new message, claimed."""

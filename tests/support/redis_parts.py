@@ -18,7 +18,7 @@ from chaos.proxy import Proxy
 
 from support.polling import wait_until
 from worker.devtools.devstack import EmbeddedValkey
-from worker.storage.scripts import Script
+from worker.storage.commands import Script
 
 MASTER: Final = "requests"
 _SENTINEL: Final = """\
@@ -44,7 +44,7 @@ ON_SHIFTED_CLOCK: Final = """
 import sys
 from support.redis_parts import on_shifted_clock
 from worker import app
-from worker.storage.scripts import Script
+from worker.storage.commands import Script
 from worker.config.settings import load
 
 for name, module in list(sys.modules.items()):

@@ -149,7 +149,10 @@ CLIENT: Final = Role(
     ),
 )
 
-_SCRIPTS: Final = CommandRule("run scripts, whose commands are checked like its own", "eval evalsha script|load")
+_SCRIPTS: Final = (
+    CommandRule("load scripts, and check permissions", "eval evalsha script|load"),
+    CommandRule("run them on our keys; their commands are checked too", "eval evalsha", "~responses.* ~responses:*"),
+)
 _STATE: Final = CommandRule("see the server's time and state", "time info")
 _MAILBOXES: Final = CommandRule(
     "declare and find mailboxes of Celery's remote control",
@@ -162,7 +165,7 @@ WORKER: Final = Role(
     who="`responses-worker run`, `doctor`",
     channels=("/{db}.celery.pidbox", "/{db}.celeryev/worker.*"),
     grants=(
-        _SCRIPTS,
+        *_SCRIPTS,
         _STATE,
         CommandRule("take from lanes and give back", "type llen lindex lrange lrem rpop rpush", "~responses.*"),
         CommandRule(
@@ -188,7 +191,7 @@ OPERATOR: Final = Role(
     who="`status`, `dead`, `pause`, `resume`; `celery inspect` and `control`",
     channels=("/{db}.celery.pidbox",),
     grants=(
-        _SCRIPTS,
+        *_SCRIPTS,
         _STATE,
         CommandRule("count what waits, and see since when", "llen lindex", "%R~responses.*"),
         CommandRule(

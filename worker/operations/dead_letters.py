@@ -10,24 +10,28 @@ untouched: priority and id stay, and so does its deadline, past which the answer
 are older than that when somebody looks at them, so a replay may give the request new time instead.
 """
 
+import json
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import timedelta
 from enum import StrEnum
-from typing import Any, Final
+from typing import Any, Final, NamedTuple, TypeVar
 
-from api_contracts.queues import DEAD_STREAM
+from api_contracts.queues import DEAD_STREAM, lane_list
+from worker.queue.commands import MARKER_MS
 from worker.queue.messages import Unreadable, decode
-from worker.storage.scripts import Script
+from worker.storage import keys
+from worker.storage.commands import Argument, Command, Script
+from worker.storage.keys import Keys
+from worker.storage.replies import records
+from worker.storage.scripts import call_blocking
 
-DEAD_LETTERS: Final = Script.load("queue/lua/dead_letters.lua", even_when_full=frozenset({"page"}))
+R = TypeVar("R")
 
 PAGE: Final = 500
-_FACTS: Final = 6
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DeadLetter:
+class DeadLetter(NamedTuple):
     """What is known of a dead letter without its content; ids are empty where none could be read."""
 
     entry_id: str
@@ -86,6 +90,26 @@ class Replay(StrEnum):
     """The entry was not written by a worker."""
 
 
+_letters = records(DeadLetter, after=1)
+LETTERS: Final = Command(
+    name="page",
+    keys=("dead",),
+    args={"newest": str, "oldest": str, "limit": int},
+    reply=lambda page: (page[0].decode(), _letters(page)),
+    even_when_full=True,
+)
+REPLAY: Final = Command(
+    name="replay",
+    keys=("dead", "list"),
+    optional=("request", "deltas"),
+    args={"id": str, "lane": str, "fingerprint": str, "within_ms": int | None},
+    reply=lambda reply: Replay(reply.decode()),
+)
+DEAD_LETTERS: Final = Script.load(
+    "queue/lua/ledger.lua", "queue/lua/dead_letters.lua", commands=(LETTERS, REPLAY), MARKER_MS=MARKER_MS
+)
+
+
 class DeadLetters:
     """The stream of dead letters behind one blocking client. Every method raises redis.RedisError."""
 
@@ -101,33 +125,43 @@ class DeadLetters:
         now_ms = seconds * 1000 + micros // 1000
         at, oldest = selection.newest(now_ms), selection.oldest(now_ms)
         while at:
-            cursor, *facts = self._call("page", at, oldest, PAGE)
-            rows = zip(*[iter(facts)] * _FACTS, strict=True)
-            yield from filter(selection.includes, map(_letter, rows))
-            at = cursor.decode()
+            at, letters = self._call(LETTERS, newest=at, oldest=oldest, limit=PAGE)
+            yield from filter(selection.includes, letters)
 
     def get(self, entry_id: str) -> DeadLetter | None:
         """One letter's facts; None where there is none of this id."""
-        _, *facts = self._call("page", entry_id, entry_id, 1)
-        return _letter(facts) if facts else None
+        _, letters = self._call(LETTERS, newest=entry_id, oldest=entry_id, limit=1)
+        return letters[0] if letters else None
 
     def content(self, entry_id: str) -> bytes | None:
         """The message as its producer wrote it, prompt and all."""
-        found = self._redis.xrange(DEAD_STREAM, entry_id, entry_id)
-        return found[0][1].get(b"message", b"") if found else None
+        entry = self._entry(entry_id)
+        return None if entry is None else entry.get(b"message", b"")
 
     def replay(self, entry_id: str, *, within: timedelta | None = None) -> Replay:
         """Sends one message back to its lane and lets its id run anew; safe to repeat when the reply was lost.
 
         `within`, if given, is how long from now an answer is useful, whatever the message says.
         """
-        if within is None:
-            return Replay(self._call("replay", entry_id, "", "").decode())
-        raw = self.content(entry_id) or b""
+        entry = self._entry(entry_id)
+        if entry is None:
+            return Replay.GONE
+        lane, tenant, request_id = (
+            entry.get(name, b"").decode(errors="replace") for name in (b"lane", b"tenant", b"request_id")
+        )
+        if not lane:
+            return Replay.NO_LANE
+        raw = entry.get(b"message", b"")
         message = decode(raw, max_body=len(raw))
-        fingerprint = "" if isinstance(message, Unreadable) else message.fingerprint
-        within_ms = round(within.total_seconds() * 1000)
-        return Replay(self._call("replay", entry_id, fingerprint, within_ms).decode())
+        return self._call(
+            REPLAY,
+            keys.waiting_list(lane_list(lane, _priority(raw)))
+            | (keys.request(tenant, request_id) if request_id else {}),
+            id=entry_id,
+            lane=lane,
+            fingerprint="" if isinstance(message, Unreadable) else message.fingerprint,
+            within_ms=None if within is None else round(within.total_seconds() * 1000),
+        )
 
     def drop(self, entry_ids: Iterable[str]) -> int:
         """Removes letters for good, a page at a time; returns how many there were."""
@@ -135,16 +169,20 @@ class DeadLetters:
         pages = (ids[start : start + PAGE] for start in range(0, len(ids), PAGE))
         return sum(int(self._redis.xdel(DEAD_STREAM, *page)) for page in pages)
 
-    def _call(self, command: str, *arguments: str | int) -> Any:
-        return self._redis.eval(DEAD_LETTERS.text_for(command), 0, command, *arguments)
+    def _entry(self, entry_id: str) -> dict[bytes, bytes] | None:
+        found = self._redis.xrange(DEAD_STREAM, entry_id, entry_id)
+        return found[0][1] if found else None
+
+    def _call(self, command: Command[R], names: Keys | None = None, **args: Argument) -> R:
+        return call_blocking(self._redis, DEAD_LETTERS, command, keys.FLEET | (names or {}), **args)
 
 
-def _letter(row: Iterable[Any]) -> DeadLetter:
-    entry_id, lane, reason, tenant, request_id, size = row
-    texts = [text.decode(errors="replace") for text in (entry_id, lane, reason, tenant, request_id)]
-    return DeadLetter(
-        entry_id=texts[0], lane=texts[1], reason=texts[2], tenant=texts[3], request_id=texts[4], size=int(size)
-    )
+def _priority(raw: bytes) -> int:
+    """Of the message, as Celery sorts it into its sub-lists; 0, the highest, where it cannot be read."""
+    try:
+        return int(json.loads(raw)["properties"]["priority"])
+    except (ValueError, TypeError, KeyError, OverflowError):
+        return 0
 
 
 def _ago(now_ms: int, age: timedelta) -> int:

@@ -4,13 +4,12 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from api_contracts.queues import DEAD_STREAM, PRIORITIES, RESULT_STREAM, lane_lists
+from api_contracts.queues import DEAD_STREAM, PRIORITIES, RESULT_STREAM, STREAMS, lane_lists
 from worker.queue.messages import Unreadable, decode
+from worker.storage import keys
 
 UNKNOWN_RPM: Final = 60
-"""What the learned scale multiplies where no limit is known: one request a second (`worker/lua/pace.lua`)."""
-
-_STREAMS: Final = "responses:streams"
+"""What the learned scale multiplies where no limit is known: one request a second (`worker/admission/lua/pace.lua`)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,7 +62,7 @@ class Budget:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Upstream:
-    """Whether the fleet may call one upstream; `worker/lua/admission.lua` decides it, in the same order."""
+    """Whether the fleet may call one upstream; `worker/admission/lua/admission.lua` decides it, in the same order."""
 
     in_flight: int
     in_flight_limit: int
@@ -98,7 +97,7 @@ def read(
     Raises redis.RedisError; the reads are not one transaction, so a moving message may count twice or not.
     """
     now_ms = _server_ms(redis) if at_ms is None else at_ms
-    names = sorted({RESULT_STREAM} | {name.decode() for name in redis.smembers(_STREAMS)})
+    names = sorted({RESULT_STREAM} | {name.decode() for name in redis.smembers(STREAMS)})
     read_lanes = {lane: _lane(redis, lane, now_ms) for lane in lanes}
     held = sum(lane.in_flight for lane in read_lanes.values())
     return Overview(
@@ -110,14 +109,14 @@ def read(
 
 
 def _lane(redis: Any, lane: str, now_ms: int) -> Lane:
-    lists = lane_lists(lane)
+    lists, names = lane_lists(lane), keys.lane(lane)
     with redis.pipeline(transaction=False) as batch:
         for name in lists:
             batch.llen(name)
-        batch.hlen(f"responses:inflight:{lane}")
-        batch.hlen(f"responses:parked:{lane}")
-        batch.zrange(f"responses:leases:{lane}", 0, 0, withscores=True)
-        batch.zrange(f"responses:delayed:{lane}", 0, 0, withscores=True)
+        batch.hlen(names["inflight"])
+        batch.hlen(names["parked"])
+        batch.zrange(names["leases"], 0, 0, withscores=True)
+        batch.zrange(names["delayed"], 0, 0, withscores=True)
         for name in lists:
             batch.lindex(name, -1)
         replies = batch.execute()
@@ -166,13 +165,13 @@ _QUOTA: Final = (
     "tokens_now",
     "tokens_before",
 )
-"""Fields of `responses:quota:<upstream>`, of which `worker/lua/admission.lua` is the owner."""
+"""Fields of the hash `quota`; `worker/admission/lua/pace.lua` lists all of them."""
 
 
 def _upstream(redis: Any, name: str, now_ms: int, held: int) -> Upstream:
-    values: list[bytes | None] = redis.hmget(f"responses:quota:{name}", *_QUOTA)
+    values: list[bytes | None] = redis.hmget(keys.upstream(name)["quota"], *_QUOTA)
     quota = {field: (value or b"").decode() for field, value in zip(_QUOTA, values, strict=True)}
-    in_flight = redis.zcount(f"responses:permits:{name}", now_ms, "+inf")
+    in_flight = redis.zcount(keys.upstream(name)["permits"], now_ms, "+inf")
     rpm, tpm = _number(quota["rpm"]), _number(quota["tpm"])
     scale, nominal = _number(quota["scale"]), rpm or (0 if tpm else UNKNOWN_RPM)
     next_call_ms = max(0, round(_number(quota["probe_at" if quota["gate"] else "pause_until"])) - now_ms)

@@ -55,10 +55,6 @@ class AttemptRecord:
             known["started_at_ms"] = milliseconds(stored["started_at"])
         return cls(**known)
 
-    def arguments(self) -> tuple[str, bytes]:
-        """What the ledger's scripts take: the number to store it under, and the JSON."""
-        return (str(self.number), self.encode())
-
 
 def timestamp(at_ms: int) -> str:
     """RFC 3339 in UTC with milliseconds; what lies outside the years 1 to 9999 becomes their first or last second."""

@@ -2,9 +2,11 @@
 
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Literal
+from typing import Literal, NamedTuple
 
-from api_contracts.queues import request_key
+from api_contracts.queues import cancel_key
+from worker.storage import keys
+from worker.storage.keys import Keys
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,8 +33,10 @@ class Claim:
     stream: str
 
     @property
-    def key(self) -> str:
-        return request_key(self.tenant, self.request_id)
+    def keys(self) -> Keys:
+        """What Redis keeps of the request, by the short names that commands declare."""
+        names = keys.request(self.tenant, self.request_id)
+        return names | {"cancel_task": cancel_key("", self.task_id), "results": self.stream}
 
 
 class Standing(StrEnum):
@@ -88,9 +92,8 @@ class WriteOutcome(StrEnum):
     DUPLICATE = "DUPLICATE"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Reclaimed:
-    """A delivery whose worker fell silent; `attempt` is the number of the call that was under way, or 0."""
+class Reclaimed(NamedTuple):
+    """A delivery whose worker fell silent; `attempt` is the number of the call it died in, or 0."""
 
     lane: str
     token: str
@@ -99,8 +102,7 @@ class Reclaimed:
     crashes: int
 
 
-@dataclass(frozen=True, slots=True)
-class Backlog:
+class Backlog(NamedTuple):
     """One result stream: how many entries somebody may still need, and the consumer group furthest behind, if any."""
 
     stream: str

@@ -1,6 +1,6 @@
-"""What some worker must do now and then so that nothing waits, and nothing stays, for ever.
+"""Upkeep of the queue: parked messages return, lost ones are reclaimed, and old results are removed.
 
-Every worker does all of it: each step is one script that leaves nothing for the second to do.
+Every worker does all of it. Each step is one script that leaves nothing for the second worker to do.
 """
 
 import asyncio
@@ -12,9 +12,10 @@ from typing import Final
 from worker.queue.claims import Backlog
 from worker.queue.events import QueueEvents
 from worker.queue.ledger import Ledger
-from worker.storage.scripts import Script, ScriptError, ScriptRunner
-
-RETENTION: Final = Script.load("queue/lua/retention.lua", even_when_full=frozenset({"trim"}))
+from worker.storage import keys
+from worker.storage.commands import Command, Script
+from worker.storage.replies import records
+from worker.storage.scripts import ScriptError, ScriptRunner
 
 PROMOTE_S: Final = 0.5
 RECLAIM_S: Final = 1.0
@@ -22,6 +23,17 @@ RETAIN_S: Final = 10.0
 
 FORGOTTEN_AT_ONCE: Final = 500
 """Kept results dropped by one call; a busy fleet needs many in one round."""
+
+
+_backlogs = records(Backlog, after=1)
+TRIM: Final = Command(
+    name="trim",
+    keys=("streams", "dead"),
+    args={"retention_ms": int, "cursor": bytes},
+    reply=lambda report: (report[0], _backlogs(report)),
+    even_when_full=True,
+)
+RETENTION: Final = Script.load("queue/lua/retention.lua", commands=(TRIM,))
 
 
 @dataclass(slots=True)
@@ -63,15 +75,12 @@ class Maintenance:
         """Trims every result stream, some at a time, because other calls wait meanwhile."""
         retention_ms = round(self.retention.total_seconds() * 1000)
         backlogs: list[Backlog] = []
-        cursor = b""
-        while cursor != b"0":
-            cursor, *report = await self.runner.call(RETENTION, "trim", retention_ms, cursor or b"0")
-            rows = iter(report)
-            backlogs += [
-                Backlog(stream.decode(), int(unread), laggard.decode())
-                for stream, unread, laggard in zip(rows, rows, rows, strict=True)
-            ]
-        return backlogs
+        cursor = b"0"
+        while True:
+            cursor, some = await self.runner.call(RETENTION, TRIM, keys.FLEET, retention_ms=retention_ms, cursor=cursor)
+            backlogs += some
+            if cursor == b"0":
+                return backlogs
 
     async def _every(self, seconds: float, step: Callable[[], Awaitable[None]]) -> None:
         while True:

@@ -1,9 +1,9 @@
-"""Cancellations of what lies deep in a lane that stands still: paused, behind a shut gate, or every worker full.
+"""Finds cancelled messages deep in a lane that stands still: paused, behind a shut gate, or every worker full.
 
-A worker heeds the cancellation of what it holds, and takes no more than it can start soon; what lies deeper would be
-answered only once the lane moves again. So while the message next in line stays the same, the fleet reads the lane a
-page at a time, whichever process comes first, and takes out what was cancelled. From there on it is a delivery like
-any other: `claim` says CANCELLED, and it is answered once. Of a lane that moves only the head is looked at.
+A worker heeds cancellations of the requests it holds, and it holds no more than it can start soon. A message deeper in
+the lane would be answered only once the lane moves again. So while the message next in line stays the same, the fleet
+reads the lane a page at a time, each page in one process, and takes out the cancelled messages. Each is then a delivery
+like any other: `claim` says CANCELLED, and it is answered once. In a lane that moves, only the next message is read.
 """
 
 import asyncio
@@ -14,12 +14,29 @@ from typing import Final
 
 from api_contracts.queues import cancel_key, lane_lists
 from worker.queue.claims import Delivery
+from worker.queue.commands import MARKER_MS
 from worker.queue.events import QueueEvents
 from worker.queue.ledger import LEASE_MS, Ledger
 from worker.queue.messages import Unreadable, decode
-from worker.storage.scripts import Script, ScriptError, ScriptRunner
+from worker.storage import keys
+from worker.storage.commands import Command, Row, Rows, Script
+from worker.storage.scripts import ScriptError, ScriptRunner
 
-QUEUED_CANCELLATION: Final = Script.load("queue/lua/ledger.lua", "queue/lua/queued_cancellation.lua")
+PAGES: Final = Command(
+    name="page",
+    args={"interval_ms": int, "count": int},
+    rows=Rows("lists", ("list", "sweeper")),
+    reply=lambda pages: [(name.decode(), messages) for name, messages in pages],
+)
+TAKE: Final = Command(
+    name="take",
+    keys=("inflight", "leases", "list", "sweeper"),
+    args={"lease_ms": int, "token": str, "message": bytes},
+    reply=bool,
+)
+QUEUED_CANCELLATION: Final = Script.load(
+    "queue/lua/ledger.lua", "queue/lua/queued_cancellation.lua", commands=(PAGES, TAKE), MARKER_MS=MARKER_MS
+)
 
 INTERVAL_S: Final = 0.5
 PAGE: Final = 500
@@ -49,13 +66,17 @@ class QueuedCancellation:
             if not self.willing():
                 continue
             try:
-                for name, page in await self.runner.call(
-                    QUEUED_CANCELLATION, "page", round(INTERVAL_S * 1000), PAGE, *lists
-                ):
+                for name, page in await self._pages(lists):
                     cancelled = await self._cancelled(page)
-                    await asyncio.gather(*(self._take(lists[name.decode()], name, message) for message in cancelled))
+                    await asyncio.gather(*(self._take(lists[name], name, message) for message in cancelled))
             except ScriptError as error:
                 self.events.script_refused(error)
+
+    async def _pages(self, lists: Collection[str]) -> list[tuple[str, list[bytes]]]:
+        rows = [Row(keys.waiting_list(name), {}) for name in lists]
+        return await self.runner.call(
+            QUEUED_CANCELLATION, PAGES, {}, rows, interval_ms=round(INTERVAL_S * 1000), count=PAGE
+        )
 
     async def _cancelled(self, page: Sequence[bytes]) -> list[bytes]:
         """Those that were cancelled by request id or by Celery task id."""
@@ -73,7 +94,8 @@ class QueuedCancellation:
             return []
         return [cancel_key(message.tenant, message.request_id), cancel_key("", message.task_id)]
 
-    async def _take(self, lane: str, name: bytes, message: bytes) -> None:
+    async def _take(self, lane: str, name: str, message: bytes) -> None:
         token = f"{secrets.token_hex(8)}.{lane}.1"
-        if await self.runner.call(QUEUED_CANCELLATION, "take", LEASE_MS, token, lane, name, message):
+        names = keys.lane(lane) | keys.waiting_list(name)
+        if await self.runner.call(QUEUED_CANCELLATION, TAKE, names, lease_ms=LEASE_MS, token=token, message=message):
             self.start(Delivery(token, lane, message))

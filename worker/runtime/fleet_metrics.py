@@ -12,6 +12,7 @@ from prometheus_client.registry import Collector
 from redis.exceptions import RedisError
 
 from api_contracts.queues import DEAD_STREAM, PRIORITIES, RESULT_STREAM, lane_lists
+from worker.storage import keys
 from worker.telemetry.metrics import FLEET
 
 FRESH_S: Final = 5.0
@@ -60,11 +61,11 @@ class FleetCollector(Collector):
             for lane in self.lanes:
                 for name in lane_lists(lane):
                     batch.llen(name)
-                batch.zcard(f"responses:leases:{lane}")
-                batch.zcard(f"responses:delayed:{lane}")
+                batch.zcard(keys.lane(lane)["leases"])
+                batch.zcard(keys.lane(lane)["delayed"])
             batch.xlen(RESULT_STREAM)
             batch.xlen(DEAD_STREAM)
-            batch.zcard(f"responses:permits:{self.upstream}")
+            batch.zcard(keys.upstream(self.upstream)["permits"])
             batch.xinfo_groups(RESULT_STREAM)
             # There may be no stream yet, and no right to see a lane.
             replies = iter(batch.execute(raise_on_error=False))

@@ -12,10 +12,12 @@ Batches are written to redis-py's `Connection` and read from it one reply after 
 
 import asyncio
 import contextvars
+import hashlib
 from collections import deque
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from importlib.resources import files
-from typing import Any, Final
+from functools import cache
+from typing import Any, Final, TypeVar
 
 import redis.asyncio
 from redis.exceptions import (
@@ -30,6 +32,7 @@ from redis.exceptions import (
     TryAgainError,
 )
 
+from worker.storage.commands import Argument, Command, Row, Script
 from worker.storage.connection import SOCKET_TIMEOUT_S
 from worker.storage.events import RedisEvents, Unheard
 
@@ -42,25 +45,7 @@ BATCH_BYTES: Final = 4 * 1024 * 1024
 RETRY_S: Final = (0.05, 0.1, 0.2, 0.5, 1.0)
 """Pauses between tries while Redis cannot serve, or refuses a call; the last one repeats."""
 
-Argument = str | bytes | int | float
-
-
-@dataclass(frozen=True, slots=True)
-class Script:
-    """Lua files read as one, and loaded twice: commands in `even_when_full` may write when Redis has no memory left."""
-
-    refusing: str = field(repr=False)
-    insisting: str = field(repr=False)
-    even_when_full: frozenset[str]
-
-    @classmethod
-    def load(cls, *names: str, even_when_full: frozenset[str] = frozenset()) -> "Script":
-        """The Lua files `names`, paths below `worker`, one after the other, as one script."""
-        source = "\n".join(files("worker").joinpath(name).read_text(encoding="utf-8") for name in names)
-        return cls(f"#!lua\n{source}", f"#!lua flags=allow-oom\n{source}", even_when_full)
-
-    def text_for(self, command: str) -> str:
-        return self.insisting if command in self.even_when_full else self.refusing
+R = TypeVar("R")
 
 
 class ScriptError(Exception):
@@ -70,7 +55,8 @@ class ScriptError(Exception):
 @dataclass(eq=False, slots=True)
 class _Call:
     text: str
-    arguments: tuple[bytes, ...]
+    words: tuple[bytes, ...]
+    """Behind the digest: number of keys, keys, command, arguments."""
     reply: "asyncio.Future[Any]"
     tries: int = 0
 
@@ -90,19 +76,26 @@ class ScriptRunner:
     _sender: "asyncio.Task[None] | None" = None
     _troubled: bool = False
 
-    async def call(self, script: Script, command: str, *arguments: Argument) -> Any:
-        """The command's reply, however long Redis is away.
+    async def call(
+        self,
+        script: Script,
+        command: Command[R],
+        keys: Mapping[str, str],
+        rows: Sequence[Row] = (),
+        /,
+        **args: Argument,
+    ) -> R:
+        """The command's reply, however long Redis is away. `keys` may hold more than the command wants.
 
-        Raises ScriptError for a reply that trying again would not change, and whatever redis-py raises for an
-        argument that cannot be sent.
+        Raises ScriptError for a reply that trying again would not change, and what `Command.words` raises for
+        arguments that do not fit.
         """
-        encode = self.client.get_encoder().encode  # here, where a wrong argument hits nobody but its caller
-        encoded = tuple(encode(argument) for argument in (command, *arguments))
-        call = _Call(script.text_for(command), encoded, asyncio.get_running_loop().create_future())
+        words = command.words(keys, args, rows)  # here, where a wrong argument hits nobody but its caller
+        call = _Call(script.text_for(command), words, asyncio.get_running_loop().create_future())
         self._open.add(call)
         self._enqueue(call)
         try:
-            return await call.reply
+            return command.reply(await call.reply)
         finally:
             self._open.discard(call)
 
@@ -141,7 +134,7 @@ class ScriptRunner:
             call = self._waiting.popleft()
             if not call.reply.done():
                 batch.append(call)
-                size += sum(map(len, call.arguments))
+                size += sum(map(len, call.words))
         return batch
 
     async def _send(self, batch: list[_Call]) -> bool:
@@ -169,7 +162,7 @@ class ScriptRunner:
             connection: Any = await pool.get_connection()  # an AbstractConnection, whose replies have half a type
             try:
                 await self._load(connection, {call.text for call in batch} - self._shas.keys())
-                commands = [(b"EVALSHA", self._shas[call.text], b"0", *call.arguments) for call in batch]
+                commands = [(b"EVALSHA", self._shas[call.text], *call.words) for call in batch]
                 await connection.send_packed_command(connection.pack_commands(commands))
                 return [await _reply(connection) for _ in batch]
             finally:
@@ -207,6 +200,29 @@ class ScriptRunner:
             self.events.redis_lost(
                 str(error).split(":")[0][:80] if type(error) is ResponseError else type(error).__name__
             )
+
+
+def call_blocking(
+    client: Any,
+    script: Script,
+    command: Command[R],
+    keys: Mapping[str, str],
+    rows: Sequence[Row] = (),
+    /,
+    **args: Argument,
+) -> R:
+    """One call by a blocking `redis.Redis`, without retries: for threads and command lines. Raises RedisError."""
+    text, words = script.text_for(command), command.words(keys, args, rows)
+    try:
+        reply = client.execute_command("EVALSHA", _sha(text), *words)
+    except NoScriptError:
+        reply = client.execute_command("EVAL", text, *words)
+    return command.reply(reply)
+
+
+@cache
+def _sha(text: str) -> str:
+    return hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest()
 
 
 async def _reply(connection: Any) -> Any:

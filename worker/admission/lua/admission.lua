@@ -1,32 +1,29 @@
--- Admission: who may call the upstream now, decided for the whole fleet, learned from what the upstream refuses.
+-- Admission: whether a call may start now, decided for the whole fleet. Behind pace.lua, which describes the keys. The
+-- states and moves of the gate are drawn in docs/explanation/gate.md.
 --
--- Keys (server time in ms):
---   responses:quota:<upstream>    hash  the state below
---   responses:permits:<upstream>  zset  delivery token -> expiry; its size is the number of calls in flight
---
--- What decides, in this order; the first that says no is the answer:
+-- The decision, in this order; the first obstacle is the answer:
 --   1. paused       an operator's pause; only an operator ends it
 --   2. gate         authentication_failed, quota_exhausted, breaker_open: one probe at a time until one succeeds
---   3. pause_until  the pause the upstream asked for, or a short one after a refusal; extends only, capped
+--   3. throttled    the pause the upstream asked for, or a short one after a refusal; extends only, capped
 --   4. concurrency  calls in flight
 --   5. share        the lane's turn among lanes that wait
 --   6. budget       requests and tokens, at the learned rate under the configured one
 
-local LANE_LEAD_MS, LANE_GRACE_MS = 100, 250 -- how far a lane may run ahead; how long one that waits keeps its claim
+local LANE_LEAD_MS, LANE_GRACE_MS = 100, 250 -- how far a lane may run ahead; how long a waiting lane keeps its claim
 local BREAKER_CALLS, BREAKER_SHARE, BREAKER_SPAN_MS = 20, 0.5, 30000
 local CONFIRM_MS = 5000       -- a refused key is asked once more before it counts as dead: transient 401s happen
 local FIRST_PROBE_MS, LAST_PROBE_MS = 2000, 15000 -- of an open breaker, doubling
 
--- Lanes: virtual time spent, and until when a lane that was told to wait keeps its claim. One that did not wait starts
--- at the virtual time of the last grant: idling earns no credit, and having been alone leaves no debt.
+-- Lanes have virtual time spent, and a time until which a lane that was told to wait keeps its claim. A lane that did
+-- not wait starts at the virtual time of the last grant: idling earns no credit, and having been alone leaves no debt.
 -- (Start-time fair queueing: Goyal, Vin and Cheng, SIGCOMM 1996.)
 function State:lane(name) return { spent = 'spent:' .. name, wanting = 'wanting:' .. name } end
 
 function State:behind(lane)
   local least = math.huge
   for field, value in pairs(self) do
-    local other = type(field) == 'string' and string.match(field, '^wanting:(.*)$')
-    if other and field ~= lane.wanting and value > now then least = math.min(least, self['spent:' .. other] or 0) end
+    local waits = string.find(field, 'wanting:', 1, true) == 1 and field ~= lane.wanting and value > now
+    if waits then least = math.min(least, self['spent:' .. string.sub(field, 9)] or 0) end
   end
   if (self[lane.wanting] or 0) <= now then
     self[lane.spent] = math.max(self[lane.spent] or 0, self.virtual or 0)
@@ -59,21 +56,25 @@ function State:spend(lane, weight, tokens)
 end
 
 function State:shut(gate, code, probe_ms)
+  self.gate, self.gate_code, self.gate_since, self.confirmed = gate, code, now, 0
   redis.call('HSET', self.key, 'gate', gate, 'gate_code', code, 'gate_since', now, 'probe_at', now + probe_ms,
     'probe_ms', probe_ms, 'confirmed', 0)
 end
 
--- What has just recovered is not met with a whole burst.
+local SHUT = { 'gate', 'gate_code', 'gate_since', 'probe_at', 'probe_ms', 'confirmed', 'confirmed_by', 'calls',
+  'failed', 'calls_before', 'failed_before', 'counted_from' }
+
+-- Opens the gate. An upstream that has just recovered is not met with a whole burst.
 function State:open()
   local most = START_BURST_MS * self.scale
   self.requests_ms, self.tokens_ms = math.min(self.requests_ms, most), math.min(self.tokens_ms, most)
   redis.call('HSET', self.key, 'requests_ms', self.requests_ms, 'tokens_ms', self.tokens_ms)
-  redis.call('HDEL', self.key, 'gate', 'gate_code', 'gate_since', 'probe_at', 'probe_ms', 'confirmed', 'calls',
-    'failed', 'calls_before', 'failed_before', 'counted_from')
+  redis.call('HDEL', self.key, unpack(SHUT))
+  for _, field in ipairs(SHUT) do self[field] = nil end
 end
 
--- Two sets of counters stand for the last 40 to 80 calls, none older than a minute: an upstream that was well for
--- long would otherwise have to fail for as long before anybody believes it.
+-- Counts a call for the breaker; returns whether it must open. Two sets of counters stand for the last 40 to 80 calls,
+-- none older than a minute. With one, an upstream that was well for long would have to fail for as long.
 function State:count(failed)
   if now - (self.counted_from or 0) >= BREAKER_SPAN_MS or self.calls >= 2 * BREAKER_CALLS then
     local fresh = now - (self.counted_from or 0) < 2 * BREAKER_SPAN_MS
@@ -87,7 +88,7 @@ function State:count(failed)
   return calls >= BREAKER_CALLS and failures > BREAKER_SHARE * calls
 end
 
--- What was granted in this minute of the clock and in the one before, for operators.
+-- Counts the grants of this minute of the clock and of the minute before, for operators.
 function State:tally(requests, tokens)
   local minute = math.floor(now / 60000)
   local before = minute - (self.minute or 0)
@@ -99,24 +100,84 @@ function State:tally(requests, tokens)
   self.requests_now, self.tokens_now = self.requests_now + requests, self.tokens_now + tokens
 end
 
-local commands = {}
+-- Ends a permit, and corrects the budget by the tokens that were reserved and not used. The health that the call shows
+-- drives the breaker, and an ok newer than a shut gate opens it. A probe that never called, such as one whose request
+-- was cancelled meanwhile, leaves its turn to the next.
+function State:settle(arg)
+  local probe = self.gate and arg.granted_at > self.gate_since
+  self:refill()
+  if not probe then -- a probe was granted without being charged
+    if arg.called then self:correct(arg.reserved, arg.used) else self:give_back(arg.reserved) end
+  end
+  self:save()
+  if probe and arg.health == 'ok' then return self:open() end
+  if probe and not arg.called and arg.health == '' then redis.call('HSET', self.key, 'probe_at', now) end
+  if not self.gate and arg.health ~= '' and self:count(arg.health == 'failed') then
+    self:shut('breaker_open', 'upstream_error', FIRST_PROBE_MS)
+  end
+end
 
--- Grants as many of the (token, cost) pairs as may start now, in the order given, to one lane.
+-- Takes the limit that a header names as a rate to climb to quickly, while nothing was refused yet.
+function State:learn(limit_rpm)
+  if self.known then return end
+  self.hint = limit_rpm * self.request_ms / 60000
+  redis.call('HSET', self.key, 'hint', self.hint)
+end
+
+-- Pauses the fleet for a throttled call, and slows it if the call was granted after the last cut and is not forgiven.
+function State:throttled(granted_at, tokens, retry_after_ms, longest_ms)
+  local age_ms = math.max(0, now - granted_at)
+  local pause_ms = math.min(retry_after_ms, longest_ms)
+  self.refusal_ms = math.min(REFUSAL_MAX_MS, math.max(age_ms, 0.8 * self.refusal_ms + 0.2 * age_ms))
+  if granted_at > self.cut_at_ms and not self:forgives() then -- calls in flight at the cut tell nothing new
+    pause_ms = math.max(pause_ms, self:cut(age_ms, self:charge(tokens)))
+    self.hold_ms = math.min(self.hold_ms + SHUT_WEIGHT * pause_ms, HOLD_MAX_MS)
+    self.requests_ms, self.tokens_ms, self.cut_at_ms = math.min(self.requests_ms, 0), math.min(self.tokens_ms, 0), now
+  end
+  if pause_ms > 0 then
+    self.pause_until, self.probing = math.max(math.min(self.pause_until, now + longest_ms), now + pause_ms), 1
+  end
+  self:save()
+end
+
+-- Shuts the gate for a call that met a dead key, an empty wallet, or, as a probe, a broken gateway. The first refusal of
+-- a key only asks for one more call; returns whether this refusal is the one that confirms it.
+function State:refused(arg)
+  if not self.gate or (self.gate == 'breaker_open' and arg.gate ~= 'breaker_open') then
+    self:shut(arg.gate, arg.code, CONFIRM_MS)
+    return false
+  end
+  if arg.granted_at <= self.gate_since then return false end
+  local next_ms = arg.gate == 'breaker_open' and math.min(self.probe_ms * 2, LAST_PROBE_MS) or arg.probe_ms
+  local confirms = self.confirmed ~= 1
+  self.gate, self.gate_code, self.confirmed = arg.gate, arg.code, 1
+  redis.call('HSET', self.key, 'gate', arg.gate, 'gate_code', arg.code, 'probe_ms', next_ms, 'probe_at', now + next_ms,
+    'confirmed', 1)
+  if confirms then redis.call('HSET', self.key, 'confirmed_by', arg.token .. '@' .. arg.granted_at) end
+  return confirms
+end
+
+-- Grants as many of the calls as may start now, in the order given, to one lane.
 -- Returns granted, wait_ms, reason, gate_code, whether the grant is a probe, now, requests of this size a second, and
 -- the limits in force: requests and tokens a minute, calls in flight.
-function commands.admit(s, lease_ms, max_in_flight, probe_ms, name, weight, ...)
-  local asked, lane = { ... }, s:lane(name)
-  local rate = tostring(s.scale * 1000 / math.max(s:charge(tonumber(asked[2])), 0.001))
-  s.in_flight_allowed = s.limit_in_flight or tonumber(max_in_flight)
+-- KEYS quota permits
+-- ARGV rpm tpm burst_ms lease_ms max_in_flight probe_ms lane weight
+-- ROWS asked: | token tokens
+function commands.admit(key, arg, asked)
+  local s = State.load(key, arg)
+  local lane = s:lane(arg.lane)
+  local rate = tostring(s.scale * 1000 / math.max(s:charge(asked[1].tokens), 0.001))
+  s.in_flight_allowed = s.limit_in_flight or arg.max_in_flight
   local function reply(granted, wait_ms, reason, code, probe)
     return { granted, math.ceil(wait_ms), reason, code, probe, now, rate, s.rpm, s.tpm, s.in_flight_allowed }
   end
   if s.paused then return reply(0, 1000, 'paused', '', 0) end
   if s.gate then
-    if redis.call('ZSCORE', s.permits, asked[1]) then return reply(1, s.probe_ms, s.gate, s.gate_code, 1) end
+    local token = asked[1].token
+    if redis.call('ZSCORE', s.permits, token) then return reply(1, s.probe_ms, s.gate, s.gate_code, 1) end
     if now < s.probe_at then return reply(0, s.probe_at - now, s.gate, s.gate_code, 0) end
-    local patience_ms = s.gate == 'breaker_open' and LAST_PROBE_MS or tonumber(probe_ms) -- its worker may be killed
-    redis.call('ZADD', s.permits, now + lease_ms, asked[1])
+    local patience_ms = s.gate == 'breaker_open' and LAST_PROBE_MS or arg.probe_ms -- its worker may be killed
+    redis.call('ZADD', s.permits, now + arg.lease_ms, token)
     redis.call('HSET', s.key, 'probe_at', now + math.max(patience_ms, s.probe_ms), 'at_ms', now)
     return reply(1, s.probe_ms, s.gate, s.gate_code, 1)
   end
@@ -125,18 +186,17 @@ function commands.admit(s, lease_ms, max_in_flight, probe_ms, name, weight, ...)
   local in_flight, behind = redis.call('ZCARD', s.permits), s:behind(lane)
   local granted, wait_ms, reason = 0, 0, ''
   s:tally(0, 0)
-  for i = 1, #asked, 2 do
-    local token, tokens = asked[i], tonumber(asked[i + 1])
-    if not redis.call('ZSCORE', s.permits, token) then
+  for _, call in ipairs(asked) do
+    if not redis.call('ZSCORE', s.permits, call.token) then
       local crowded = s.in_flight_allowed > 0 and in_flight >= s.in_flight_allowed
-      wait_ms, reason = s:obstacle(lane, behind, tokens, crowded)
+      wait_ms, reason = s:obstacle(lane, behind, call.tokens, crowded)
       if wait_ms > 0 then
         s[lane.wanting] = now + math.min(wait_ms, 1000) + LANE_GRACE_MS
         break
       end
-      redis.call('ZADD', s.permits, now + lease_ms, token)
-      s:spend(lane, tonumber(weight), tokens)
-      s:tally(1, tokens)
+      redis.call('ZADD', s.permits, now + arg.lease_ms, call.token)
+      s:spend(lane, arg.weight, call.tokens)
+      s:tally(1, call.tokens)
       in_flight, reason = in_flight + 1, ''
     end
     granted = granted + 1
@@ -147,88 +207,55 @@ function commands.admit(s, lease_ms, max_in_flight, probe_ms, name, weight, ...)
   return reply(granted, wait_ms, reason, '', 0)
 end
 
--- Ends a permit and corrects the budget by what was reserved and not used; a second settle does nothing.
--- `verdict` is ok, failed or neither: it drives the breaker, and an ok newer than a shut gate opens it. A probe that
--- never called, as of a request cancelled meanwhile, leaves its turn to the next.
-function commands.settle(s, token, granted_at, reserved, used, called, verdict)
-  if redis.call('ZREM', s.permits, token) == 0 then return s.gate or '' end
-  local probe = s.gate and tonumber(granted_at) > s.gate_since
-  s:refill()
-  if not probe then -- a probe was granted without being charged
-    if called == '0' then s:give_back(tonumber(reserved)) else s:correct(tonumber(reserved), tonumber(used)) end
+-- Takes what a call tells of the upstream, once for each permit: a second report, or one whose permit has expired,
+-- changes nothing. Returns the gate, its code, and whether this call was the one that confirmed it.
+-- `called` is false where the request was never sent. `health` is ok, failed or empty. `retry_after_ms` is missing where
+-- the call was not throttled, `gate` is empty where it was not refused, `limit_rpm` is missing where no header named one.
+-- KEYS quota permits
+-- ARGV rpm tpm burst_ms token granted_at reserved used called health limit_rpm retry_after_ms longest_pause_ms gate code
+-- ARGV probe_ms
+function commands.report(key, arg)
+  local s = State.load(key, arg)
+  local confirms = false
+  if redis.call('ZREM', s.permits, arg.token) == 1 then
+    s:settle(arg)
+    if arg.limit_rpm then s:learn(arg.limit_rpm) end
+    if arg.retry_after_ms then s:throttled(arg.granted_at, arg.reserved, arg.retry_after_ms, arg.longest_pause_ms) end
+    confirms = arg.gate ~= '' and s:refused(arg)
+  else
+    confirms = s.gate and s.confirmed_by == arg.token .. '@' .. arg.granted_at
   end
-  s:save()
-  if probe and verdict == 'ok' then
-    s:open()
-    return ''
-  end
-  if probe and called == '0' and verdict == '' then redis.call('HSET', s.key, 'probe_at', now) end
-  if not s.gate and (verdict == 'ok' or verdict == 'failed') and s:count(verdict == 'failed') then
-    s:shut('breaker_open', 'upstream_error', FIRST_PROBE_MS)
-    return 'breaker_open'
-  end
-  return s.gate or ''
+  return { s.gate or '', s.gate_code or '', confirms and 1 or 0 }
 end
 
--- A call was throttled: pauses the fleet, and slows it if the call was granted after the last cut and not forgiven.
-function commands.throttled(s, granted_at, tokens, retry_after_ms, longest_ms)
-  s:refill()
-  granted_at = tonumber(granted_at)
-  local age_ms = math.max(0, now - granted_at)
-  local pause_ms = math.min(tonumber(retry_after_ms), tonumber(longest_ms))
-  s.refusal_ms = math.min(REFUSAL_MAX_MS, math.max(age_ms, 0.8 * s.refusal_ms + 0.2 * age_ms))
-  if granted_at > s.cut_at_ms and not s:forgives() then -- calls in flight at the cut tell nothing new
-    pause_ms = math.max(pause_ms, s:cut(age_ms, s:charge(tonumber(tokens))))
-    s.hold_ms = math.min(s.hold_ms + SHUT_WEIGHT * pause_ms, HOLD_MAX_MS)
-    s.requests_ms, s.tokens_ms, s.cut_at_ms = math.min(s.requests_ms, 0), math.min(s.tokens_ms, 0), now
-  end
-  if pause_ms > 0 then
-    s.pause_until, s.probing = math.max(math.min(s.pause_until, now + longest_ms), now + pause_ms), 1
-  end
-  s:save()
-  return math.max(0, math.ceil(s.pause_until - now))
+-- Starts an operator's pause.
+-- KEYS quota permits
+-- ARGV rpm tpm burst_ms
+function commands.pause(key, arg)
+  local s = State.load(key, arg)
+  return redis.call('HSET', s.key, 'paused', now)
 end
 
--- A call met a dead key, an empty wallet, or, as a probe, a broken gateway. The first refusal of a key only asks for
--- one more call; returns 1 when this is the refusal that confirms it.
-function commands.refused(s, gate, code, granted_at, probe_ms)
-  if not s.gate or (s.gate == 'breaker_open' and gate ~= 'breaker_open') then
-    s:shut(gate, code, CONFIRM_MS)
-    return 0
-  end
-  if tonumber(granted_at) <= s.gate_since then return 0 end
-  local next_ms = gate == 'breaker_open' and math.min(s.probe_ms * 2, LAST_PROBE_MS) or tonumber(probe_ms)
-  redis.call('HSET', s.key, 'gate', gate, 'gate_code', code, 'probe_ms', next_ms, 'probe_at', now + next_ms,
-    'confirmed', 1)
-  return s.confirmed == 1 and 0 or 1
-end
-
--- Takes the limit a header names as somewhere to climb to quickly, while nothing was refused yet.
-function commands.learn(s, limit_rpm)
-  if s.known then return 0 end
-  redis.call('HSET', s.key, 'hint', limit_rpm * s.request_ms / 60000)
-  return 1
-end
-
--- An operator's pause, and its end, which opens every gate as well.
-function commands.pause(s) return redis.call('HSET', s.key, 'paused', now) end
-
-function commands.resume(s)
+-- Ends an operator's pause and every other, and opens every gate.
+-- KEYS quota permits
+-- ARGV rpm tpm burst_ms
+function commands.resume(key, arg)
+  local s = State.load(key, arg)
   s:open()
   redis.call('HSET', s.key, 'pause_until', 0, 'probing', 0)
   return redis.call('HDEL', s.key, 'paused')
 end
 
--- Limits for the whole fleet that override every worker's settings; '' keeps, 'default' takes the override away.
-function commands.limits(s, ...)
-  for i, field in ipairs({ 'limit_rpm', 'limit_tpm', 'limit_in_flight' }) do
-    local wanted = ({ ... })[i]
+-- Sets limits for the whole fleet that override every worker's settings; '' keeps one, 'default' takes the override
+-- away.
+-- KEYS quota permits
+-- ARGV rpm tpm burst_ms limit_rpm limit_tpm limit_in_flight
+function commands.limits(key, arg)
+  local s = State.load(key, arg)
+  for _, field in ipairs({ 'limit_rpm', 'limit_tpm', 'limit_in_flight' }) do
+    local wanted = arg[field]
     if wanted == 'default' then redis.call('HDEL', s.key, field)
     elseif wanted ~= '' then redis.call('HSET', s.key, field, wanted) end
   end
   return redis.call('HDEL', s.key, 'scale') -- learn anew
 end
-
-local command = commands[ARGV[1]]
-if not command then return redis.error_reply('ERR unknown admission command ' .. tostring(ARGV[1])) end
-return command(State.load(ARGV[2], ARGV[3], ARGV[4], ARGV[5]), unpack(ARGV, 6))

@@ -1,13 +1,6 @@
--- Dead letters for operators: what they are without their content, and the way back to the lane.
---
---   responses:dead              stream  lane, reason, request_id, tenant, message; written by ledger.lua
---   responses:request:<t>:<id>  hash    the request's state, described in ledger.lua
---   responses:deltas:<t>:<id>   stream  the token deltas of its last run
---   responses.<lane>[\6\22{3,6,9}]      lists; producers push on the left, workers take from the right
+-- Dead letters for operators: facts about them without their content, and the way back to the lane. Behind ledger.lua,
+-- which describes the keys.
 
-local DEAD = 'responses:dead'
-local PRIORITIES = { [0] = '', [3] = '\6\0223', [6] = '\6\0226', [9] = '\6\0229' }
-local MARKER_MS = 3600 * 1000 -- as in ledger.lua: how long a request is remembered after its deadline
 local PAGE_BYTES = 8 * 1024 * 1024 -- messages may have some MiB each, and a script keeps what it read
 
 local function as_letter(entry)
@@ -16,24 +9,14 @@ local function as_letter(entry)
   return letter
 end
 
-local function scoped(letter) return string.gsub(letter.tenant, ':', '%%3A') .. ':' .. letter.request_id end
-
--- The sub-list that Celery would put this message on.
-local function list_of(letter)
-  local readable, message = pcall(cjson.decode, letter.message)
-  local properties = readable and type(message) == 'table' and message.properties
-  local priority = type(properties) == 'table' and tonumber(properties.priority) or 0
-  return 'responses.' .. letter.lane .. (PRIORITIES[3 * math.floor(math.max(0, math.min(9, priority)) / 3)] or '')
-end
-
-local commands = {}
-
--- Letters from `newest` to `oldest`: where to go on ('' at the end), then id, lane, reason, tenant, request id and
--- size in bytes of each.
-function commands.page(newest, oldest, limit)
-  local page, bytes, at = { '' }, 0, newest
-  for _ = 1, limit do
-    local entry = redis.call('XREVRANGE', DEAD, at, oldest, 'COUNT', 1)[1]
+-- Letters from `newest` to `oldest`: the id to go on with ('' at the end), then id, lane, reason, tenant, request id
+-- and size in bytes of each.
+-- KEYS dead
+-- ARGV newest oldest limit
+function commands.page(key, arg)
+  local page, bytes, at = { '' }, 0, arg.newest
+  for _ = 1, arg.limit do
+    local entry = redis.call('XREVRANGE', key.dead, at, arg.oldest, 'COUNT', 1)[1]
     if not entry then return page end
     local letter = as_letter(entry)
     local facts = { letter.id, letter.lane, letter.reason, letter.tenant, letter.request_id, #letter.message }
@@ -45,40 +28,32 @@ function commands.page(newest, oldest, limit)
   return page
 end
 
--- What `claim` would write for a first delivery, but with a deadline that is not the message's own.
-local function start_anew(key, lane, fingerprint, within_ms)
-  local time = redis.call('TIME')
-  local now = time[1] * 1000 + math.floor(time[2] / 1000)
-  redis.call('HSET', key, 'v', 1, 'state', 'queued', 'token', '', 'lane', lane, 'fingerprint', fingerprint,
-    'enqueued_at', now, 'enqueued_at_source', 'worker', 'claimed_at', now, 'deadline', now + within_ms,
-    'failures', 0, 'crashes', 0, 'throttle_ms', 0, 'calling', 0)
-  redis.call('PEXPIREAT', key, now + within_ms + MARKER_MS)
+-- Why a request with this state must not run anew, or nil.
+local function obstacle(request)
+  if other_type(request, 'hash') then return 'BLOCKED' end
+  local state = redis.call('HMGET', request, 'state')[1]
+  if state == 'completed' or state == 'incomplete' then return 'ANSWERED' end
+  return state and state ~= 'failed' and 'UNDER_WAY' or nil
 end
 
--- Puts the message on its lane, behind what waits there, lets its id run anew, and removes the letter. A second
--- replay finds no letter. What would answer in its stead, or has answered well, is left alone, and so is the letter.
-function commands.replay(id, fingerprint, within_ms)
-  local entry = redis.call('XRANGE', DEAD, id, id)[1]
+-- Puts the message on its list, behind what waits there, lets its id run anew, and removes the letter. A second
+-- replay finds no letter. A request that will answer in its stead, or has answered well, is left alone, and so is the
+-- letter. Without a request key no id could be read. With `within_ms` the request gets a deadline of its own.
+-- KEYS dead list [request] [deltas]
+-- ARGV id lane fingerprint within_ms
+function commands.replay(key, arg)
+  local entry = redis.call('XRANGE', key.dead, arg.id, arg.id)[1]
   if not entry then return 'GONE' end
-  local letter = as_letter(entry)
-  if letter.lane == '' then return 'NO_LANE' end
-  local key = letter.request_id ~= '' and 'responses:request:' .. scoped(letter)
-  if key then
-    local kind = redis.call('TYPE', key).ok
-    if kind ~= 'hash' and kind ~= 'none' then return 'BLOCKED' end
-    local state = redis.call('HMGET', key, 'state')[1]
-    if state == 'completed' or state == 'incomplete' then return 'ANSWERED' end
-    if state and state ~= 'failed' then return 'UNDER_WAY' end
+  local refused = key.request and obstacle(key.request)
+  if refused then return refused end
+  redis.call('LPUSH', key.list, as_letter(entry).message)
+  if key.request then
+    redis.call('DEL', key.request, key.deltas)
+    if arg.within_ms then
+      local deadline = now + arg.within_ms
+      write_request(key, 'queued', '', arg.lane, first_seen(arg.fingerprint, now, 'worker', deadline), deadline)
+    end
   end
-  redis.call('LPUSH', list_of(letter), letter.message)
-  if key then
-    redis.call('DEL', key, 'responses:deltas:' .. scoped(letter))
-    if within_ms ~= '' then start_anew(key, letter.lane, fingerprint, within_ms) end
-  end
-  redis.call('XDEL', DEAD, id)
+  redis.call('XDEL', key.dead, arg.id)
   return 'REPLAYED'
 end
-
-local command = commands[ARGV[1]]
-if not command then return redis.error_reply('ERR unknown dead letter command ' .. tostring(ARGV[1])) end
-return command(unpack(ARGV, 2))

@@ -1,56 +1,51 @@
--- The ledger: where every message is, and who may touch it. One state machine: the keys and the moves that every
--- command is made of are here, the life of a delivery is in deliveries.lua, the way back to its lane in returns.lua.
+-- The ledger: where every message is, and which delivery may touch it. This file holds the keys and the moves that the
+-- commands are made of. The life of a delivery is in deliveries.lua, its way back to the lane in returns.lua. The moves
+-- are drawn in docs/explanation/delivery.md.
 --
---   lane list --pop--> in flight --complete/answer--> answered
---                        |  |
---                        |  +--park--> parked --promote--> lane list      (retry, eta)
---                        +--release / reclaim--> lane list                (handed back / lease expired)
---                        +--bury--> dead letters
+-- A message is always in exactly one of these places: queued, inflight, parked, dead, answered. Keys, by the names that commands use (worker/storage/keys.py has the real ones); times are server time
+-- in ms:
+--   list0 list3 list6 list9  list    the lane: Celery's own queue and its priority sub-lists, 0 is the highest
+--   inflight                 hash    delivery token -> record
+--   leases                   zset    delivery token -> when its lease ends
+--   parked                   hash    delivery token -> record
+--   delayed                  zset    delivery token -> when it is due
+--   request                  hash    one request; its fields are listed below
+--   cancel                   string  exists = the request is cancelled; with tenant '' the id is a Celery task's
+--   permits                  zset    delivery token -> expiry; admission.lua owns it, and commands here end permits
+--   kept                     zset    request key -> when its kept result is dropped
+--   streams                  set     result streams that retention looks after
+--   results                  stream  where this request's result goes
+--   deltas                   stream  token deltas of one request, written by worker/queue/deltas.py and ended here
+--   reclaimer                hash    tick: server time of the last reclaim; hold_until: nothing is reclaimed before
+--   dead                     stream  dead letters: lane, reason, request_id, tenant, message
 --
--- A message is always in exactly one of these places. Keys (server time in ms throughout):
---   responses.<lane>[\6\22{3,6,9}]     lists; Celery's own queue and its priority sub-lists, 0 is highest
---   responses:inflight:<lane>   hash   delivery token -> record
---   responses:leases:<lane>     zset   delivery token -> lease expiry
---   responses:parked:<lane>     hash   delivery token -> record
---   responses:delayed:<lane>    zset   delivery token -> due time
---   responses:request:<t>:<id>  hash   one request; fields are listed below; a `:` in a tenant is `%3A` in keys
---   responses:cancel:<t>:<id>   string present = cancelled; tenant '' holds Celery task ids
---   responses:permits:<u>       zset   delivery token -> expiry, owned by admission.lua, released here
---   responses:kept              zset   request key -> when its kept result is dropped
---   responses:streams           set    result streams that retention looks after
---   responses:deltas:<t>:<id>   stream token deltas, written by relay.py; ended here
---   responses:reclaimer         hash   tick, hold_until: see `reclaim`
---   responses:dead              stream dead letters
--- A record is a JSON header {v, list, request}, a newline, and the message as the producer wrote it.
--- Fields of a request: v, state (queued|running|parked|completed|incomplete|failed), token and lane of the
--- delivery that holds it, fingerprint of its body, enqueued_at, enqueued_at_source, deadline, claimed_at,
--- failures (attempts spent), crashes (deliveries that died while calling), calling (number of the attempt whose
--- call is under way, or 0), throttle_ms, attempt:<n> (JSON), and once answered: result, retryable, replied.
--- What another release wrote at rest may have fewer fields, which count as on a first claim, or more, which stay.
+-- A record is a JSON header, a newline, and the message as the producer wrote it. Fields of the header: v (1), list
+-- (where the message came from), request (key of the request once it is claimed).
 --
--- Rules for every command: replies get lost, so the same call again changes nothing and gets the same answer, or
--- SUPERSEDED once its delivery is gone; a write that can fail (wrong type, memory) comes before the one that would
--- lose something, because Lua does not roll back.
+-- Fields of a request:
+--   v                   1, the version of this layout
+--   state               queued | running | parked | completed | incomplete | failed
+--   token, lane         of the delivery that holds the request; token '' = no delivery does
+--   fingerprint         of its body
+--   enqueued_at         ms, and enqueued_at_source: caller | worker
+--   claimed_at          ms, at the first claim
+--   deadline            ms
+--   failures            attempts spent
+--   crashes             deliveries that died during a call
+--   calling             number of the attempt whose call is under way, or 0
+--   throttle_ms         ms spent waiting for the budget, all deliveries together
+--   attempt:<n>         JSON of attempt n, until the request is answered
+--   result, retryable   once answered: JSON, and 1 | 0
+--   replied             once answered: the streams that have the result, each between spaces
+-- A hash that another release wrote may have fewer fields or more. Missing fields count as on a first claim, and
+-- unknown fields stay.
+--
+-- Rules for every command. Replies get lost, so the same call again changes nothing and gets the same answer, or
+-- SUPERSEDED once its delivery is gone. Lua does not roll back, so a write that can fail (wrong type, no memory) comes
+-- before the write that would lose something.
 
 local FINAL = { completed = true, incomplete = true, failed = true }
-local PRIORITIES = { '', '\6\0223', '\6\0226', '\6\0229' }
-local DEAD, KEPT, STREAMS, RECLAIMER = 'responses:dead', 'responses:kept', 'responses:streams', 'responses:reclaimer'
-local DEAD_KEPT_COUNT = 100000 -- and by age: retention.lua
-local MARKER_MS = 3600 * 1000 -- how long a request is remembered after its deadline, to know duplicates
-
-local time = redis.call('TIME')
-local now = time[1] * 1000 + math.floor(time[2] / 1000)
-
-local commands = {}
-
-local function inflight(lane) return 'responses:inflight:' .. lane end
-local function leases(lane) return 'responses:leases:' .. lane end
-local function parked(lane) return 'responses:parked:' .. lane end
-local function delayed(lane) return 'responses:delayed:' .. lane end
-local function permits(upstream) return 'responses:permits:' .. upstream end
-
-local function scoped(tenant, id) return string.gsub(tenant, ':', '%%3A') .. ':' .. id end
-local function deltas(tenant, id) return 'responses:deltas:' .. scoped(tenant, id) end
+local DEAD_KEPT_COUNT = 100000 -- retention.lua removes dead letters by age
 
 local function pack(header, message) return cjson.encode(header) .. '\n' .. message end
 
@@ -59,34 +54,41 @@ local function unpack_record(record)
   return cjson.decode(string.sub(record, 1, cut - 1)), string.sub(record, cut + 1)
 end
 
-local function read_hash(key)
-  local flat, fields = redis.call('HGETALL', key), {}
-  for i = 1, #flat, 2 do fields[flat[i]] = flat[i + 1] end
-  return fields
+local function publish(key, tenant, request_id, outcome, result)
+  redis.call('SADD', key.streams, key.results)
+  redis.call('XADD', key.results, '*', 'request_id', request_id, 'tenant', tenant, 'outcome', outcome, 'result', result)
 end
 
--- The name of a type that is in the way of `wanted`, or nil.
-local function other_type(key, wanted)
-  local kind = redis.call('TYPE', key).ok
-  return kind ~= 'none' and kind ~= wanted and kind or nil
-end
-
-local function publish(stream, request_id, tenant, outcome, result)
-  redis.call('SADD', STREAMS, stream)
-  redis.call('XADD', stream, '*', 'request_id', request_id, 'tenant', tenant, 'outcome', outcome, 'result', result)
-end
-
-local function dead_letter(lane, reason, request_id, tenant, message)
-  redis.call('XADD', DEAD, 'MAXLEN', '~', DEAD_KEPT_COUNT, '*', 'lane', lane, 'reason', reason,
+local function dead_letter(key, lane, reason, tenant, request_id, message)
+  redis.call('XADD', key.dead, 'MAXLEN', '~', DEAD_KEPT_COUNT, '*', 'lane', lane, 'reason', reason,
     'request_id', request_id, 'tenant', tenant, 'message', message)
 end
 
-local function drop(lane, token)
-  redis.call('HDEL', inflight(lane), token)
-  redis.call('ZREM', leases(lane), token)
+local function drop(key, token)
+  redis.call('HDEL', key.inflight, token)
+  redis.call('ZREM', key.leases, token)
 end
 
--- Back to the front of the list it came from; consumers take from the right.
+-- What is known of a request that nobody has run yet.
+local function first_seen(fingerprint, enqueued_at, source, deadline)
+  return { v = 1, fingerprint = fingerprint, enqueued_at = enqueued_at, enqueued_at_source = source, claimed_at = now,
+    deadline = deadline, failures = 0, crashes = 0, throttle_ms = 0 }
+end
+
+-- Writes `fields`, and where the request is. It is remembered for a while after its deadline, to know duplicates.
+local function write_request(key, state, token, lane, fields, deadline)
+  local written = { 'state', state, 'token', token, 'lane', lane, 'calling', 0 }
+  for field, value in pairs(fields) do
+    written[#written + 1] = field
+    written[#written + 1] = value
+  end
+  redis.call('HSET', key.request, unpack(written))
+  redis.call('PEXPIREAT', key.request, math.max(deadline, now) + MARKER_MS)
+end
+
+-- Returns a message to the front of the list it came from: consumers take from the right. Its list and its request are
+-- named in the record; the list is one of the lane's, which the caller passes as KEYS. The key of the request is known
+-- to the caller only where it has claimed this delivery.
 local function back_to_lane(token, record)
   local header, message = unpack_record(record)
   redis.call('RPUSH', header.list, message)
@@ -96,17 +98,17 @@ local function back_to_lane(token, record)
   end
 end
 
-local function hand_back(lane, token)
-  local record = redis.call('HGET', inflight(lane), token)
+local function hand_back(key, token)
+  local record = redis.call('HGET', key.inflight, token)
   if record then back_to_lane(token, record) end
-  drop(lane, token)
+  drop(key, token)
 end
 
--- A delivery whose request was answered meanwhile (see `complete`: a stale answer counts) does not hold it; it goes
--- back to its lane, where `claim` tells whether its own stream has the answer.
-local function holds(lane, token, key)
-  if redis.call('HEXISTS', inflight(lane), token) == 0 then return false end
-  local known = redis.call('HMGET', key, 'state', 'token')
-  if FINAL[known[1]] then hand_back(lane, token) end
+-- Whether this delivery holds its request. A delivery whose request was answered meanwhile (a stale answer counts, see
+-- `complete`) does not; it goes back to its lane, where `claim` finds out whether its own stream has the answer.
+local function holds(key, token)
+  if redis.call('HEXISTS', key.inflight, token) == 0 then return false end
+  local known = redis.call('HMGET', key.request, 'state', 'token')
+  if FINAL[known[1]] then hand_back(key, token) end
   return not FINAL[known[1]] and known[2] == token
 end

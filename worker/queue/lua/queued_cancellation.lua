@@ -1,9 +1,9 @@
--- The sweep, behind ledger.lua: pages through lists that nobody takes from, and takes a message out of the middle.
+-- Pages through lists that stand still, and takes a message out of the middle of one. Behind ledger.lua.
 --
---   responses:sweeper:<list>  hash  tick: when the fleet last looked (server time, ms); head: digest of the message
---                                   that was next in line then; offset: how many messages in front are looked through
+--   sweeper  hash  of one list: tick: when the fleet last looked (server time, ms); head: SHA-1 of the message that
+--                  was next in line then; offset: number of messages in front that were looked through
 --
--- Whichever process looks first has the page; an interval later the next page is due. A page whose reply was lost is
+-- The first process that looks has the page; the next page is due an interval later. A page whose reply was lost is
 -- looked through the next time round.
 
 local KEPT_MS = 60 * 1000
@@ -11,64 +11,62 @@ local HEAD_BYTES = 1024 -- of its end: Celery writes the id of the delivery last
 local STRIDE = 20
 local PAGE_BYTES = 4 * 1024 * 1024 -- a page ends with the stride that passes this; one message may have some MiB
 
-local function sweeper(list) return 'responses:sweeper:' .. list end
-
 -- Whether the same message has been next in line for an interval; nil where it is too early to tell.
-local function stands_still(key, list, interval_ms)
-  local known = redis.call('HMGET', key, 'tick', 'head')
+local function stands_still(key, interval_ms)
+  local known = redis.call('HMGET', key.sweeper, 'tick', 'head')
   local since = now - tonumber(known[1] or 0)
-  if since >= 0 and since < tonumber(interval_ms) then return nil end
-  local head = redis.sha1hex(string.sub(redis.call('LINDEX', list, -1), -HEAD_BYTES))
-  redis.call('HSET', key, 'tick', now, 'head', head)
-  redis.call('PEXPIRE', key, KEPT_MS)
+  if since >= 0 and since < interval_ms then return nil end
+  local head = redis.sha1hex(string.sub(redis.call('LINDEX', key.list, -1), -HEAD_BYTES))
+  redis.call('HSET', key.sweeper, 'tick', now, 'head', head)
+  redis.call('PEXPIRE', key.sweeper, KEPT_MS)
   return known[2] == head
 end
 
 -- Up to `count` messages, in the order in which consumers would take them; after the last come the first again.
-local function next_page(key, list, count)
+local function next_page(key, count)
   local page, bytes = {}, 0
-  local from = tonumber(redis.call('HGET', key, 'offset') or 0)
+  local from = tonumber(redis.call('HGET', key.sweeper, 'offset') or 0)
   repeat
-    local stride = redis.call('LRANGE', list, -from - STRIDE, -from - 1)
+    local stride = redis.call('LRANGE', key.list, -from - STRIDE, -from - 1)
     for i = #stride, 1, -1 do
       page[#page + 1] = stride[i]
       bytes = bytes + #stride[i]
     end
     from = #stride < STRIDE and 0 or from + STRIDE
-  until from == 0 or #page >= tonumber(count) or bytes > PAGE_BYTES
-  redis.call('HSET', key, 'offset', from)
+  until from == 0 or #page >= count or bytes > PAGE_BYTES
+  redis.call('HSET', key.sweeper, 'offset', from)
   return page
 end
 
--- What is behind a message that was taken out has moved up by one.
+-- The messages behind one that was taken out have moved up by one.
 local function moved_up(key)
-  local offset = tonumber(redis.call('HGET', key, 'offset') or 0)
-  if offset > 0 then redis.call('HSET', key, 'offset', offset - 1) end
+  local offset = tonumber(redis.call('HGET', key.sweeper, 'offset') or 0)
+  if offset > 0 then redis.call('HSET', key.sweeper, 'offset', offset - 1) end
 end
 
 -- For each list that stands still: its name, and a page of it.
-function commands.page(interval_ms, count, ...)
+-- ARGV interval_ms count
+-- ROWS lists: list sweeper |
+function commands.page(_, arg, lists)
   local pages = {}
-  for _, list in ipairs({ ... }) do
-    -- Whatever else a team makes of its own list must not stop the lanes of others.
-    if redis.call('TYPE', list).ok == 'list' and stands_still(sweeper(list), list, interval_ms) then
-      pages[#pages + 1] = { list, next_page(sweeper(list), list, count) }
+  for _, each in ipairs(lists) do
+    -- A key of another type in the place of one lane's list must not stop the other lanes.
+    if redis.call('TYPE', each.list).ok == 'list' and stands_still(each, arg.interval_ms) then
+      pages[#pages + 1] = { each.list, next_page(each, arg.count) }
     end
   end
   return pages
 end
 
--- Takes one message from wherever it is in its list, under a lease, as the ledger's `pop` would: 0 where it is gone.
-function commands.take(lease_ms, token, lane, list, message)
-  if redis.call('HEXISTS', inflight(lane), token) == 1 then return 1 end
-  if redis.call('TYPE', list).ok ~= 'list' then return 0 end
-  redis.call('ZADD', leases(lane), now + lease_ms, token)
-  redis.call('HSET', inflight(lane), token, pack({ v = 1, list = list }, message))
-  local taken = redis.call('LREM', list, -1, message)
-  if taken == 1 then moved_up(sweeper(list)) else drop(lane, token) end
+-- Takes one message from anywhere in its list, under a lease, as `pop` would; returns 0 where it is gone.
+-- KEYS inflight leases list sweeper
+-- ARGV lease_ms token message
+function commands.take(key, arg)
+  if redis.call('HEXISTS', key.inflight, arg.token) == 1 then return 1 end
+  if redis.call('TYPE', key.list).ok ~= 'list' then return 0 end
+  redis.call('ZADD', key.leases, now + arg.lease_ms, arg.token)
+  redis.call('HSET', key.inflight, arg.token, pack({ v = 1, list = key.list }, arg.message))
+  local taken = redis.call('LREM', key.list, -1, arg.message)
+  if taken == 1 then moved_up(key) else drop(key, arg.token) end
   return taken
 end
-
-local command = commands[ARGV[1]]
-if not command then return redis.error_reply('ERR unknown sweep command ' .. tostring(ARGV[1])) end
-return command(unpack(ARGV, 2))

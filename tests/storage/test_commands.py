@@ -1,0 +1,182 @@
+"""One contract between Python and Lua: a script that differs from its declaration is not loaded."""
+
+import re
+from collections.abc import AsyncGenerator
+from importlib.resources import files
+from typing import Any, Final, get_args
+
+import pytest
+from redis.exceptions import ResponseError
+from support.admission_parts import open_breaker, open_budget, shut
+from support.diagrams import moves, states, table
+from support.ledger_parts import COMPLETED, Desk, open_desk
+
+from worker.admission.commands import ADMIT, OVERRIDE, PAUSE, REPORT, RESUME
+from worker.admission.evidence import Gate
+from worker.operations.dead_letters import LETTERS, REPLAY
+from worker.queue import commands as ledger
+from worker.queue.queued_cancellation import PAGES, TAKE
+from worker.storage.commands import Command, Row, Rows, Script, SignatureError
+
+LUA: Final = """
+local commands = {}
+-- Moves a message.
+-- KEYS source target
+-- ARGV token amount
+-- ROWS lanes: list | lane
+function commands.move(key, arg, lanes)
+  return { key.source, key.target, arg.token, arg.amount + 1, #lanes, lanes[1].list, lanes[2].lane }
+end
+"""
+FIELDS: Final[dict[str, Any]] = {
+    "name": "move",
+    "keys": ("source", "target"),
+    "args": {"token": str, "amount": int},
+    "rows": Rows("lanes", ("list",), {"lane": str}),
+    "reply": list,
+}
+LEDGER: Final[list[Command[Any]]] = [value for value in vars(ledger).values() if isinstance(value, Command)]
+READING: Final = {"renew", "cancelled", "forget", "page"}
+"""Commands that move no message."""
+
+
+def declared(**changes: Any) -> Command[Any]:
+    return Command(**(FIELDS | changes))
+
+
+MOVE: Final = declared()
+
+
+def source(path: str) -> str:
+    return files("worker").joinpath(path).read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        pytest.param({"name": "moved"}, id="another name"),
+        pytest.param({"keys": ("target", "source")}, id="keys in another order"),
+        pytest.param({"keys": ("source",)}, id="a key less"),
+        pytest.param({"optional": ("other",)}, id="an optional key more"),
+        pytest.param({"args": {"token": str}}, id="an argument less"),
+        pytest.param({"args": {"amount": int, "token": str}}, id="arguments in another order"),
+        pytest.param({"args": {"token": str, "amount": int, "more": int}}, id="an argument more"),
+        pytest.param({"rows": None}, id="no rows"),
+        pytest.param({"rows": Rows("lanes", (), {"lane": str})}, id="rows without a key"),
+    ],
+)
+def test_a_declaration_that_lua_does_not_share_is_not_loaded(wrong: dict[str, Any]) -> None:
+    with pytest.raises(SignatureError, match="move"):
+        Script.of(LUA, commands=(declared(**wrong),))
+
+
+def test_a_command_that_only_one_side_knows_is_not_loaded() -> None:
+    with pytest.raises(SignatureError, match="more"):
+        Script.of(LUA, commands=(MOVE, declared(name="more")))
+    with pytest.raises(SignatureError, match="move"):
+        Script.of(LUA, commands=())
+
+
+@pytest.mark.parametrize(("use", "instead"), [("key.source", "key.surce"), ("arg.token", "arg.tokn")])
+def test_lua_that_uses_an_undeclared_name_is_not_loaded(use: str, instead: str) -> None:
+    """Lua itself would read nil."""
+    with pytest.raises(SignatureError, match=instead):
+        Script.of(LUA.replace(use, instead), commands=(MOVE,))
+
+
+def test_names_and_types_arrive_as_declared(valkey: Any) -> None:
+    """Keys are counted, so that a proxy that reads the command sees them."""
+    lanes = [Row({"list": f"list-{lane}"}, {"lane": lane}) for lane in "ab"]
+    names = {"target": "t", "source": "s", "unused": "u"}
+    words = MOVE.words(names, {"amount": 41, "token": "x"}, lanes)
+
+    reply = valkey.execute_command("EVAL", Script.of(LUA, commands=(MOVE,)).text_for(MOVE), *words)
+
+    assert words == (b"4", b"s", b"t", b"list-a", b"list-b", b"move", b"x", b"41", b"a", b"b")
+    assert reply == [b"s", b"t", b"x", 42, 2, b"list-a", b"b"]
+
+
+@pytest.mark.parametrize(
+    ("args", "error"),
+    [
+        ({"token": "x"}, "amount"),
+        ({"token": "x", "amount": 1, "more": 1}, "more"),
+        ({"token": 1, "amount": 1}, "token must be str, not int"),
+        ({"token": "x", "amount": "1"}, "amount must be int, not str"),
+        ({"token": "x", "amount": True}, "amount must be int, not bool"),
+        ({"token": "x", "amount": None}, "amount must be int, not NoneType"),
+    ],
+)
+def test_a_wrong_argument_is_named(args: dict[str, Any], error: str) -> None:
+    with pytest.raises(TypeError, match=error):
+        MOVE.words({"source": "s", "target": "t"}, args)
+
+
+def test_an_unknown_command_is_an_error(valkey: Any) -> None:
+    with pytest.raises(ResponseError, match="unknown command nonsense"):
+        valkey.eval(ledger.DELIVERIES.refusing, 0, "nonsense")
+
+
+def test_the_diagram_of_a_delivery_has_the_places_and_moves_of_the_code() -> None:
+    written = re.search(r"one of these places: ([\w, ]+)\.", source("queue/lua/ledger.lua"))
+    state = re.search(r"^--   state +(.+)$", source("queue/lua/ledger.lua"), re.MULTILINE)
+    commands = {command.name for command in [*LEDGER, PAGES, TAKE, LETTERS, REPLAY]} - READING
+
+    assert written is not None
+    assert state is not None
+    assert states("delivery.md") == set(written[1].split(", ")) == table("delivery.md", "|---|---|---|")
+    assert {label for *_, label in moves("delivery.md")} == commands | {"enqueue", "drop", ""}
+    assert table("delivery.md", "| state | meaning |") == set(state[1].split(" | "))
+
+
+def test_the_diagram_of_the_gate_has_the_states_and_moves_of_the_code() -> None:
+    gates = re.search(r"^--   gate +(.+)$", source("admission/lua/pace.lua"), re.MULTILINE)
+    commands = {command.name for command in (ADMIT, REPORT, PAUSE, RESUME, OVERRIDE)} - {"admit", "limits"}
+    order = re.findall(r"^--   \d\. (\w+)", source("admission/lua/admission.lua"), re.MULTILINE)
+
+    assert gates is not None
+    shut_states = set(gates[1].split(" | "))
+    assert shut_states == set(get_args(Gate)) - {""}
+    assert order[:3] == ["paused", "gate", "throttled"]
+    drawn = states("gate.md")
+    assert drawn == shut_states | {"open", "paused", "throttled"} == table("gate.md", "| state | new calls | ends |")
+    assert {label.split()[0] for *_, label in moves("gate.md") if label} == commands | {"time"}
+
+
+def undescribed(names: set[str], text: str) -> list[str]:
+    return [name for name in sorted(names) if not re.search(rf"(?<!\w){re.escape(name)}(?!\w)", text)]
+
+
+async def test_every_field_of_the_quota_hash_is_described(valkey: Any, redis_url: str) -> None:
+    described = source("admission/lua/pace.lua").partition("\n\n")[0]
+    async with open_budget(valkey, redis_url) as budget:
+        await budget.admission.override(rpm="600", tpm="60000", in_flight="30")
+        await budget.ended(await budget.one())
+        await shut(budget)
+        seen = set(budget.state())
+        await budget.admission.resume()
+        budget.advance(60_000)
+        await open_breaker(budget)
+        await budget.admission.pause()
+        seen |= set(budget.state())
+    names = {re.sub(":.*", ":<lane>", name) for name in seen}
+
+    assert len(names) == 45
+    assert undescribed(names, described) == []
+
+
+@pytest.fixture
+async def desk(valkey: Any, redis_url: str) -> AsyncGenerator[Desk]:
+    async with open_desk(valkey, redis_url) as desk:
+        yield desk
+
+
+async def test_every_field_of_a_request_is_described(desk: Desk) -> None:
+    described = source("queue/lua/ledger.lua").partition("\n\nlocal")[0]
+    lease = await desk.leased()
+    seen = set(desk.request())
+    await desk.ledger.complete(lease, COMPLETED, kept_ms=1_000)
+    seen |= set(desk.request())
+
+    assert len(seen) > 12
+    assert undescribed(seen, described) == []

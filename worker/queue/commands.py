@@ -1,0 +1,188 @@
+"""The commands of the ledger's scripts, as `ledger.lua`, `deliveries.lua` and `returns.lua` implement them.
+
+Two scripts, because reading one costs Redis more than most commands in it. A command that empties Redis may write even
+when Redis is full: answers must land and leases must move, or it could never drain.
+"""
+
+from typing import Final, NamedTuple
+
+from worker.queue.claims import Reclaimed, WriteOutcome
+from worker.queue.deltas import KEPT_MS, LONGEST
+from worker.storage.commands import Command, Rows, Script
+from worker.storage.keys import LISTS, PREFIXES
+from worker.storage.replies import flags, number, record, records, text
+
+MARKER_MS: Final = 3_600_000
+"""How long a request is remembered after its deadline, to know duplicates."""
+
+HELD: Final = ("inflight", "leases")
+
+
+class Popped(NamedTuple):
+    """One message that a pop took."""
+
+    token: str
+    lane: str
+    message: bytes
+
+
+class Claimed(NamedTuple):
+    """A claim's answer where the request is ours to answer. Times are server time in ms."""
+
+    status: str
+    now_ms: int
+    enqueued_at_ms: int
+    enqueued_at_source: str
+    deadline_ms: int
+    claimed_at_ms: int
+    failures: int
+    crashes: int
+    throttle_ms: int
+    attempts: tuple[bytes, ...]
+
+
+class Refused(NamedTuple):
+    """A claim's answer where this delivery may not run its request."""
+
+    status: str
+    now_ms: int
+
+
+_claimed, _refused = record(Claimed), record(Refused)
+
+
+def _claim_reply(reply: list[bytes]) -> Claimed | Refused:
+    return _refused(reply) if len(reply) == len(Refused._fields) else _claimed(reply)
+
+
+def outcome(reply: bytes) -> WriteOutcome:
+    return WriteOutcome(reply.decode())
+
+
+POP: Final = Command(
+    name="pop",
+    args={"lease_ms": int, "pop_id": str, "total": int},
+    rows=Rows("lanes", (*HELD, *LISTS), {"lane": str, "quota": int, "limit": int}),
+    reply=records(Popped, after=1),
+)
+CLAIM: Final = Command(
+    name="claim",
+    keys=(*HELD, "request", "cancel", "cancel_task", "deltas", "results", "streams", "dead"),
+    args={
+        "lane": str,
+        "token": str,
+        "tenant": str,
+        "request_id": str,
+        "fingerprint": str,
+        "enqueued_at": int | None,
+        "deadline": int | None,
+        "default_deadline_ms": int,
+        "longest_deadline_ms": int,
+    },
+    reply=_claim_reply,
+)
+BEGIN: Final = Command(
+    name="begin",
+    keys=(*HELD, "request", *LISTS),
+    args={"token": str, "number": int, "attempt": bytes, "previous_number": int | None, "previous": bytes},
+    reply=outcome,
+)
+COMPLETE: Final = Command(
+    name="complete",
+    keys=(*HELD, "request", "cancel", "deltas", "results", "streams", "kept", "dead", "permits", *LISTS),
+    args={
+        "lane": str,
+        "token": str,
+        "tenant": str,
+        "request_id": str,
+        "outcome": str,
+        "retryable": bool,
+        "result": bytes,
+        "kept_ms": int,
+        "dead_reason": str,
+        "streamed": bool,
+    },
+    reply=outcome,
+    even_when_full=True,
+)
+ANSWER: Final = Command(
+    name="answer",
+    keys=(*HELD, "results", "streams"),
+    args={"token": str, "tenant": str, "request_id": str, "result": bytes},
+    reply=outcome,
+    even_when_full=True,
+)
+BURY: Final = Command(
+    name="bury",
+    keys=(*HELD, "dead"),
+    args={"lane": str, "token": str, "reason": str},
+    reply=outcome,
+    even_when_full=True,
+)
+PARK: Final = Command(
+    name="park",
+    keys=(*HELD, "parked", "delayed", "request", "permits", *LISTS),
+    args={
+        "token": str,
+        "delay_ms": int,
+        "failures": int,
+        "throttle_ms": int,
+        "number": int | None,
+        "attempt": bytes,
+    },
+    reply=outcome,
+    even_when_full=True,
+)
+PROMOTE: Final = Command(
+    name="promote",
+    args={"limit": int},
+    rows=Rows("lanes", ("parked", "delayed", *LISTS)),
+    reply=number,
+    even_when_full=True,
+)
+RELEASE: Final = Command(
+    name="release",
+    keys=(*HELD, "permits", *LISTS),
+    optional=("request",),
+    args={"token": str, "throttle_ms": int, "number": int | None, "attempt": bytes},
+    reply=outcome,
+    even_when_full=True,
+)
+RENEW: Final = Command(
+    name="renew",
+    keys=(*HELD, "permits"),
+    args={"lease_ms": int},
+    rows=Rows("held", args={"token": str}),
+    reply=lambda lost: {token.decode() for token in lost},
+    even_when_full=True,
+)
+RECLAIM: Final = Command(
+    name="reclaim",
+    keys=("reclaimer",),
+    args={"lease_ms": int, "limit": int},
+    rows=Rows("lanes", (*HELD, *LISTS), {"lane": str}),
+    reply=records(Reclaimed),
+    even_when_full=True,
+)
+CANCEL: Final = Command(
+    name="cancel", keys=("cancel", "request"), args={"ttl_ms": int}, reply=text, even_when_full=True
+)
+CANCELLED: Final = Command(name="cancelled", rows=Rows("marks", ("cancel",)), reply=flags, even_when_full=True)
+FORGET: Final = Command(name="forget", keys=("kept",), args={"limit": int}, reply=number, even_when_full=True)
+
+DELIVERIES: Final = Script.load(
+    "queue/lua/ledger.lua",
+    "queue/lua/deliveries.lua",
+    commands=(POP, CLAIM, BEGIN, COMPLETE, ANSWER, BURY),
+    MARKER_MS=MARKER_MS,
+    DELTAS_COUNT=LONGEST,
+    DELTAS_KEPT_MS=KEPT_MS,
+    **PREFIXES,
+)
+RETURNS: Final = Script.load(
+    "queue/lua/ledger.lua",
+    "queue/lua/returns.lua",
+    commands=(PARK, PROMOTE, RELEASE, RENEW, RECLAIM, CANCEL, CANCELLED, FORGET),
+    MARKER_MS=MARKER_MS,
+    **PREFIXES,
+)

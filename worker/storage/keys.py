@@ -1,0 +1,69 @@
+"""The name of every key in Redis, in one place; scripts receive them as KEYS.
+
+Names that producers and consumers use as well are defined in `api_contracts.queues`. Each function returns the keys
+of one thing by the short names that commands declare, so that a caller joins what it needs:
+`keys.lane("batch") | keys.request("acme", "r1")`.
+"""
+
+from collections.abc import Mapping
+from functools import cache
+from typing import Final
+
+from api_contracts.queues import (
+    DEAD_STREAM,
+    DELAYED,
+    PRIORITIES,
+    STREAMS,
+    cancel_key,
+    delta_stream,
+    lane_list,
+    request_key,
+)
+
+Keys = dict[str, str]
+
+INFLIGHT: Final = "responses:inflight:"
+PARKED: Final = "responses:parked:"
+PREFIXES: Final[Mapping[str, str]] = {"INFLIGHT": INFLIGHT, "PARKED": PARKED, "DELAYED": DELAYED}
+"""For scripts that find in a record which lane they need: only there a key's name is made inside Lua."""
+
+LISTS: Final = tuple(f"list{priority}" for priority in PRIORITIES)
+"""A lane's lists, the highest priority first."""
+
+FLEET: Final[Keys] = {
+    "dead": DEAD_STREAM,
+    "kept": "responses:kept",
+    "streams": STREAMS,
+    "reclaimer": "responses:reclaimer",
+}
+
+
+@cache
+def lane(name: str) -> Keys:
+    """Where the messages of one lane are."""
+    return {
+        "inflight": f"{INFLIGHT}{name}",
+        "leases": f"responses:leases:{name}",
+        "parked": f"{PARKED}{name}",
+        "delayed": f"{DELAYED}{name}",
+    } | {short: lane_list(name, priority) for short, priority in zip(LISTS, PRIORITIES, strict=True)}
+
+
+@cache
+def upstream(name: str) -> Keys:
+    """What the fleet knows of one upstream, and the calls in flight to it."""
+    return {"quota": f"responses:quota:{name}", "permits": f"responses:permits:{name}"}
+
+
+def request(tenant: str, request_id: str) -> Keys:
+    """One request: its state, its cancel mark and its token deltas."""
+    return {
+        "request": request_key(tenant, request_id),
+        "cancel": cancel_key(tenant, request_id),
+        "deltas": delta_stream(tenant, request_id),
+    }
+
+
+def waiting_list(name: str) -> Keys:
+    """One list of a lane, and what the search for cancelled messages remembers of it."""
+    return {"list": name, "sweeper": f"responses:sweeper:{name}"}
