@@ -208,11 +208,3 @@ OPERATOR: Final = Role(
 )
 
 ROLES: Final = (PRODUCER, CONSUMER, CLIENT, WORKER, OPERATOR)
-
-
-def readme() -> str:
-    """The README's part on roles: who may what, and the commands that make them."""
-    rows = [f"| `{role.name}` | {role.who} | {'; '.join(grant.purpose for grant in role.grants)} |" for role in ROLES]
-    table = "\n".join(["| user | is | may |", "|---|---|---|", *rows])
-    commands = "\n\n".join("\n".join(role.setuser("PASSWORD")) for role in ROLES)
-    return f"{table}\n\n```text\n{commands}\n```"
