@@ -15,9 +15,10 @@ from support.roles import PASSWORD, client_of, denials, url_of, users_of
 
 import worker
 from api_contracts.client import ResponsesClient
+from docgen.operators import acl_page
 from worker.config.settings import load
 from worker.devtools.devstack import Simulator
-from worker.operations.acl import CLIENT, CONSUMER, OPERATOR, PRODUCER, ROLES, WORKER, Role, readme
+from worker.operations.acl import CLIENT, CONSUMER, OPERATOR, PRODUCER, ROLES, WORKER, Role
 from worker.queue.ledger import Ledger
 from worker.storage.scripts import ScriptRunner
 
@@ -198,8 +199,8 @@ def _name(call: tuple[str, ...]) -> str:
     return "|".join(call[:2]) if call[0] in ("xgroup", "xinfo", "script") else call[0]
 
 
-def test_the_readme_names_every_role_and_no_password() -> None:
-    text = readme()
+def test_the_documentation_names_every_role_and_no_password() -> None:
+    text = acl_page()
 
     assert all(f"ACL SETUSER {role.name} reset on >PASSWORD " in text for role in ROLES)
     assert "`operator`" in text

@@ -56,7 +56,9 @@ def _look(client: Any, lanes: Iterable[str], db: int) -> Iterator[Finding]:
     try:
         info = client.info()
     except NoPermissionError:
-        yield warn("redis.info", "this user may not ask for the server's state", "grant +info: see docs/reference/acl.md")
+        yield warn(
+            "redis.info", "this user may not ask for the server's state", "grant +info: see docs/reference/acl.md"
+        )
     else:
         yield judge_version(info)
         yield judge_topology(info)
