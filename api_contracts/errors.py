@@ -1,4 +1,4 @@
-"""Why a request has no plain answer, in words that outlive gateways: a closed list of codes, and data."""
+"""The error of a result: a closed list of codes that no gateway changes, and data."""
 
 from enum import StrEnum
 
@@ -8,16 +8,16 @@ from api_contracts.violations import Violation
 
 
 class ErrorCode(StrEnum):
-    """The closed list of reasons. Branch on it, never on a message. Each says what the caller should do.
+    """The closed list of codes. Branch on the code, never on a message. Each says what the caller should do.
 
-    "Enqueue again" means: the same request, under the same or another id. `MappedError.retryable` tells
-    whether that can help in this very case.
+    "Enqueue again" means: the same request, under the same or another id. `MappedError.retryable` says whether
+    that can help in the case at hand. `worker.failures.classes` holds one row for each code.
     """
 
     INVALID_REQUEST = "invalid_request"
-    """Correct the request; `violations` says where, or `upstream` what the gateway objected to."""
+    """Correct the request; `violations` names the fields, or `upstream` quotes the gateway."""
     DUPLICATE_CONFLICT = "duplicate_conflict"
-    """Choose another `request_id`: this one belongs to another body, whose request goes on untouched."""
+    """Choose another `request_id`: this one belongs to another body. The first request is not affected."""
     CONTEXT_LENGTH_EXCEEDED = "context_length_exceeded"
     """Shorten the input, or ask for fewer output tokens."""
     REQUEST_TOO_LARGE = "request_too_large"
@@ -33,7 +33,7 @@ class ErrorCode(StrEnum):
     QUOTA_EXHAUSTED = "quota_exhausted"
     """Enqueue again once the account has been paid; nothing is wrong with the request."""
     RATE_LIMITED = "rate_limited"
-    """Enqueue again, later or with a later deadline: it passed while the gateway was throttling."""
+    """Enqueue again later, or with a later deadline: it passed while the gateway was throttling."""
     UPSTREAM_OVERLOADED = "upstream_overloaded"
     """Enqueue again later: the gateway said it had too much to do."""
     UPSTREAM_ERROR = "upstream_error"
@@ -41,13 +41,13 @@ class ErrorCode(StrEnum):
     UPSTREAM_TIMEOUT = "upstream_timeout"
     """Enqueue again, perhaps with a longer `timeout` or less to generate; the call may have been billed."""
     UPSTREAM_UNREACHABLE = "upstream_unreachable"
-    """Enqueue again: no connection to the gateway came about, so nothing was billed."""
+    """Enqueue again: no connection to the gateway could be opened, so nothing was billed."""
     INVALID_RESPONSE = "invalid_response"
     """Enqueue again: the gateway's answer broke its contract; the call may have been billed."""
     INCOMPLETE_MAX_TOKENS = "incomplete_max_tokens"
-    """Use the attached response as far as it goes, or ask anew with a larger `max_output_tokens`."""
+    """Use the attached part of the response, or ask again with a larger `max_output_tokens`."""
     DEADLINE_EXCEEDED = "deadline_exceeded"
-    """Ask anew if the answer is still of use; the last upstream error, if there was one, is attached."""
+    """Ask again if the answer is still useful; the last upstream error, if there was one, is attached."""
     CANCELLED = "cancelled"
     """Nothing: the request was revoked by its caller or an operator."""
     INTERNAL_ERROR = "internal_error"
@@ -55,7 +55,7 @@ class ErrorCode(StrEnum):
 
 
 class UpstreamError(BaseModel):
-    """What the gateway said, in its own words; texts are cut and cleaned by the worker."""
+    """The gateway's own error. The worker cuts its texts and removes keys."""
 
     model_config = ConfigDict(frozen=True, use_attribute_docstrings=True)
 
@@ -70,7 +70,7 @@ class UpstreamError(BaseModel):
 
 
 class MappedError(BaseModel):
-    """Why a request failed or its answer is incomplete."""
+    """The reason for a failed request or an incomplete answer."""
 
     model_config = ConfigDict(frozen=True, use_attribute_docstrings=True)
 

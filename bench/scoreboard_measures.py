@@ -8,7 +8,7 @@ from typing import Any
 
 from scoreboard_world import Record
 
-from worker.devtools.simulator import Call
+from worker.devtools.simulator import ReceivedCall
 
 Limit = Sequence[tuple[float, float]]
 """What fits, as steps: (seconds after the first call, units a second from then on)."""
@@ -35,7 +35,7 @@ def ideal_s(amount: float, limit: Limit) -> float:
     raise ValueError("a limit without steps")
 
 
-def span_s(calls: Sequence[Call]) -> float:
+def span_s(calls: Sequence[ReceivedCall]) -> float:
     """Between the arrivals of the first and the last."""
     return calls[-1].at_s - calls[0].at_s if calls else math.inf
 
@@ -53,20 +53,20 @@ def basics(record: Record) -> dict[str, float]:
     return {"lost": lost(record), "429s": refused / len(record.calls) if record.calls else math.inf}
 
 
-def is_refused(call: Call) -> bool:
+def is_refused(call: ReceivedCall) -> bool:
     return call.status == 429
 
 
-def passed(calls: Sequence[Call]) -> list[Call]:
+def passed(calls: Sequence[ReceivedCall]) -> list[ReceivedCall]:
     return [call for call in calls if call.status == 200]
 
 
-def after(calls: Sequence[Call], seconds: float) -> list[Call]:
+def after(calls: Sequence[ReceivedCall], seconds: float) -> list[ReceivedCall]:
     """What came later than so long after the first call."""
     return [call for call in calls if call.at_s > calls[0].at_s + seconds]
 
 
-def between(calls: Sequence[Call], start_ms: float, end_ms: float) -> list[Call]:
+def between(calls: Sequence[ReceivedCall], start_ms: float, end_ms: float) -> list[ReceivedCall]:
     """What arrived in between, in Unix time: one machine, so the server's clock and the gateway's are one."""
     return [call for call in calls if start_ms < call.wall * 1000 < end_ms]
 
@@ -82,7 +82,7 @@ def percentile(values: Sequence[float], share: float) -> float:
     return ordered[max(0, math.ceil(share * len(ordered)) - 1)] if ordered else math.inf
 
 
-def per_second(calls: Sequence[Call]) -> dict[str, list[int]]:
+def per_second(calls: Sequence[ReceivedCall]) -> dict[str, list[int]]:
     """Arrivals in each second after the first call: passed or under way, 429, and other failures."""
     seconds = math.floor(span_s(calls)) + 1 if calls else 0
     counts = {name: [0] * seconds for name in ("passed", "refused", "failed")}

@@ -22,7 +22,7 @@ import redis
 from scoreboard_draws import Body, messages
 
 from worker.devtools.devstack import Simulator, embedded_valkey, simulator_process
-from worker.devtools.simulator import Call, Stats
+from worker.devtools.simulator import ReceivedCall, Stats
 
 HERE: Final = Path(__file__).parent
 KEY: Final = "sk-bench"
@@ -43,7 +43,7 @@ class Record:
 
     enqueued: int
     results: Sequence[Mapping[str, Any]]
-    calls: Sequence[Call]
+    calls: Sequence[ReceivedCall]
     scripts_s: float
     """Script calls a second from the first call to the last."""
     busy: float

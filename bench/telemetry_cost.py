@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from api_contracts.responses import Usage
+from worker.config.sentry_settings import SentryOptions
 from worker.gateway.upstream import Answer, Call
 from worker.queue.claims import Claim, Delivery, Lease, Standing
 from worker.queue.messages import Message, decode
@@ -18,7 +19,7 @@ from worker.telemetry import configure
 from worker.telemetry.incidents import Incidents
 from worker.telemetry.metrics import Metrics
 from worker.telemetry.request_observer import RequestObserver
-from worker.telemetry.sentry import SentryOptions, start
+from worker.telemetry.sentry import start
 
 _ENVELOPE: Final[Mapping[str, Any]] = {
     "body": {"model": "gpt-5.4-mini", "input": [{"role": "user", "content": "Hello! " * 40}], "max_output_tokens": 64},

@@ -19,6 +19,7 @@ from api_contracts import (
 )
 from api_contracts.schemas import asyncapi, json_schemas
 from docgen.markdown import member_docstrings, one_line, page, table
+from worker.failures.classes import ERRORS
 from worker.runtime.remote_control import CELERY_SURFACE
 
 Json = dict[str, Any]
@@ -68,12 +69,16 @@ def result_page() -> str:
 
 def errors_page() -> str:
     described = member_docstrings(ErrorCode)
-    rows = [(f"[`{code}`](../runbook/{code}.md)", one_line(described[code.name])) for code in ErrorCode]
+    rows = [
+        (f"[`{code}`](../runbook/{code}.md)", error.route, one_line(described[code.name]))
+        for code, error in ERRORS.items()
+    ]
     return page(
         "Error codes",
         "The list is closed. Branch on the code and never on the message. `retryable` says whether enqueueing the "
-        "same request again can help. Each code links to the page for operators.",
-        table(("code", "what the caller does"), rows),
+        "same request again can help. The route says what the worker does with such a failure: "
+        "[Failures](../explanation/failures.md) explains it. Each code links to the page for operators.",
+        table(("code", "route", "what the caller does"), rows),
     )
 
 

@@ -8,7 +8,9 @@ from enum import StrEnum
 from itertools import pairwise
 from typing import Any, Final, cast
 
-from pydantic import BaseModel, SecretStr
+from pydantic import SecretStr
+
+from worker.config.environment import EnvironmentSettings, variable
 
 NOTICE: Final = "<!-- Generated from the code by `make docs`. Change the code instead: edits of this file are lost. -->"
 _UNITS: Final = (("d", 86400), ("h", 3600), ("m", 60))
@@ -46,10 +48,9 @@ def member_docstrings(cls: type[StrEnum]) -> dict[str, str]:
     return found
 
 
-def settings_table(model: type[BaseModel], variable: dict[str, str]) -> str:
-    """The settings of a model; `variable` maps a field to the name of its environment variable."""
+def settings_table(model: type[EnvironmentSettings]) -> str:
     rows = [
-        (f"`{variable[name]}`", default_text(field.default), one_line(field.description))
+        (f"`{variable(model, name)}`", default_text(field.default), one_line(field.description))
         for name, field in model.model_fields.items()
     ]
     return table(("variable", "default", "meaning"), rows)

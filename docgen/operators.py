@@ -1,13 +1,14 @@
 """Pages for operators: settings, metrics, alerts, Redis users, and the simulated gateway's markers."""
 
 from docgen.markdown import fenced, page, settings_table, table
-from worker.config.sentry_settings import SentrySettings, variable
+from docgen.sentry_rules import SENTRY_RULES
+from worker.config.sentry_settings import SentrySettings
 from worker.config.settings import Settings
 from worker.devtools.simulator import fault_table
-from worker.failures.alert_policy import ALERT_POLICY
+from worker.failures.classes import FAILURES
 from worker.operations.acl import ROLES
 from worker.telemetry.metrics import METRICS
-from worker.telemetry.rules import RULES, SENTRY_RULES
+from worker.telemetry.rules import RULES
 
 
 def settings_page() -> str:
@@ -16,9 +17,9 @@ def settings_page() -> str:
         "Settings are environment variables. Durations look like `30s`, `10m`, `1h` or `7d`. A wrong setting stops the "
         "start with one line per mistake. Secrets are never logged.",
         "## Worker",
-        settings_table(Settings, {name: f"WORKER_{name.upper()}" for name in Settings.model_fields}),
+        settings_table(Settings),
         "## Sentry and the runbook",
-        settings_table(SentrySettings, {name: variable(name) for name in SentrySettings.model_fields}),
+        settings_table(SentrySettings),
     )
 
 
@@ -79,12 +80,13 @@ def simulator_page() -> str:
 def _told() -> str:
     """One row for each class that Sentry is told; one row for all that only callers can mend."""
     told = [
-        (_entry(kind), policy.level, "yes" if policy.pages else "", policy.sees)
-        for kind, policy in ALERT_POLICY.items()
-        if policy.level
+        (_entry(name), failure.level, "yes" if failure.pages else "", failure.fault, failure.customer_sees)
+        for name, failure in FAILURES.items()
+        if failure.level
     ]
-    silent = ", ".join(_entry(kind) for kind, policy in ALERT_POLICY.items() if not policy.level)
-    return table(("class or state", "level", "pages", "meanwhile the customer sees"), [*told, (silent, "none", "", "")])
+    silent = ", ".join(_entry(name) for name, failure in FAILURES.items() if not failure.level)
+    head = ("class or state", "level", "pages", "at fault", "meanwhile the customer sees")
+    return table(head, [*told, (silent, "none", "", "", "")])
 
 
 def _entry(name: str) -> str:

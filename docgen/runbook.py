@@ -1,17 +1,15 @@
 """The runbook: an index, and one page an entry at an address that stays."""
 
-from docgen.markdown import fenced, page, table
-from worker.failures.alert_policy import ALERT_POLICY
-from worker.telemetry.runbook import RUNBOOK
+from docgen.markdown import NOTICE, page, table
+from worker.failures.classes import FAILURES
+from worker.telemetry.runbook import RUNBOOK, render
 
 
 def runbook_index() -> str:
-    policies = {str(kind): policy for kind, policy in ALERT_POLICY.items()}
-    rows: list[tuple[str, str, str]] = []
-    for name, entry in RUNBOOK.items():
-        policy = policies.get(name)
-        level = (policy.level or "none") if policy else "alert rule"
-        rows.append((f"[`{name}`]({name}.md)", f"{level}, pages" if policy and policy.pages else level, entry.meaning))
+    levels = {str(kind): _level(failure.level, pages=failure.pages) for kind, failure in FAILURES.items()}
+    rows = [
+        (f"[`{name}`]({name}.md)", levels.get(name, "alert rule"), entry.meaning) for name, entry in RUNBOOK.items()
+    ]
     return page(
         "Runbook",
         "One page for each failure class, state and alert. Events and alert rules link to these pages; "
@@ -23,12 +21,8 @@ def runbook_index() -> str:
 
 def runbook_pages() -> dict[str, str]:
     """Every entry by its file name."""
-    return {f"{name}.md": _render(name) for name in RUNBOOK}
+    return {f"{name}.md": f"{NOTICE}\n\n{render(name)}" for name in RUNBOOK}
 
 
-def _render(name: str) -> str:
-    entry = RUNBOOK[name]
-    parts = [
-        f"## {heading}\n\n{text}" for heading, text in (("First look", entry.first_look), ("Remedy", entry.remedy))
-    ]
-    return page(f"`{name}`", entry.meaning, *parts, f"## Command\n\n{fenced(entry.command, 'console')}")
+def _level(level: str | None, *, pages: bool) -> str:
+    return f"{level or 'none'}, pages" if pages else level or "none"

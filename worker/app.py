@@ -20,7 +20,7 @@ from celery.worker import state
 from api_contracts.queues import TASK_NAME
 from worker import __version__, telemetry
 from worker.config.sentry_settings import load_sentry
-from worker.config.settings import Settings, WrongSettingsError, load
+from worker.config.settings import Settings, WrongSettingsError, check_key_file, load
 from worker.runtime import remote_control as remote
 from worker.runtime.pool import Pool
 from worker.telemetry import sentry
@@ -79,8 +79,9 @@ class App(Celery):
 def create_app(settings: Settings) -> Any:
     """The app for one process; `settings` decide where its broker is and what its pool serves.
 
-    Raises WrongSettingsError for wrong SENTRY_ variables.
+    Raises WrongSettingsError for wrong SENTRY_ variables, and for a key file that cannot be read.
     """
+    check_key_file(settings)
     app: Any = App("responses-worker", set_as_current=True)
     app.conf.update(
         broker_url=settings.redis.broker_url,

@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from support.harness import Producer, wait_until
 
-from worker.devtools.simulator import CLIENT_LEFT, Call
+from worker.devtools.simulator import CLIENT_LEFT, ReceivedCall
 from worker.queue.ledger import LEASE_MS
 
 RECOVERED_WITHIN_S: Final = 20.0
@@ -84,11 +84,13 @@ class Books:
         return found + ([f"recovered late, s: {', '.join(slow[-_NAMED:])}"] if slow else [])
 
 
-def balance(producer: Producer, calls: Iterable[Call], ids: list[str], diary: Diary, recoveries: list[float]) -> Books:
+def balance(
+    producer: Producer, calls: Iterable[ReceivedCall], ids: list[str], diary: Diary, recoveries: list[float]
+) -> Books:
     answers: dict[str, list[dict[str, Any]]] = defaultdict(list)
     for result in producer.entries():
         answers[result["request_id"]].append(result)
-    calls_of: dict[str, list[Call]] = defaultdict(list)
+    calls_of: dict[str, list[ReceivedCall]] = defaultdict(list)
     for call in calls:
         calls_of[call.tag or ""].append(call)
     paid = {request_id: sum(map(was_paid, calls_of[request_id])) for request_id in ids}
@@ -105,7 +107,7 @@ def balance(producer: Producer, calls: Iterable[Call], ids: list[str], diary: Di
     )
 
 
-def was_paid(call: Call) -> bool:
+def was_paid(call: ReceivedCall) -> bool:
     """Answered well, or left by its caller while the model may have been running."""
     return call.status in (200, CLIENT_LEFT)
 
@@ -115,7 +117,7 @@ def excuses(results: list[dict[str, Any]]) -> int:
     return sum(attempt["maybe_billed"] for result in results for attempt in result["attempts"])
 
 
-def called_again(calls_of: dict[str, list[Call]], killed_at: float, returns: list[float]) -> list[float]:
+def called_again(calls_of: dict[str, list[ReceivedCall]], killed_at: float, returns: list[float]) -> list[float]:
     """For each call that the kill cut off: until its request was called again, since Redis could last be reached."""
     found: list[float] = []
     for calls in calls_of.values():

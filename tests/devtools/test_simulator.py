@@ -13,7 +13,7 @@ from support.simulated import KEY, Caller, calling
 from api_contracts.responses import ResponseObject
 from worker.devtools import simulator
 from worker.devtools.devstack import Simulator
-from worker.devtools.simulator import CLIENT_LEFT, FAULTS, RESET, Call, echo
+from worker.devtools.simulator import CLIENT_LEFT, FAULTS, RESET, ReceivedCall, echo
 
 
 @pytest.fixture
@@ -22,7 +22,7 @@ def caller() -> Generator[Caller]:
         yield caller
 
 
-def finished(gateway: Simulator) -> Call:
+def finished(gateway: Simulator) -> ReceivedCall:
     """The one call, once the gateway has noticed that it is over."""
     wait_until(lambda: not gateway.stats().in_flight, what="the call to be over")
     [call] = gateway.calls()

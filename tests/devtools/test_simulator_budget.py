@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from worker.devtools.simulator.budget import SECOND_NS, Bucket, Budget, Limit, Limits, Refused, Window
+from worker.devtools.simulator.budget import SECOND_NS, AccountLimits, Bucket, Budget, Limit, Refused, Window
 from worker.devtools.simulator.config import RetryAfter, SimulatorConfig
 from worker.devtools.simulator.faults import FAULTS, GOOD_ANSWER
 from worker.devtools.simulator.replies import duration, retry_after_headers
@@ -87,7 +87,7 @@ def test_ten_second_windows_admit_a_minute_in_six_parts() -> None:
 
 
 def test_limits_change_while_running_and_what_was_taken_stays_taken() -> None:
-    fast, slow = (Limits(requests=Limit(per_minute=rate, burst_s=10)) for rate in (600, 200))
+    fast, slow = (AccountLimits(requests=Limit(per_minute=rate, burst_s=10)) for rate in (600, 200))
     budget = Budget(fast, 0)
     for _ in range(60):
         assert budget.admit(tokens=1, now_ns=0) is None
@@ -99,14 +99,14 @@ def test_limits_change_while_running_and_what_was_taken_stays_taken() -> None:
     assert remaining(0) == 33, "the smaller bucket is full to the brim, and spills the rest"
     budget.relimit(fast, 0)
     assert remaining(0) == 33, "a larger bucket gives nothing for nothing"
-    budget.relimit(Limits(requests=Limit(per_minute=200, burst_s=60)), SECOND_NS)
+    budget.relimit(AccountLimits(requests=Limit(per_minute=200, burst_s=60)), SECOND_NS)
     assert remaining(SECOND_NS) == 43, "until the change the old rate has refilled it"
-    budget.relimit(Limits(requests=Limit(per_minute=600, window_s=10)), 0)
+    budget.relimit(AccountLimits(requests=Limit(per_minute=600, window_s=10)), 0)
     assert remaining(0) == 100, "another kind of limit starts anew"
 
 
 def test_a_call_takes_from_all_limits_or_from_none() -> None:
-    limits = Limits(requests=Limit(per_minute=60), tokens=Limit(per_minute=6_000), max_in_flight=2)
+    limits = AccountLimits(requests=Limit(per_minute=60), tokens=Limit(per_minute=6_000), max_in_flight=2)
     budget = Budget(limits, 0)
 
     assert budget.admit(tokens=900, now_ns=0) is None
@@ -120,7 +120,7 @@ def test_a_call_takes_from_all_limits_or_from_none() -> None:
 
 
 def test_a_call_larger_than_the_whole_limit_is_told_that_no_wait_helps() -> None:
-    budget = Budget(Limits(tokens=Limit(per_minute=6_000, burst_s=10)), 0)
+    budget = Budget(AccountLimits(tokens=Limit(per_minute=6_000, burst_s=10)), 0)
 
     refused = budget.admit(tokens=1_001, now_ns=0)
 
@@ -130,7 +130,7 @@ def test_a_call_larger_than_the_whole_limit_is_told_that_no_wait_helps() -> None
 
 
 def test_hammering_keeps_a_limit_that_counts_refusals_shut_but_debt_is_bounded() -> None:
-    budget = Budget(Limits(requests=Limit(per_minute=60, burst_s=10)), 0)
+    budget = Budget(AccountLimits(requests=Limit(per_minute=60, burst_s=10)), 0)
     for _ in range(1_000):
         budget.count_refused(0)
 
@@ -140,7 +140,7 @@ def test_hammering_keeps_a_limit_that_counts_refusals_shut_but_debt_is_bounded()
 
 
 def test_a_refund_gives_back_what_was_taken_and_no_more_than_the_bucket_holds() -> None:
-    budget = Budget(Limits(requests=Limit(per_minute=60, burst_s=2), tokens=Limit(per_minute=600)), 0)
+    budget = Budget(AccountLimits(requests=Limit(per_minute=60, burst_s=2), tokens=Limit(per_minute=600)), 0)
     assert budget.requests is not None
     assert budget.tokens is not None
     budget.admit(tokens=70, now_ns=0)

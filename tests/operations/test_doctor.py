@@ -14,7 +14,7 @@ from worker.config.settings import load
 from worker.devtools.devstack import Simulator
 from worker.operations.acl import WORKER
 from worker.operations.doctor import judge_settings
-from worker.operations.findings import Finding, Level, exit_code
+from worker.operations.findings import Finding, Severity, exit_code
 
 KEY = "sk-canary-key-77b0"
 GOOD_SETTINGS: dict[str, Any] = {
@@ -32,7 +32,7 @@ def settings_findings(environment: Mapping[str, str] | None = None, **settings: 
 def test_good_settings_are_all_well() -> None:
     findings = settings_findings({"WORKER_REDIS_URL": "x", "PATH": "y"})
 
-    assert set(levels(findings).values()) == {Level.OK}
+    assert set(levels(findings).values()) == {Severity.OK}
     assert all(finding.change == "" for finding in findings)
 
 
@@ -50,17 +50,17 @@ def test_suspicious_settings_are_warned_of(check: str, settings: dict[str, Any],
     """The worker would run with them, and somebody would wonder why."""
     finding = one(settings_findings(**settings), check)
 
-    assert finding.level is Level.WARN
+    assert finding.level is Severity.WARN
     assert seen in finding.seen
     assert finding.change
 
 
 def test_limits_of_any_kind_are_enough() -> None:
-    assert one(settings_findings(requests_per_minute=0, max_in_flight=4), "settings.limits").level is Level.OK
+    assert one(settings_findings(requests_per_minute=0, max_in_flight=4), "settings.limits").level is Severity.OK
 
 
 def test_a_loopback_gateway_needs_no_encryption() -> None:
-    assert one(settings_findings(upstream_url="http://127.0.0.1:8000"), "settings.upstream_url").level is Level.OK
+    assert one(settings_findings(upstream_url="http://127.0.0.1:8000"), "settings.upstream_url").level is Severity.OK
 
 
 def test_misspelt_variables_are_named_without_their_values() -> None:
@@ -68,14 +68,14 @@ def test_misspelt_variables_are_named_without_their_values() -> None:
     environment = {"WORKER_UPSTREAM_APIKEY": KEY, "WORKER_COLOUR": KEY, "WORKER_LANES": "batch=1"}
     finding = one(settings_findings(environment), "settings.names")
 
-    assert finding.level is Level.WARN
+    assert finding.level is Severity.WARN
     assert "WORKER_COLOUR, WORKER_UPSTREAM_APIKEY (did you mean WORKER_UPSTREAM_API_KEY?)" in finding.seen
     assert KEY not in str(finding)
 
 
 @pytest.mark.parametrize(
     ("key", "seen"),
-    [(None, "No such file"), (b"", "no key is set"), (b"two words", "no header can carry"), (b"\xff", "not UTF-8")],
+    [(None, "a file that exists"), (b"", "no key is set"), (b"two words", "no header can carry"), (b"\xff", "UTF-8")],
 )
 def test_a_key_that_cannot_be_used_fails(tmp_path: Path, key: bytes | None, seen: str) -> None:
     file = tmp_path / "key"
@@ -84,15 +84,15 @@ def test_a_key_that_cannot_be_used_fails(tmp_path: Path, key: bytes | None, seen
 
     finding = one(settings_findings(upstream_api_key=None, upstream_api_key_file=file), "settings.key")
 
-    assert finding.level is Level.FAIL
+    assert finding.level is Severity.FAIL
     assert seen in finding.seen
 
 
 @pytest.mark.parametrize(
     ("found", "code", "strict"),
-    [([], 0, 0), ([Level.OK], 0, 0), ([Level.WARN], 0, 1), ([Level.WARN, Level.FAIL], 2, 2)],
+    [([], 0, 0), ([Severity.OK], 0, 0), ([Severity.WARN], 0, 1), ([Severity.WARN, Severity.FAIL], 2, 2)],
 )
-def test_exit_codes(found: list[Level], code: int, strict: int) -> None:
+def test_exit_codes(found: list[Severity], code: int, strict: int) -> None:
     findings = [Finding("check", level, "seen") for level in found]
 
     assert (exit_code(findings, strict=False), exit_code(findings, strict=True)) == (code, strict)

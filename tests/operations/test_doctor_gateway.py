@@ -11,7 +11,7 @@ import pytest
 from support.findings import levels, one
 
 from worker.devtools.devstack import Simulator
-from worker.operations.findings import Level
+from worker.operations.findings import Severity
 from worker.operations.gateway_health import examine_gateway
 
 KEY = "sk-canary-key-77b0"
@@ -135,7 +135,7 @@ def test_a_refused_key_is_explained_where_the_gateway_knows_it(answer: Answer, s
     with gateway_that(answering({"GET /v1/models": UNAUTHORIZED, USAGE: answer})) as (url, _):
         finding = one(examine_gateway(url, KEY), "gateway.key")
 
-    assert finding.level is Level.FAIL
+    assert finding.level is Severity.FAIL
     assert seen in finding.seen
     assert finding.change
 
@@ -144,7 +144,7 @@ def test_a_redirect_is_named() -> None:
     with gateway_that(lambda _path, _key: (302, "https://elsewhere.example/")) as (url, _):
         (finding,) = examine_gateway(url, KEY)
 
-    assert finding.level is Level.FAIL
+    assert finding.level is Severity.FAIL
     assert "redirects" in finding.seen
 
 
@@ -152,28 +152,28 @@ def test_an_unwell_gateway_is_a_warning() -> None:
     with gateway_that(lambda _path, _key: (503, "")) as (url, _):
         findings = list(examine_gateway(url, KEY))
 
-    assert levels(findings) == {"gateway": Level.WARN, "gateway.key": Level.WARN}
+    assert levels(findings) == {"gateway": Severity.WARN, "gateway.key": Severity.WARN}
 
 
 def test_without_a_key_only_the_address_is_tried() -> None:
     with gateway_that(answering({})) as (url, asked):
         findings = list(examine_gateway(url, ""))
 
-    assert levels(findings) == {"gateway": Level.OK}
+    assert levels(findings) == {"gateway": Severity.OK}
     assert asked == ["GET /v1/models"]
 
 
 def test_no_gateway_fails() -> None:
     (finding,) = examine_gateway("http://127.0.0.1:1", KEY)
 
-    assert (finding.check, finding.level) == ("gateway", Level.FAIL)
+    assert (finding.check, finding.level) == ("gateway", Severity.FAIL)
 
 
 def test_a_check_of_the_gateway_starts_no_generation(gateway: Simulator) -> None:
     """Nothing is admitted, nothing is billed: only requests that must be refused are sent."""
     gateway.configure(keys=[KEY])
 
-    assert one(examine_gateway(gateway.url, KEY), "gateway.key").level is Level.OK
-    assert one(examine_gateway(gateway.url, "sk-another"), "gateway.key").level is Level.FAIL
+    assert one(examine_gateway(gateway.url, KEY), "gateway.key").level is Severity.OK
+    assert one(examine_gateway(gateway.url, "sk-another"), "gateway.key").level is Severity.FAIL
     assert {call.status for call in gateway.calls()} == {400, 401}
     assert gateway.stats().admitted_tokens == 0

@@ -11,7 +11,7 @@ from support.roles import PASSWORD, denials, url_of, users_of
 
 from worker.devtools.devstack import embedded_valkey
 from worker.operations.acl import CONSUMER, OPERATOR, PRODUCER, WORKER, Role
-from worker.operations.findings import Finding, Level
+from worker.operations.findings import Finding, Severity
 from worker.operations.redis_health import examine_redis, judge_clock, judge_persistence, judge_topology, judge_version
 from worker.storage.connection import RedisTarget
 
@@ -34,13 +34,13 @@ def test_a_durable_redis_with_a_worker_of_its_own_is_all_well() -> None:
 
     assert one(findings, "redis.permissions").seen.startswith("user worker may do what a worker does")
     assert levels(findings) == {
-        "redis": Level.OK,
-        "redis.version": Level.OK,
-        "redis.topology": Level.OK,
-        "redis.eviction": Level.OK,
-        "redis.persistence": Level.WARN,  # this user may not ask how often it syncs
-        "redis.clock": Level.OK,
-        "redis.permissions": Level.OK,
+        "redis": Severity.OK,
+        "redis.version": Severity.OK,
+        "redis.topology": Severity.OK,
+        "redis.eviction": Severity.OK,
+        "redis.persistence": Severity.WARN,  # this user may not ask how often it syncs
+        "redis.clock": Severity.OK,
+        "redis.permissions": Severity.OK,
     }
     assert refused == [("command", "config|get")]
 
@@ -49,18 +49,18 @@ def test_a_redis_as_it_comes_is_warned_of(redis_url: str) -> None:
     """Reachable and new enough; but it forgets, and everybody may do everything."""
     findings = redis_findings(redis_url)
 
-    assert levels(findings)["redis.persistence"] is Level.WARN
+    assert levels(findings)["redis.persistence"] is Severity.WARN
     assert one(findings, "redis.permissions").seen == (
         "user default may also FLUSHALL, CONFIG SET, ACL SETUSER, SHUTDOWN"
     )
-    assert {finding.check for finding in findings if finding.level is Level.FAIL} == set()
+    assert {finding.check for finding in findings if finding.level is Severity.FAIL} == set()
 
 
 def test_always_synced_is_as_good_as_it_gets() -> None:
     with embedded_valkey(appendonly=True) as valkey:
         finding = one(redis_findings(valkey.url), "redis.persistence")
 
-    assert (finding.level, finding.seen) == (Level.OK, "append-only, every write synced")
+    assert (finding.level, finding.seen) == (Severity.OK, "append-only, every write synced")
 
 
 @pytest.mark.parametrize(
@@ -76,7 +76,7 @@ def test_a_redis_that_cannot_hold_requests_fails(config: dict[str, str], check: 
     with embedded_valkey(config=config) as valkey:
         finding = one(redis_findings(valkey.url), check)
 
-    assert finding.level is Level.FAIL
+    assert finding.level is Severity.FAIL
     assert seen in finding.seen
     assert finding.change
 
@@ -84,19 +84,19 @@ def test_a_redis_that_cannot_hold_requests_fails(config: dict[str, str], check: 
 def test_eviction_without_a_limit_is_a_warning() -> None:
     """Nothing is evicted before there is a limit; that it will be then is worth a word."""
     with embedded_valkey(config={"maxmemory-policy": "volatile-ttl"}) as valkey:
-        assert one(redis_findings(valkey.url), "redis.eviction").level is Level.WARN
+        assert one(redis_findings(valkey.url), "redis.eviction").level is Severity.WARN
 
 
 @pytest.mark.parametrize(
     ("info", "level"),
     [
-        ({"redis_version": "7.2.4", "valkey_version": "8.0.1"}, Level.OK),
-        ({"redis_version": "7.0.0"}, Level.OK),
-        ({"redis_version": "8.2-rc1"}, Level.OK),
-        ({"redis_version": "6.2.14"}, Level.FAIL),
+        ({"redis_version": "7.2.4", "valkey_version": "8.0.1"}, Severity.OK),
+        ({"redis_version": "7.0.0"}, Severity.OK),
+        ({"redis_version": "8.2-rc1"}, Severity.OK),
+        ({"redis_version": "6.2.14"}, Severity.FAIL),
     ],
 )
-def test_versions(info: dict[str, str], level: Level) -> None:
+def test_versions(info: dict[str, str], level: Severity) -> None:
     assert judge_version(info).level is level
 
 
@@ -107,24 +107,32 @@ def test_a_sentinel_is_not_the_redis_it_watches() -> None:
 @pytest.mark.parametrize(
     ("info", "fsync", "level"),
     [
-        ({"aof_enabled": 1}, "always", Level.OK),
-        ({"aof_enabled": 1}, "everysec", Level.WARN),
-        ({"aof_enabled": 1}, "", Level.WARN),
-        ({"aof_enabled": 0}, "always", Level.WARN),
-        ({"aof_enabled": 1, "aof_last_write_status": "err"}, "always", Level.FAIL),
-        ({"aof_enabled": 0, "rdb_last_bgsave_status": "err"}, "", Level.FAIL),
+        ({"aof_enabled": 1}, "always", Severity.OK),
+        ({"aof_enabled": 1}, "everysec", Severity.WARN),
+        ({"aof_enabled": 1}, "", Severity.WARN),
+        ({"aof_enabled": 0}, "always", Severity.WARN),
+        ({"aof_enabled": 1, "aof_last_write_status": "err"}, "always", Severity.FAIL),
+        ({"aof_enabled": 0, "rdb_last_bgsave_status": "err"}, "", Severity.FAIL),
     ],
 )
-def test_persistence(info: dict[str, Any], fsync: str, level: Level) -> None:
+def test_persistence(info: dict[str, Any], fsync: str, level: Severity) -> None:
     """A failed write to disk stops all writes (MISCONF), so it fails whatever else is set."""
     assert judge_persistence(info, fsync).level is level
 
 
 @pytest.mark.parametrize(
     ("server_s", "uncertain_s", "level"),
-    [(1000.5, 0, Level.OK), (1003, 0, Level.WARN), (997, 0, Level.WARN), (1003, 2.5, Level.OK), (1100, 0, Level.FAIL)],
+    [
+        (1000.5, 0, Severity.OK),
+        (1003, 0, Severity.WARN),
+        (997, 0, Severity.WARN),
+        (1003, 2.5, Severity.OK),
+        (1100, 0, Severity.FAIL),
+    ],
 )
-def test_clocks_are_compared_within_what_a_slow_answer_hides(server_s: float, uncertain_s: float, level: Level) -> None:
+def test_clocks_are_compared_within_what_a_slow_answer_hides(
+    server_s: float, uncertain_s: float, level: Severity
+) -> None:
     assert judge_clock(server_s, 1000, uncertain_s).level is level
 
 
@@ -136,7 +144,7 @@ def test_another_roles_user_is_no_worker(valkey: Any, redis_url: str, role: Role
     with users_of(valkey, role):
         finding = one(redis_findings(url_of(role, redis_url)), "redis.permissions")
 
-    assert finding.level is Level.FAIL
+    assert finding.level is Severity.FAIL
     assert f"user {role.name} may not: " in finding.seen
     assert missing in finding.seen
 
@@ -152,7 +160,7 @@ def test_one_missing_right_is_found(valkey: Any, redis_url: str) -> None:
             valkey.execute_command("ACL", "SETUSER", "worker", *other)
         finding = one(redis_findings(url_of(WORKER, redis_url)), "redis.permissions")
 
-    assert finding.level is Level.FAIL
+    assert finding.level is Severity.FAIL
     assert "TYPE responses.interactive:3" in finding.seen
     assert "HSET" not in finding.seen
 
@@ -168,6 +176,6 @@ def test_a_redis_that_lets_nobody_in_fails_alone(redis_url: str, url: str, seen:
     """One finding, because nothing else can be known; the password is not in it."""
     (finding,) = redis_findings(url.replace("%s", redis_url.removeprefix("redis://")))
 
-    assert (finding.check, finding.level) == ("redis", Level.FAIL)
+    assert (finding.check, finding.level) == ("redis", Severity.FAIL)
     assert seen in finding.seen
     assert PASSWORD not in str(finding)

@@ -2,10 +2,10 @@
 
 from typing import Any
 
-from worker.operations.findings import Finding, Level
+from worker.operations.findings import Finding, Severity
 
 
-def levels(findings: Any) -> dict[str, Level]:
+def levels(findings: Any) -> dict[str, Severity]:
     return {finding.check: finding.level for finding in findings}
 
 

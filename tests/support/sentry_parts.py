@@ -4,11 +4,12 @@ from typing import Any, Final
 
 from api_contracts import ErrorCode
 from support.sentry_receiver import SentryReceiver
-from worker.failures.alert_policy import Kind, State
+from worker.config.sentry_settings import SentryOptions
+from worker.failures.classes import Kind, State
 from worker.telemetry.incidents import Incidents
 from worker.telemetry.metrics import Metrics
 from worker.telemetry.reports import Facts
-from worker.telemetry.sentry import SentryClient, SentryOptions
+from worker.telemetry.sentry import SentryClient
 
 KINDS: Final[tuple[Kind, ...]] = (*ErrorCode, *State)
 FACTS: Final = Facts(

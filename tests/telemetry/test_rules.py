@@ -7,10 +7,11 @@ import sys
 
 import pytest
 
-from worker.failures.alert_policy import ALERT_POLICY
+from docgen.sentry_rules import SENTRY_RULES
+from worker.failures.classes import FAILURES
 from worker.telemetry.metrics import METRICS, WAIT_REASONS, Metrics
 from worker.telemetry.process_observer import Load, why_waiting
-from worker.telemetry.rules import RECORDED, RULES, SENTRY_RULES, Rule, prometheus_groups
+from worker.telemetry.rules import RECORDED, RULES, Rule, prometheus_groups
 from worker.telemetry.runbook import ALERTS, RUNBOOK
 
 _SERIES = {"counter": ("",), "gauge": ("",), "histogram": ("_bucket", "_sum", "_count")}
@@ -32,13 +33,13 @@ def test_a_rule_leads_to_its_entry(rule: Rule) -> None:
     """Whoever is woken finds what to do behind the link."""
     assert rule.entry in RUNBOOK
     rendered = rule.rendered("https://run.example/book")
-    assert rendered["annotations"]["runbook_url"] == f"https://run.example/book#runbook-{rule.entry}"
+    assert rendered["annotations"]["runbook_url"] == f"https://run.example/book/{rule.entry}/"
     assert rendered["labels"]["severity"] in ("page", "ticket")
 
 
 def test_what_is_only_told_by_rules_has_one() -> None:
     """An entry that nothing leads to helps nobody; `throttled` is looked up from a wait reason."""
-    assert {rule.entry for rule in RULES} >= ALERTS - {"throttled"}
+    assert {rule.entry for rule in RULES} >= ALERTS.keys() - {"throttled"}
 
 
 def test_the_rules_are_printed_as_json() -> None:
@@ -51,7 +52,7 @@ def test_the_rules_are_printed_as_json() -> None:
 def test_sentry_pages_where_the_table_says_so() -> None:
     """By a tag that every event carries."""
     assert any("`page` is `true`" in rule.matching and rule.then == "page" for rule in SENTRY_RULES)
-    assert [kind for kind, treatment in ALERT_POLICY.items() if treatment.pages]
+    assert [kind for kind, failure in FAILURES.items() if failure.pages]
 
 
 def test_every_state_one_can_wait_for_is_explained() -> None:

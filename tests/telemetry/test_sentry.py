@@ -14,7 +14,7 @@ from support.sentry_parts import FACTS, KINDS, World
 from support.sentry_receiver import Manner, SentryReceiver
 
 from api_contracts import ErrorCode
-from worker.failures.alert_policy import ALERT_POLICY, Kind, State
+from worker.failures.classes import FAILURES, Kind, State
 from worker.telemetry import log
 from worker.telemetry.reports import Facts
 from worker.telemetry.runbook import ALERTS, RUNBOOK
@@ -31,8 +31,8 @@ def world() -> Generator[World]:
 
 def test_every_failure_class_and_state_is_treated_and_explained() -> None:
     """Nobody is woken by something that no table and no runbook knows."""
-    assert set(ALERT_POLICY) == set(KINDS)
-    assert set(RUNBOOK) == set(KINDS) | ALERTS
+    assert set(FAILURES) == set(KINDS)
+    assert set(RUNBOOK) == set(KINDS) | ALERTS.keys()
     for entry in RUNBOOK.values():
         assert entry.meaning
         assert entry.first_look
@@ -70,7 +70,7 @@ def test_an_event_says_what_broke_since_when_for_whom_and_what_to_do(world: Worl
     assert first["contexts"]["request"]["id"] == "order-17"
     assert first["contexts"]["trace"]["trace_id"] == FACTS.trace_id
     runbook = first["contexts"]["runbook"]
-    assert runbook["url"] == "https://run.example/book#runbook-upstream_error"
+    assert runbook["url"] == "https://run.example/book/upstream_error/"
     assert runbook["remedy"] == RUNBOOK["upstream_error"].remedy
     impact = tail["contexts"]["impact"]
     assert impact["failures_since_last_event"] == 9
@@ -103,7 +103,7 @@ def test_a_storm_is_two_events_with_exact_counts(world: World) -> None:
     assert counter.labels("upstream_error", "held")._value.get() == 1999  # pyright: ignore[reportPrivateUsage, reportUnknownMemberType]  # noqa: SLF001  # as above
 
 
-@pytest.mark.parametrize("kind", [kind for kind in KINDS if ALERT_POLICY[kind].level is None], ids=str)
+@pytest.mark.parametrize("kind", [kind for kind in KINDS if FAILURES[kind].level is None], ids=str)
 def test_what_callers_got_wrong_makes_no_event(world: World, kind: Kind) -> None:
     """It is a line and a counter; nobody here could do anything."""
     world.incidents.failed(kind, FACTS)
@@ -112,7 +112,7 @@ def test_what_callers_got_wrong_makes_no_event(world: World, kind: Kind) -> None
     assert world.events() == []
 
 
-@pytest.mark.parametrize("kind", [kind for kind in KINDS if ALERT_POLICY[kind].level], ids=str)
+@pytest.mark.parametrize("kind", [kind for kind in KINDS if FAILURES[kind].level], ids=str)
 def test_every_other_class_is_one_issue_of_its_level(world: World, kind: Kind) -> None:
     """Whatever the status, the tenant or the text."""
     for status in (500, 502, 504):
@@ -120,9 +120,9 @@ def test_every_other_class_is_one_issue_of_its_level(world: World, kind: Kind) -
     world.incidents.flush()
 
     events = world.events()
-    assert [event["level"] for event in events] == [ALERT_POLICY[kind].level] * 2
+    assert [event["level"] for event in events] == [FAILURES[kind].level] * 2
     assert len({tuple(event["fingerprint"]) for event in events}) == 1
-    assert {event["tags"]["page"] for event in events} == {str(ALERT_POLICY[kind].pages).lower()}
+    assert {event["tags"]["page"] for event in events} == {str(FAILURES[kind].pages).lower()}
 
 
 def _crash(depth: int = 3) -> Exception:

@@ -7,7 +7,7 @@ from support.sentry_parts import FACTS, World
 from support.sentry_receiver import SentryReceiver
 
 from api_contracts import ErrorCode
-from worker.failures.alert_policy import RECOVERY_IS_TOLD, State
+from worker.failures.classes import FAILURES, State
 
 
 @pytest.fixture
@@ -68,5 +68,5 @@ def test_requests_that_fail_of_a_condition_join_its_issue(world: World) -> None:
 
 def test_only_ends_that_one_process_sees_are_told() -> None:
     """All processes see that Redis is back: forty events would tell nothing more."""
-    assert State.REDIS_LOST not in RECOVERY_IS_TOLD
-    assert State.RESULTS_HIGH_WATER not in RECOVERY_IS_TOLD
+    assert not FAILURES[State.REDIS_LOST].end_is_told
+    assert not FAILURES[State.RESULTS_HIGH_WATER].end_is_told

@@ -27,7 +27,7 @@ dead = typer.Typer(
 
 
 def _age(text: str) -> timedelta:
-    from worker.config.settings import duration
+    from worker.config.values import duration
 
     try:
         return duration(text)

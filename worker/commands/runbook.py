@@ -58,14 +58,14 @@ def _one(name: str) -> "RenderableType":
 
 def _all() -> "RenderableType":
     from worker.commands.tables import table
-    from worker.failures.alert_policy import ALERT_POLICY
+    from worker.failures.classes import FAILURES
     from worker.telemetry.runbook import RUNBOOK
 
     entries = table("entry", "event", "pages", "meaning")
     entries.columns[-1].no_wrap = False
-    treatments = {str(kind): treatment for kind, treatment in ALERT_POLICY.items()}
+    classes = {str(kind): failure_class for kind, failure_class in FAILURES.items()}
     for name, entry in RUNBOOK.items():
-        treatment = treatments.get(name)
-        level = (treatment.level or "none") if treatment else "alert rule"
-        entries.add_row(name, level, "yes" if treatment and treatment.pages else "", entry.meaning)
+        failure_class = classes.get(name)
+        level = (failure_class.level or "none") if failure_class else "alert rule"
+        entries.add_row(name, level, "yes" if failure_class and failure_class.pages else "", entry.meaning)
     return entries

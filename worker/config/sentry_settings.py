@@ -1,28 +1,30 @@
-"""The standard SENTRY_ variables, read at the edge like the worker's own settings."""
+"""The settings of Sentry: the standard SENTRY_ variables."""
 
-from typing import Final
+from dataclasses import dataclass, field
 
-from pydantic import Field, SecretStr, ValidationError, field_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic import Field, SecretStr, field_validator
+from pydantic_settings import SettingsConfigDict
 
 from worker import __version__
-from worker.config.settings import WrongSettingsError
-from worker.telemetry.sentry import SentryOptions
-
-_PREFIX: Final = "SENTRY_"
+from worker.config.environment import EnvironmentSettings, load_settings
 
 
-class SentrySettings(BaseSettings):
-    model_config = SettingsConfigDict(
-        env_prefix=_PREFIX,
-        env_ignore_empty=True,
-        use_attribute_docstrings=True,
-        hide_input_in_errors=True,
-        populate_by_name=True,
-    )
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SentryOptions:
+    """The settings as the client takes them. Without a DSN nothing is sent."""
+
+    dsn: str = field(default="", repr=False)
+    environment: str = "production"
+    release: str = ""
+    trace_rate: float = 0.0
+    runbook_url: str = ""
+
+
+class SentrySettings(EnvironmentSettings):
+    model_config = SettingsConfigDict(env_prefix="SENTRY_")
 
     dsn: SecretStr | None = None
-    """Where incidents and traces go; without it they are lines of the log."""
+    """The address for incidents and traces; without it they are lines of the log."""
 
     environment: str = "production"
     """Shown with every event."""
@@ -34,18 +36,18 @@ class SentrySettings(BaseSettings):
     """Share of requests that are traced where their caller did not decide."""
 
     runbook_url: str = Field("", validation_alias="WORKER_RUNBOOK_URL")
-    """Where the runbook below is published; events and alert rules link to it."""
+    """The address of the published runbook; events and alert rules link to `<address>/<entry>/`."""
 
     @field_validator("dsn")
     @classmethod
     def _dsn_is_one(cls, dsn: SecretStr | None) -> SecretStr | None:
         if dsn is None:
             return None
-        from sentry_sdk.utils import BadDsn, Dsn  # noqa: PLC0415  # 0.2 s that only those pay who use it
+        from sentry_sdk.utils import Dsn  # noqa: PLC0415  # 0.2 s only with a DSN
 
         try:
             Dsn(dsn.get_secret_value())
-        except BadDsn:
+        except ValueError:  # BadDsn is one; the others repeat a part of the DSN
             raise ValueError("must be a Sentry DSN, such as https://key@sentry.example.com/1") from None
         return dsn
 
@@ -61,16 +63,5 @@ class SentrySettings(BaseSettings):
 
 
 def load_sentry() -> SentrySettings:
-    """Raises WrongSettingsError."""
-    try:
-        return SentrySettings()  # pyright: ignore[reportCallIssue]  # every field has a default
-    except ValidationError as error:
-        problems = error.errors(include_input=False, include_url=False)
-        lines = [f"{variable(str(one['loc'][0]))}: {one['msg'].removeprefix('Value error, ')}" for one in problems]
-        raise WrongSettingsError("\n".join(lines)) from None
-
-
-def variable(name: str) -> str:
-    """The environment variable of a field, or of the alias it is reported by."""
-    alias = SentrySettings.model_fields[name].validation_alias if name in SentrySettings.model_fields else name
-    return str(alias) if alias else f"{_PREFIX}{name.upper()}"
+    """The settings of Sentry. Raises WrongSettingsError."""
+    return load_settings(SentrySettings, {})

@@ -22,7 +22,7 @@ from urllib.parse import urlencode
 
 import redis
 
-from worker.devtools.simulator import Call, SimulatorConfig, Stats, serve
+from worker.devtools.simulator import ReceivedCall, SimulatorConfig, Stats, serve
 
 HOST: Final = "127.0.0.1"
 _PORTS: Final = range(20_000, 32_000)
@@ -119,11 +119,11 @@ class Simulator:
         """Totals since the start or the last `reset`."""
         return Stats(**self._control("GET", "/simulator/stats"))
 
-    def calls(self, tag: str | None = None) -> list[Call]:
+    def calls(self, tag: str | None = None) -> list[ReceivedCall]:
         """All calls in order of arrival, or those whose prompt holds `[[id:tag]]`."""
         query = f"?{urlencode({'tag': tag})}" if tag is not None else ""
         calls: list[dict[str, Any]] = self._control("GET", f"/simulator/calls{query}")
-        return [Call(**call) for call in calls]
+        return [ReceivedCall(**call) for call in calls]
 
     def reset(self) -> None:
         """Forget calls, totals and how often each marked prompt was seen; budgets stay as they are."""

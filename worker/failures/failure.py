@@ -1,13 +1,13 @@
-"""What went wrong with one upstream call -> Failure: the closed code, the route, and what the caller is told.
+"""One failed call -> Failure: the error code, the route, and the message for the caller.
 
-    Failure     route       means
-    rejected    ANSWER      asking again changes nothing: publish it
-    broken      RETRY       an attempt was spent; the request comes back after backoff (`retries.py`)
+    Failure     route       meaning
+    rejected    ANSWER      another call changes nothing: publish it
+    broken      RETRY       an attempt was spent; the request comes back after a backoff (`retries.py`)
     throttled   THROTTLE    the upstream pauses for everybody; no attempt spent
     locked out  CREDENTIAL  the key is refused or its wallet empty: the credential pauses; no attempt spent
 
-`evidence.py` reads what the upstream said, `dialects.py` judges it; here the verdict gets its consequences.
-Nothing here raises, whatever arrives. Upstream's text is kept apart in `Failure.upstream`; `message` is ours.
+`error_reader` reads the upstream's error and `error_classifier` finds its code; `classes` holds what the code implies.
+Nothing here raises, whatever bytes arrive. The upstream's text is kept apart in `Failure.upstream`; `message` is ours.
 """
 
 import re
@@ -19,6 +19,7 @@ from typing import Final, LiteralString, cast
 
 from api_contracts.errors import ErrorCode, MappedError, UpstreamError
 from api_contracts.violations import Violation
+from worker.failures.classes import ERRORS, Route
 from worker.failures.error_classifier import Limit, judge, limit_named
 from worker.failures.error_reader import (
     ReportedError,
@@ -35,27 +36,17 @@ from worker.failures.error_reader import (
 
 MAX_MESSAGE_CHARS: Final = 1000
 COSTLY_ATTEMPTS: Final = 2
-"""A call that may have been billed is made once more and no further: there is no idempotency key upstream."""
+"""A call that may have been billed is repeated at most once: the gateway has no idempotency key."""
 NO_CHANNEL_ATTEMPTS: Final = 3
-"""A gateway without a channel for the model gets one back within minutes, or not before somebody acts."""
-
-
-class Route(StrEnum):
-    """What becomes of the request; THROTTLE and CREDENTIAL spend no attempt."""
-
-    ANSWER = "answer"
-    RETRY = "retry"
-    THROTTLE = "throttle"
-    CREDENTIAL = "credential"
+"""A gateway without a channel for the model gets one back within minutes, or needs an operator."""
 
 
 class TransportKind(StrEnum):
-    """How a call failed without an answer."""
+    """The way in which a call failed without an answer."""
 
     UNREACHABLE = "unreachable"
     """DNS, TLS or the connection itself failed: nothing was sent."""
     CONNECT_TIMEOUT = "connect_timeout"
-    POOL_TIMEOUT = "pool_timeout"
     WRITE_TIMEOUT = "write_timeout"
     """The request never left completely, so it cannot have run."""
     RESET = "reset"
@@ -68,34 +59,33 @@ class TransportKind(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Failure:
-    """Why one call, or one request, came to nothing, and what follows. Its repr holds no upstream text."""
+    """One failed call or request, and the next step. Its repr holds no upstream text."""
 
     code: ErrorCode
     route: Route
     message: str
-    """One sentence from a closed set; never upstream's words, which may quote a prompt."""
+    """One sentence from a closed set. Never the upstream's words: they may quote a prompt."""
     retryable: bool
-    """Whether *enqueueing* again can help; what the worker itself does next is `route`."""
+    """Whether *enqueueing* again can help its caller. `route` is the worker's own next step."""
     http_status: int | None = None
     upstream: UpstreamError | None = field(default=None, repr=False)
     retry_after_s: float | None = None
     """The shortest wait the upstream asked for."""
     max_attempts: int | None = None
-    """This failure's own ceiling on upstream calls, beneath the request's."""
+    """A limit on upstream calls for this failure; the lower one of this and the request's own limit holds."""
     maybe_billed: bool = False
     response: bytes | None = field(default=None, repr=False)
-    """The response object to attach, as upstream sent it."""
+    """The response object to attach, as the upstream sent it."""
     limit: Limit | None = None
-    slow_down: bool = False
-    """The upstream asks for a lower rate, not only for a pause."""
+    """The limit that was met, if the upstream named it."""
 
     @classmethod
     def of(cls, code: ErrorCode) -> "Failure":
-        """The failure a code stands for, before anything is known of the case; every code has one."""
+        """The failure of a class, before any fact of the case is added; every code has one."""
         return _PLAIN[code]
 
     def mapped(self, violations: Iterable[Violation] = ()) -> MappedError:
-        """The caller's view of it."""
+        """The caller's view of the failure."""
         return MappedError(
             code=self.code,
             message=self.message,
@@ -106,38 +96,16 @@ class Failure:
         )
 
 
-_CONSEQUENCES: Final = (
-    (ErrorCode.INVALID_REQUEST, Route.ANSWER, False, "The request is not valid."),
-    (ErrorCode.DUPLICATE_CONFLICT, Route.ANSWER, False, "The request id belongs to a different request."),
-    (ErrorCode.CONTEXT_LENGTH_EXCEEDED, Route.ANSWER, False, "The input is longer than the model can take."),
-    (ErrorCode.REQUEST_TOO_LARGE, Route.ANSWER, False, "The request is larger than the limits allow."),
-    (ErrorCode.CONTENT_REJECTED, Route.ANSWER, False, "A content filter refused the input or the output."),
-    (ErrorCode.MODEL_UNAVAILABLE, Route.ANSWER, False, "The upstream does not serve this model."),
-    (ErrorCode.AUTHENTICATION_FAILED, Route.CREDENTIAL, True, "The upstream refused our credential."),
-    (ErrorCode.PERMISSION_DENIED, Route.ANSWER, False, "The upstream does not let our credential do this."),
-    (ErrorCode.QUOTA_EXHAUSTED, Route.CREDENTIAL, True, "The upstream account has no quota left."),
-    (ErrorCode.RATE_LIMITED, Route.THROTTLE, True, "The upstream is limiting our rate."),
-    (ErrorCode.UPSTREAM_OVERLOADED, Route.RETRY, True, "The upstream is overloaded."),
-    (ErrorCode.UPSTREAM_ERROR, Route.RETRY, True, "The upstream failed."),
-    (ErrorCode.UPSTREAM_TIMEOUT, Route.RETRY, True, "The upstream did not answer in time."),
-    (ErrorCode.UPSTREAM_UNREACHABLE, Route.RETRY, True, "The upstream could not be reached."),
-    (ErrorCode.INVALID_RESPONSE, Route.RETRY, True, "The upstream's answer is not a usable response."),
-    (ErrorCode.INCOMPLETE_MAX_TOKENS, Route.ANSWER, False, "The response ended at its token limit."),
-    (ErrorCode.DEADLINE_EXCEEDED, Route.ANSWER, False, "The deadline left no time for an answer."),
-    (ErrorCode.CANCELLED, Route.ANSWER, False, "The request was cancelled."),
-    (ErrorCode.INTERNAL_ERROR, Route.ANSWER, True, "The worker failed; this is a defect of ours."),
-)
-_COSTLY: Final = frozenset({ErrorCode.UPSTREAM_TIMEOUT, ErrorCode.INVALID_RESPONSE})
 _PLAIN: Final = {
     code: Failure(
         code=code,
-        route=route,
-        retryable=retryable,
-        message=message,
-        maybe_billed=code in _COSTLY,
-        max_attempts=COSTLY_ATTEMPTS if code in _COSTLY else None,
+        route=row.route,
+        retryable=row.retryable,
+        message=row.message,
+        maybe_billed=row.costly,
+        max_attempts=COSTLY_ATTEMPTS if row.costly else None,
     )
-    for code, route, retryable, message in _CONSEQUENCES
+    for code, row in ERRORS.items()
 }
 
 _UNREACHABLE: Final = Failure.of(ErrorCode.UPSTREAM_UNREACHABLE)
@@ -145,9 +113,8 @@ _TIMED_OUT: Final = Failure.of(ErrorCode.UPSTREAM_TIMEOUT)
 _TRANSPORT: Final = {
     TransportKind.UNREACHABLE: _UNREACHABLE,
     TransportKind.CONNECT_TIMEOUT: _UNREACHABLE,
-    TransportKind.POOL_TIMEOUT: _UNREACHABLE,
     TransportKind.WRITE_TIMEOUT: replace(_TIMED_OUT, maybe_billed=False, max_attempts=None),
-    # Not capped at COSTLY_ATTEMPTS: nearly always a kept connection that the upstream had closed meanwhile.
+    # Without the limit of COSTLY_ATTEMPTS: the usual cause is a kept connection that the upstream had closed.
     TransportKind.RESET: replace(Failure.of(ErrorCode.UPSTREAM_ERROR), maybe_billed=True),
     TransportKind.READ_TIMEOUT: _TIMED_OUT,
     TransportKind.TOTAL_TIMEOUT: _TIMED_OUT,
@@ -161,21 +128,21 @@ def from_transport(kind: TransportKind) -> Failure:
 
 
 def from_http(status: int, headers: Mapping[str, str], body: bytes) -> Failure:
-    """The failure behind any answer that is not 2xx. Total and bounded, whatever the bytes."""
-    return _from_evidence(read_body(status, body), status, headers)
+    """The failure of an answer that is not 2xx. Never raises; the work is bounded, whatever the bytes."""
+    return _from_reported(read_body(status, body), status, headers)
 
 
 def from_object(response: object, raw: bytes, headers: Mapping[str, str]) -> Failure | None:
     """The failure inside a decoded HTTP 200 body or terminal SSE event; None means completed and usable.
 
-    `raw` is the response object as sent; it is attached where the caller can use it: to what is incomplete,
-    and to what is not final. An `incomplete` for a reason nobody knows was paid for, so it counts as cut off.
+    `raw` is the response object as sent. It is attached to incomplete responses and to those that are not final,
+    because the caller can use them. An unknown reason for `incomplete` counts as the token limit: it was paid for.
     """
     body = unwrapped(response)
     if body is None:
         return invalid_response("not an object", 200)
     if (error := stated_error(body)) is not None:
-        failure = _from_evidence(read_error(error), None, headers)
+        failure = _from_reported(read_error(error), None, headers)
         return replace(failure, maybe_billed=failure.maybe_billed or bool(body.get("usage")))
     match body.get("status"):
         case "completed":
@@ -189,13 +156,13 @@ def from_object(response: object, raw: bytes, headers: Mapping[str, str]) -> Fai
 
 
 def invalid_response(reason: LiteralString, http_status: int) -> Failure:
-    """An answer that cannot be used; `reason` completes the sentence, in words of ours."""
+    """The failure of an answer that cannot be used; `reason` completes the sentence, in words of ours."""
     plain = Failure.of(ErrorCode.INVALID_RESPONSE)
     return replace(plain, http_status=http_status, message=f"{plain.message[:-1]}: {reason}.")
 
 
 def deadline_exceeded(last: Failure | None = None) -> Failure:
-    """The end of a request whose time is up, with the last thing the upstream said attached."""
+    """The failure of a request whose time is up, with the upstream's last error attached."""
     plain = Failure.of(ErrorCode.DEADLINE_EXCEEDED)
     return replace(plain, http_status=last.http_status, upstream=last.upstream) if last else plain
 
@@ -206,42 +173,42 @@ def _incomplete(body: dict[str, object]) -> ErrorCode:
     return ErrorCode.CONTENT_REJECTED if reason == "content_filter" else ErrorCode.INCOMPLETE_MAX_TOKENS
 
 
-def _from_evidence(evidence: ReportedError, http_status: int | None, headers: Mapping[str, str]) -> Failure:
+def _from_reported(reported: ReportedError, http_status: int | None, headers: Mapping[str, str]) -> Failure:
     said = lowered(headers)
-    verdict = judge(evidence)
+    classified = judge(reported)
     failure = replace(
-        Failure.of(verdict.code),
+        Failure.of(classified.code),
         http_status=200 if http_status is None else http_status,
-        upstream=_upstream(evidence, said),
-        retry_after_s=_wait_s(evidence, said),
-        limit=limit_named(evidence) if verdict.code in _ABOUT_LIMITS else None,
-        slow_down="slow_down" in evidence.names,
+        upstream=_upstream(reported, said),
+        retry_after_s=_wait_s(reported, said),
+        limit=limit_named(reported) if classified.code in _ABOUT_LIMITS else None,
     )
-    return _overruled(_by_status(failure, evidence.status), said, by_status=verdict.by_status)
+    return _overruled(_by_status(failure, reported.status), said, by_status=classified.by_status)
 
 
-def _wait_s(evidence: ReportedError, headers: Mapping[str, str]) -> float | None:
-    """The wait asked for in headers, else in words: new-api drops Retry-After."""
+def _wait_s(reported: ReportedError, headers: Mapping[str, str]) -> float | None:
+    """The wait that the headers ask for, else the text: new-api drops Retry-After."""
     asked_s = parse_retry_after(headers, server_time(headers))
-    return wait_in_words_s(evidence.text) if asked_s is None else asked_s
+    return wait_in_words_s(reported.text) if asked_s is None else asked_s
 
 
 _ABOUT_LIMITS: Final = frozenset({ErrorCode.RATE_LIMITED, ErrorCode.REQUEST_TOO_LARGE})
 
 
 def _by_status(failure: Failure, status: int | None) -> Failure:
-    """The two codes that mean different things under different statuses."""
+    """Corrects the two codes whose meaning depends on the HTTP status."""
     if failure.code is ErrorCode.MODEL_UNAVAILABLE and status == HTTPStatus.SERVICE_UNAVAILABLE:
         return replace(failure, route=Route.RETRY, retryable=True, max_attempts=NO_CHANNEL_ATTEMPTS)
-    if failure.code is ErrorCode.INVALID_RESPONSE:  # a redirect, or a status nobody sends: no call was made
+    if failure.code is ErrorCode.INVALID_RESPONSE:  # a redirect, or an unknown status: no call was made
         return replace(failure, route=Route.ANSWER, max_attempts=None, maybe_billed=False)
     return failure
 
 
 def _overruled(failure: Failure, headers: Mapping[str, str], *, by_status: bool) -> Failure:
-    """`x-should-retry` changes what we do, never what we tell (openai-python `_base_client.py` obeys it too).
+    """Lets `x-should-retry` change the route, never the code (openai-python `_base_client.py` obeys it too).
 
-    It has no say in pauses, which protect the fleet, nor where the body names a fault of the caller's.
+    The header does not change pauses, because they protect the fleet. It does not count where the body names a
+    fault of the caller's.
     """
     told = headers.get("x-should-retry", "").strip().lower()
     if told == "false" and failure.route is Route.RETRY:
@@ -252,12 +219,12 @@ def _overruled(failure: Failure, headers: Mapping[str, str], *, by_status: bool)
     return failure
 
 
-def _upstream(evidence: ReportedError, headers: Mapping[str, str]) -> UpstreamError | None:
+def _upstream(reported: ReportedError, headers: Mapping[str, str]) -> UpstreamError | None:
     said = UpstreamError(
-        code=_quoted(evidence.code),
-        type=_quoted(evidence.type),
-        message=_quoted(evidence.message),
-        request_id=request_id(headers, evidence.message or ""),
+        code=_quoted(reported.code),
+        type=_quoted(reported.type),
+        message=_quoted(reported.message),
+        request_id=request_id(headers, reported.message or ""),
     )
     return said if any(said.model_dump().values()) else None
 
@@ -266,5 +233,5 @@ _KEY: Final = re.compile(r"\b(?:sk-|Bearer )[\w.*-]{4,}")
 
 
 def _quoted(text: str | None) -> str | None:
-    """Upstream's words, cut, without the key that some quote back."""
+    """The upstream's words, cut. A key that an upstream quotes back is removed."""
     return text and _KEY.sub("[key]", text)[:MAX_MESSAGE_CHARS]

@@ -1,8 +1,9 @@
 """What each role may do in Redis, as data: least privilege for producers, consumers, workers and operators.
 
-Every grant is a selector of its own (Redis 7.0, redis.io/docs/latest/operate/oss_and_stack/management/security/acl),
-so that a command is allowed on the keys it is for and on no others: a producer may `SET` a mark that cancels a request
-and cannot `SET` a lane. `tests/test_acl.py` runs each role with nothing but its grants.
+Every command rule is a selector of its own (Redis 7.0,
+redis.io/docs/latest/operate/oss_and_stack/management/security/acl), so that a command is allowed on the keys it is for
+and on no others: a producer may `SET` a mark that cancels a request and cannot `SET` a lane.
+`tests/operations/test_acl.py` runs each role with its rules only.
 
 **Why producers cancel by key and not by `revoke`**: Celery's remote control is one channel for all its commands, and
 `shutdown` is one of them. Who may publish there can stop the fleet, so that is an operator's.
@@ -46,7 +47,7 @@ _LANES: Final = "responses.*"
 
 
 @dataclass(frozen=True, slots=True)
-class Grant:
+class CommandRule:
     """Commands, and the key patterns they are for: `%R~` reads, `%W~` writes, `~` both; no patterns, no keys."""
 
     purpose: str
@@ -70,7 +71,7 @@ class Grant:
 class Role:
     name: str
     who: str
-    grants: tuple[Grant, ...]
+    grants: tuple[CommandRule, ...]
     channels: tuple[str, ...] = ()
 
     def setuser(self, password: str, *, db: int = 0) -> list[str]:
@@ -111,13 +112,13 @@ PRODUCER: Final = Role(
     name="producer",
     who="a service that enqueues with plain Celery",
     grants=(
-        Grant("enqueue", "lpush llen exists", "%W~responses.*"),
-        Grant(
+        CommandRule("enqueue", "lpush llen exists", "%W~responses.*"),
+        CommandRule(
             "declare lanes, as Celery does before it sends",
             "sadd",
             "%W~_kombu.binding.responses.* %W~_kombu.binding_permanent.responses.*",
         ),
-        Grant("cancel a request", "set", "%W~responses:cancel:*"),
+        CommandRule("cancel a request", "set", "%W~responses:cancel:*"),
     ),
 )
 
@@ -125,14 +126,14 @@ CONSUMER: Final = Role(
     name="consumer",
     who="a service that reads results",
     grants=(
-        Grant(
+        CommandRule(
             "read and acknowledge results, as a group or without",
             "xreadgroup xack xautoclaim xclaim xpending xread xrange xlen xinfo|groups xinfo|consumers "
             "xgroup|create xgroup|createconsumer xgroup|delconsumer",
             f"~{RESULT_STREAM} ~{RESULT_STREAM}:*",
         ),
-        Grant("wait for one id", "hget hmget", "%R~responses:request:*"),
-        Grant("follow the tokens of a streamed request", "xread xrange", "%R~responses:deltas:*"),
+        CommandRule("wait for one id", "hget hmget", "%R~responses:request:*"),
+        CommandRule("follow the tokens of a streamed request", "xread xrange", "%R~responses:deltas:*"),
     ),
 )
 
@@ -142,13 +143,13 @@ CLIENT: Final = Role(
     grants=(
         *PRODUCER.grants,
         *CONSUMER.grants,
-        Grant("wake what it cancels", "zadd", "%W~responses:delayed:*"),
+        CommandRule("wake what it cancels", "zadd", "%W~responses:delayed:*"),
     ),
 )
 
-_SCRIPTS: Final = Grant("run scripts, whose commands are checked like its own", "eval evalsha script|load")
-_STATE: Final = Grant("see the server's time and state", "time info")
-_MAILBOXES: Final = Grant(
+_SCRIPTS: Final = CommandRule("run scripts, whose commands are checked like its own", "eval evalsha script|load")
+_STATE: Final = CommandRule("see the server's time and state", "time info")
+_MAILBOXES: Final = CommandRule(
     "declare and find mailboxes of Celery's remote control",
     "evalsha script|load script|exists sadd srem smembers exists del zadd zrem zrangebyscore",
     "~_kombu.binding*",
@@ -161,8 +162,8 @@ WORKER: Final = Role(
     grants=(
         _SCRIPTS,
         _STATE,
-        Grant("take from lanes and give back", "type llen lindex lrange lrem rpop rpush", "~responses.*"),
-        Grant(
+        CommandRule("take from lanes and give back", "type llen lindex lrange lrem rpop rpush", "~responses.*"),
+        CommandRule(
             "keep leases, requests, results and budgets",
             "type exists del pexpire pexpireat set hget hmget hgetall hkeys hexists hset hdel hincrby "
             "zadd zincrby zrem zcard zscore zrangebyscore zremrangebyscore sadd srem sscan "
@@ -170,9 +171,9 @@ WORKER: Final = Role(
             "~responses:*",
         ),
         _MAILBOXES,
-        Grant("hear remote control", "psubscribe punsubscribe publish"),
-        Grant("read its mailbox, and reply", "llen lpush brpop del", "~*.celery.pidbox* ~celeryev.*"),
-        Grant(
+        CommandRule("hear remote control", "psubscribe punsubscribe publish"),
+        CommandRule("read its mailbox, and reply", "llen lpush brpop del", "~*.celery.pidbox* ~celeryev.*"),
+        CommandRule(
             "look for Celery's lost messages, of which there are none",
             "set get del evalsha zrange zrevrangebyscore",
             "~unacked_mutex ~unacked_index",
@@ -187,23 +188,23 @@ OPERATOR: Final = Role(
     grants=(
         _SCRIPTS,
         _STATE,
-        Grant("count what waits, and see since when", "llen lindex", "%R~responses.*"),
-        Grant(
+        CommandRule("count what waits, and see since when", "llen lindex", "%R~responses.*"),
+        CommandRule(
             "count the rest, without its content",
             "type exists hlen zrange zcard zcount xlen xinfo|groups smembers sscan",
             "%R~responses:*",
         ),
-        Grant("pause, resume, change limits", "hmget hgetall hset hdel", "~responses:quota:*"),
-        Grant("read and drop dead letters", "xrange xrevrange xdel", f"~{DEAD_STREAM}"),
-        Grant("put them back on their lanes", "lpush", "%W~responses.*"),
-        Grant("let their ids run anew", "hmget hset pexpireat", "~responses:request:*"),
-        Grant("drop what they streamed", "del", "%W~responses:request:* %W~responses:deltas:*"),  # in one command
-        Grant("cancel a request", "set", "%W~responses:cancel:*"),
-        Grant("wake it where it is parked", "zadd", "~responses:delayed:*"),
-        Grant("remove abandoned consumer groups", "xgroup|destroy", f"~{RESULT_STREAM} ~{RESULT_STREAM}:*"),
+        CommandRule("pause, resume, change limits", "hmget hgetall hset hdel", "~responses:quota:*"),
+        CommandRule("read and drop dead letters", "xrange xrevrange xdel", f"~{DEAD_STREAM}"),
+        CommandRule("put them back on their lanes", "lpush", "%W~responses.*"),
+        CommandRule("let their ids run anew", "hmget hset pexpireat", "~responses:request:*"),
+        CommandRule("drop what they streamed", "del", "%W~responses:request:* %W~responses:deltas:*"),  # in one command
+        CommandRule("cancel a request", "set", "%W~responses:cancel:*"),
+        CommandRule("wake it where it is parked", "zadd", "~responses:delayed:*"),
+        CommandRule("remove abandoned consumer groups", "xgroup|destroy", f"~{RESULT_STREAM} ~{RESULT_STREAM}:*"),
         _MAILBOXES,
-        Grant("speak to all workers", "publish"),
-        Grant("hear their replies", "llen lpush brpop del", "~*.reply.celery.pidbox*"),
+        CommandRule("speak to all workers", "publish"),
+        CommandRule("hear their replies", "llen lpush brpop del", "~*.reply.celery.pidbox*"),
     ),
 )
 

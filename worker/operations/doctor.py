@@ -11,6 +11,7 @@ from typing import Final
 from urllib.parse import urlsplit
 
 from worker.config.settings import Settings
+from worker.config.values import read_key
 from worker.operations.findings import Finding, fail, ok, warn
 from worker.operations.gateway_health import examine_gateway
 from worker.operations.redis_health import examine_redis
@@ -36,10 +37,9 @@ def api_key(settings: Settings) -> str | Finding:
     """The key, or why there is none that could be sent."""
     name = "WORKER_UPSTREAM_API_KEY"
     try:
-        key = settings.api_key()
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
-        return fail("settings.key", f"the file cannot be read: {reason}", f"correct {name}_FILE or its permissions")
+        key = read_key(file) if (file := settings.upstream_api_key_file) else settings.api_key()
+    except ValueError as error:
+        return fail("settings.key", f"{name}_FILE {error}", f"correct {name}_FILE or its permissions")
     if not key:
         return fail("settings.key", "no key is set", f"set {name}, or {name}_FILE to a file that holds it")
     if not (key.isascii() and key.isprintable() and " " not in key):

@@ -1,14 +1,14 @@
-"""What `doctor` says of one thing it looked at."""
+"""The result of one check of `doctor`."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
 
 
-class Level(StrEnum):
+class Severity(StrEnum):
     OK = "ok"
     WARN = "warn"
-    """It works, and may hurt one day; or nobody can tell from here."""
+    """It works and may cause trouble later, or it cannot be checked from here."""
     FAIL = "fail"
     """Requests would not be answered, or would be lost or paid twice."""
 
@@ -18,27 +18,27 @@ class Finding:
     """`check` is a stable name; neither text ever holds a key, a password, or a URL that may hold one."""
 
     check: str
-    level: Level
+    level: Severity
     seen: str
     change: str = ""
-    """What to do about it; empty where all is well."""
+    """The change to make; empty if all is well."""
 
 
 def ok(check: str, seen: str) -> Finding:
-    return Finding(check, Level.OK, seen)
+    return Finding(check, Severity.OK, seen)
 
 
 def warn(check: str, seen: str, change: str) -> Finding:
-    return Finding(check, Level.WARN, seen, change)
+    return Finding(check, Severity.WARN, seen, change)
 
 
 def fail(check: str, seen: str, change: str) -> Finding:
-    return Finding(check, Level.FAIL, seen, change)
+    return Finding(check, Severity.FAIL, seen, change)
 
 
 def exit_code(findings: Iterable[Finding], *, strict: bool) -> int:
     """0 where all is well, 2 where something failed; 1 for warnings, where they count."""
     levels = {finding.level for finding in findings}
-    if Level.FAIL in levels:
+    if Severity.FAIL in levels:
         return 2
-    return 1 if strict and Level.WARN in levels else 0
+    return 1 if strict and Severity.WARN in levels else 0

@@ -118,7 +118,7 @@ class Policy:
 
     def patience_s(self, lease: Lease, now_ms: int) -> float:
         """How much longer a request may wait on an upstream that is out of order; its deadline is another matter."""
-        patience = self.patience.get(lease.delivery.lane)
+        patience = self.patience.get(lease.delivery.lane, self.patience.get("*"))
         return math.inf if patience is None else patience.total_seconds() - (now_ms - lease.enqueued_at_ms) / 1000
 
 

@@ -20,7 +20,7 @@ from celery.concurrency.base import BasePool
 from celery.worker import state
 
 from worker.config.settings import Settings
-from worker.failures.alert_policy import State
+from worker.failures.classes import State
 from worker.runtime.fleet_metrics import FleetCollector
 from worker.runtime.probes import Probes, ProbeServer
 from worker.runtime.service import HANDBACK_S, Service

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from worker.failures.alert_policy import State
+from worker.failures.classes import State
 from worker.runtime.probes import ProbeAnswer
 from worker.runtime.service import Service
 from worker.telemetry import Event

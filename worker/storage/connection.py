@@ -8,7 +8,7 @@ import re
 import ssl
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal
-from urllib.parse import parse_qsl, unquote, urlsplit
+from urllib.parse import parse_qsl, unquote
 
 import redis
 import redis.asyncio
@@ -17,6 +17,8 @@ import redis.sentinel
 from redis.asyncio.retry import Retry as AsyncRetry
 from redis.backoff import NoBackoff
 from redis.retry import Retry
+
+from worker.storage import urls
 
 SOCKET_TIMEOUT_S: Final = 5.0
 """No command of ours blocks, so a reply this late means a dead peer."""
@@ -54,7 +56,7 @@ class RedisTarget:
     @classmethod
     def parse(cls, url: str) -> "RedisTarget":
         """Raises ValueError, naming what would be right, without echoing the URL (it may hold a password)."""
-        parts = [urlsplit(part) for part in url.split(";")]
+        parts = [urls.split(part) for part in url.split(";")]
         first, last = parts[0], parts[-1]
         if first.scheme not in _SCHEMES:
             raise ValueError("must start with redis://, rediss://, sentinel:// or unix://")
@@ -71,6 +73,8 @@ class RedisTarget:
                 _name(first.password),
                 path=first.path,
             )
+        for part in parts:
+            urls.refuse_stray_password(part)
         default_port = 26379 if first.scheme == "sentinel" else 6379
         return cls(
             url=url,
@@ -160,7 +164,7 @@ def _name(quoted: str | None) -> str | None:
 
 
 def _db(text: str) -> int:
-    if not text.isdecimal():
+    if not re.fullmatch(r"[0-9]{1,9}", text):
         raise ValueError("the database after the host must be a number, as in redis://host:6379/0")
     return int(text)
 

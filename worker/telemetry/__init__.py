@@ -1,11 +1,11 @@
-"""What the worker says about itself, and to whom: lines to a log, numbers to Prometheus, incidents to Sentry.
+"""The worker's reports about itself: lines in a log, numbers for Prometheus, incidents for Sentry.
 
-events      the closed vocabulary           incidents   one event per incident, with its impact
-logs        lines, all through one chain    gate        how few events say how much happened
-redaction   what never leaves               treatments  which failure is told to whom: a table
-metrics     numbers                         reports     an incident as a Sentry event
-tracing     one request as spans            sentry      the client, and how it is set up
-runbook     what to do about it             rules       what should wake somebody
+events          the closed list of log events      incidents   one event per incident, with its impact
+logs            lines, all through one chain       event_throttle   limits events, keeps counts
+redaction       removes secrets and content        reports     an incident as a Sentry event
+metrics         numbers                            sentry      the client and its options
+tracing         one request as spans               rules       alert rules for Prometheus
+runbook         the entry of each alert and failure class
 """
 
 from worker.telemetry.context import speaking

@@ -6,7 +6,7 @@ from typing import Any, Final
 
 from api_contracts import ErrorCode
 from api_contracts.queues import result_stream
-from worker.failures.alert_policy import Kind, State
+from worker.failures.classes import Kind, State
 from worker.failures.failure import Route
 from worker.queue.messages import Message
 from worker.request.execution import Execution

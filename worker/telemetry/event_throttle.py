@@ -1,14 +1,13 @@
-"""How few events say how much happened: per fingerprint one at once, then one a window that stands for the rest.
+"""Per fingerprint, sends the first event at once, then one summary per window.
 
-A capture costs a hundred times what a count costs, and a storm is when nothing can be spared: 2,000 failures through
-the SDK's defaults hold the loop for 885 ms and deliver 85 random events. `before_send` and sampling come after the
-expensive work, so the gate stands before it.
+A capture by Sentry's SDK costs a hundred times a count: 2,000 failures through its defaults hold the loop for 885 ms
+and deliver 85 random events. `before_send` and sampling come after the expensive work, so the throttle comes first.
 
-    first of a series    told at once
-    the rest             counted; told after 60 s, then 2, 4, 8 and every 15 minutes for as long as it lasts
-    60 s of silence      ends a series: its rest is told, and the next failure is a first one again
+    first of a series    sent at once
+    the rest             counted; sent after 60 s, then after 2, 4, 8 and every 15 minutes while the series lasts
+    60 s of silence      ends the series: its rest is sent, and the next failure starts a new series
 
-So there are never more than two events a minute and fingerprint, and their counts add up to what happened, exactly.
+So each fingerprint has at most two events a minute, and the counts of its events add up to the number of failures.
 """
 
 import threading
@@ -25,18 +24,18 @@ _MOST_TENANTS: Final = 1000
 
 Fingerprint = tuple[str, ...]
 OVERFLOW: Final[Fingerprint] = ("overflow",)
-"""What is counted together when there are more fingerprints than anybody could look at."""
+"""The fingerprint of all failures above the limit of series."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Impact:
-    """What one event stands for: everything since the event before it."""
+    """The failures that one event stands for: all since the event before it."""
 
     failures: int
     total: int
     """Since the series began."""
     since_s: float
-    """When that was, by the clock given to the gate."""
+    """When the series began, by the clock given to the throttle."""
     window_s: float
     tenants: tuple[str, ...]
     """At most 1,000, the most affected first."""
@@ -87,26 +86,26 @@ class _Series(Generic[Sample]):
 
 @dataclass(slots=True)
 class EventThrottle(Generic[Sample]):
-    """One per process; every method takes the time, in seconds of one clock, and may be called from any thread."""
+    """One per process. Every method takes the time, in seconds of one clock, and may be called from any thread."""
 
     _series: dict[Fingerprint, _Series[Sample]] = field(default_factory=dict[Fingerprint, "_Series[Sample]"])
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def note(self, fingerprint: Fingerprint, sample: Sample, now_s: float, *, tenant: str, lane: str) -> Impact | None:
-        """Counts one failure; an Impact if it must be told now."""
+        """Counts one failure. Returns an Impact if an event must be sent now."""
         with self._lock:
             series, is_first = self._of(fingerprint, sample, now_s)
             series.note(sample, now_s, tenant, lane)
             return series.tell(now_s) if is_first else None
 
     def begin(self, fingerprint: Fingerprint, sample: Sample, now_s: float) -> Impact | None:
-        """Opens a series with a condition that no request failed of yet; an Impact if it must be told now."""
+        """Opens a series for a condition without a failed request. Returns an Impact if an event must be sent now."""
         with self._lock:
             series, is_first = self._of(fingerprint, sample, now_s)
             return series.tell(now_s) if is_first else None
 
     def due(self, now_s: float) -> list[tuple[Sample, Impact]]:
-        """What was held back and must be told now, each with its latest sample; forgets series that are over."""
+        """Summaries that must be sent now, each with its latest sample; forgets series that are over."""
         with self._lock:
             over = [fingerprint for fingerprint, series in self._series.items() if series.is_over(now_s)]
             due = [(series.sample, series.tell(now_s)) for series in self._series.values() if series.is_due(now_s)]
@@ -115,7 +114,7 @@ class EventThrottle(Generic[Sample]):
             return due
 
     def flush(self, now_s: float) -> list[tuple[Sample, Impact]]:
-        """Everything that was held back, at the end."""
+        """All remaining summaries, at the end."""
         with self._lock:
             held = [(series.sample, series.tell(now_s)) for series in self._series.values() if series.held]
             self._series.clear()

@@ -1,4 +1,4 @@
-"""The closed vocabulary of the log: every event name there is, and which of them speak of one request."""
+"""The closed list of log events, and those of them that belong to one request."""
 
 from typing import Final, Literal, get_args
 
@@ -15,19 +15,19 @@ Event = Literal[
     "upstream.opened",  # a probe succeeded, or an operator said so
     "redis.lost",  # Redis does not serve; calls wait
     "redis.recovered",
-    "ledger.refused",  # a script said no for a reason that stays
-    "lease.lost",  # another worker took over what this one still holds
+    "ledger.refused",  # a script failed for a lasting reason
+    "lease.lost",  # another worker took over a delivery that this one holds
     "lease.reclaimed",  # a worker fell silent; its deliveries went back to their lanes
     "results.high_water",  # unread results: no more work is taken
     "results.drained",
     "loop.stalled",  # the event loop shows no heartbeat; `stack` says where it is
     "consumer.stalled",  # Celery's consumer shows no heartbeat: remote control is deaf
-    "incident.reported",  # what Sentry was told, or would have been
+    "incident.reported",  # an event for Sentry, also written without a DSN
     "incident.ended",
-    "process.crashed",  # an exception that nobody awaited or caught
-    "library.logged",  # a line of somebody else's; its words are in `message`
+    "process.crashed",  # an exception that no code awaited or caught
+    "library.logged",  # a line of a library; its text is in `message`
 ]
-"""`noun.verb_past`, never interpolated; what varies is in fields."""
+"""`noun.verb_past`, never interpolated: values are fields."""
 
 EVENTS: Final = frozenset(get_args(Event))
 
@@ -36,7 +36,7 @@ OF_A_REQUEST: Final = frozenset(
 )
 """Events that carry the ids of the request in whose context they happen; `request.finished` brings its own.
 
-The others are of the process: a task may well have been born inside some request that it has nothing to do with.
+The others belong to the process. A background task may have been started inside a request that it does not serve.
 """
 
 Level = Literal["debug", "info", "warning", "error", "critical"]

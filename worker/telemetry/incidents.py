@@ -1,6 +1,6 @@
-"""Failures become incidents: gated, treated by the table, told to Sentry and the log; conditions end as well.
+"""Turns failures and conditions into Sentry events and log lines, few per incident.
 
-Nothing here waits for Sentry: its client hands events to a thread of its own and drops what does not fit.
+Nothing here waits for Sentry: its client hands events to a thread of its own and drops those above its queue's size.
 """
 
 import threading
@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final, Literal
 
-from worker.failures.alert_policy import ALERT_POLICY, RECOVERY_IS_TOLD, EventLevel, Kind, State
+from worker.failures.classes import FAILURES, Kind, SentryLevel, State
 from worker.telemetry.event_throttle import EventThrottle, Fingerprint, Impact
 from worker.telemetry.logs import log
 from worker.telemetry.metrics import Metrics
@@ -19,9 +19,9 @@ from worker.telemetry.reports import SERVICE, Facts, Incident, event_of, fingerp
 from worker.telemetry.runbook import link
 
 REDIS_PATIENCE_S: Final = 60.0
-"""Redis may be away this long before anybody is told: a failover takes seconds and mends itself."""
+"""An outage of Redis is an incident after this time: a failover takes seconds and needs no operator."""
 
-_LOG_LEVELS: Final[Mapping[EventLevel, Literal["error", "warning", "info"]]] = {
+_LOG_LEVELS: Final[Mapping[SentryLevel, Literal["error", "warning", "info"]]] = {
     "fatal": "error",
     "error": "error",
     "warning": "warning",
@@ -37,7 +37,7 @@ class _Condition:
 
 @dataclass(slots=True, kw_only=True)
 class Incidents:
-    """One per process. `send` gets a Sentry event and returns its id; `render` makes an exception's entries."""
+    """One per process. `send` takes a Sentry event and returns its id; `render` makes an exception's entries."""
 
     metrics: Metrics
     send: Callable[[dict[str, Any]], str | None] = lambda _: None
@@ -46,54 +46,54 @@ class Incidents:
     oldest_age_s: Callable[[], float | None] = lambda: None
     clock: Callable[[], float] = time.monotonic
     redis_patience_s: float = REDIS_PATIENCE_S
-    _gate: EventThrottle[Incident] = field(default_factory=EventThrottle[Incident])
+    _throttle: EventThrottle[Incident] = field(default_factory=EventThrottle[Incident])
     _conditions: dict[Kind, _Condition] = field(default_factory=dict[Kind, _Condition])
     _rendered: dict[Fingerprint, Sequence[Mapping[str, Any]]] = field(
         default_factory=dict[Fingerprint, "Sequence[Mapping[str, Any]]"]
     )
-    """Exceptions by mark: the same defect is taken apart once."""
+    """Exceptions by fingerprint: rendering is expensive, so each defect is rendered once."""
     _redis_lost_s: float | None = None
     _lock: threading.RLock = field(default_factory=threading.RLock)
 
     def failed(self, kind: Kind, facts: Facts) -> None:
-        """One more request failed this way."""
-        if ALERT_POLICY[kind].level is None:
+        """Counts one failed request, and reports it if an event is due."""
+        if FAILURES[kind].level is None:
             return
         incident = Incident(kind=kind, facts=facts, fingerprint=fingerprint(kind, facts))
         self._note(incident)
 
     def crashed(self, error: BaseException, facts: Facts, kind: State = State.BUG) -> None:
-        """A defect of ours; told apart by the exception and its place."""
+        """Reports a defect of ours. Its fingerprint is the exception's type and place."""
         mark = _mark(error) if kind is State.BUG else fingerprint(kind, facts)
         if mark not in self._rendered:
             self._rendered[mark] = self.render(error)
         self._note(Incident(kind=kind, facts=facts, fingerprint=mark, exception=self._rendered[mark]))
 
     def began(self, kind: Kind, facts: Facts) -> None:
-        """A condition holds; told once, however often it is said."""
+        """Reports the begin of a condition, once until it ends."""
         incident = Incident(kind=kind, facts=facts, fingerprint=fingerprint(kind, facts))
         with self._lock:
             if kind in self._conditions:
                 return
             self._conditions[kind] = _Condition(incident, self.clock())
-        impact = self._gate.begin(incident.fingerprint, incident, self.clock())
+        impact = self._throttle.begin(incident.fingerprint, incident, self.clock())
         if impact is not None:
             self._tell(incident, impact)
 
     def ended(self, kind: Kind) -> None:
-        """It holds no longer; nothing happens where it did not hold."""
+        """Reports the end of a condition; does nothing if it did not hold."""
         with self._lock:
             condition = self._conditions.pop(kind, None)
         if condition is None:
             return
         lasted_s = self.clock() - condition.began_s
         event_id = None
-        if kind in RECOVERY_IS_TOLD:
+        if FAILURES[kind].end_is_told:
             event_id = self.send(recovery_of(condition.incident, lasted_s, runbook_url=self.runbook_url))
         log("incident.ended", kind=kind, lasted_s=round(lasted_s, 1), event_id=event_id)
 
     def redis_lost(self) -> None:
-        """Redis does not serve; an incident if that lasts."""
+        """Notes that Redis does not serve; an incident if that lasts."""
         self._redis_lost_s = self._redis_lost_s or self.clock()
 
     def redis_recovered(self) -> None:
@@ -101,22 +101,22 @@ class Incidents:
         self.ended(State.REDIS_LOST)
 
     def tick(self) -> None:
-        """Tells what is due; call it about once a second."""
+        """Reports everything that is due; call it about once a second."""
         now_s = self.clock()
         if self._redis_lost_s is not None and now_s - self._redis_lost_s >= self.redis_patience_s:
             lost_s = now_s - self._redis_lost_s
             self.began(State.REDIS_LOST, Facts(upstream="redis", detail=f"Redis has not served for {lost_s:.0f} s"))
-        for incident, impact in self._gate.due(now_s):
+        for incident, impact in self._throttle.due(now_s):
             self._tell(incident, impact)
 
     def flush(self) -> None:
-        """Tells what was held back; call it once, at the end."""
-        for incident, impact in self._gate.flush(self.clock()):
+        """Reports everything that was held back; call it once, at the end."""
+        for incident, impact in self._throttle.flush(self.clock()):
             self._tell(incident, impact)
 
     def _note(self, incident: Incident) -> None:
         facts = incident.facts
-        impact = self._gate.note(incident.fingerprint, incident, self.clock(), tenant=facts.tenant, lane=facts.lane)
+        impact = self._throttle.note(incident.fingerprint, incident, self.clock(), tenant=facts.tenant, lane=facts.lane)
         self._count(incident.kind, impact)
         if impact is not None:
             self._tell(incident, impact)
@@ -136,7 +136,7 @@ class Incidents:
             tenants=len(impact.tenants),
             lanes=impact.lanes,
             since=since.isoformat(timespec="seconds"),
-            pages=ALERT_POLICY[incident.kind].pages,
+            pages=FAILURES[incident.kind].pages,
             runbook=link(incident.kind, self.runbook_url),
             trace_id=incident.facts.trace_id or None,
             detail=incident.facts.detail or None,
@@ -145,7 +145,7 @@ class Incidents:
 
 
 def _mark(error: BaseException) -> Fingerprint:
-    """Tells one defect from another for the gate; Sentry groups by the whole stack."""
+    """The fingerprint of a defect for the throttle; Sentry groups by the whole stack."""
     innermost = list(chain(error))[-1]
     trace = innermost.__traceback__
     while trace is not None and trace.tb_next is not None:

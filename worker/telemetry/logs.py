@@ -1,7 +1,7 @@
-"""structlog renders to JSON through orjson straight to stdout, or readably on a terminal.
+"""Writes log lines: JSON to stdout, or readable text on a terminal.
 
-Everything else that wants to be heard goes through the same chain: the standard library's logging, warnings, and
-exceptions that reach the top of a thread. So no line escapes redaction.
+The standard library's logging, warnings, and exceptions that reach the top of a thread go through the same chain, so
+that redaction sees every line.
 """
 
 import logging
@@ -28,24 +28,24 @@ _QUIET: Final = {
     "asyncio": logging.WARNING,
     "kombu": logging.WARNING,
     "amqp": logging.WARNING,
-    "celery": logging.WARNING,  # its INFO lines describe a consumer that consumes nothing
+    "celery": logging.WARNING,  # its INFO lines describe a consumer without queues
     "sentry_sdk": logging.ERROR,
 }
 _REMEMBERED: Final = 30
 _HEAD: Final = ("timestamp", "level", "event")
 _WARNING: Final = re.compile(r"[^\n]+?:\d+: \w+")
-"""Place and category of a warning: pydantic's quote the value that they warn of."""
+"""Place and category of a warning. Its text is dropped: pydantic's warnings quote a value."""
 
 Line = MutableMapping[str, Any]
 
 recent_warnings: deque[Mapping[str, Any]] = deque(maxlen=_REMEMBERED)
-"""The last lines at WARNING and above: an incident shows them as its breadcrumbs."""
+"""The last lines at WARNING and above; incidents show them as breadcrumbs."""
 
 
 def configure(
     log_format: Literal["auto", "json", "console"], level: str, *, out: BinaryIO | None = None, **static: str | int
 ) -> None:
-    """Sets up structlog, the standard library's logging and every other way to stdout, once per process."""
+    """Sets up structlog, the standard library's logging, warnings and exception hooks, once per process."""
     console = log_format == "console" or (log_format == "auto" and sys.stdout.isatty())
 
     def prepare(_: Any, __: str, line: Line) -> Line:
@@ -70,17 +70,17 @@ def configure(
 
 
 def log(event: Event, level: Level = "info", **fields: Any) -> None:
-    """Writes one line; `fields` are sizes, counts, ids and codes, never content."""
+    """Writes one line. `fields` are sizes, counts, ids and codes, never content."""
     getattr(_sink.logger, level)(event, **fields)
 
 
 def log_exception(event: Event, error: BaseException, **fields: Any) -> None:
-    """Writes one line that tells type and place of `error`, not its text."""
+    """Writes one line with type and place of `error`, without its text."""
     _sink.logger.error(event, exc_info=error, error_type=type_name(error), **fields)
 
 
 class _Sink:
-    """Where lines go; structlog's own cache would keep the first set-up for ever."""
+    """The current logger. structlog's own cache would keep the first set-up for ever."""
 
     logger: Any = structlog.get_logger()
 
@@ -122,7 +122,7 @@ def _as_bytes(_: Any, __: str, line: Line) -> bytes:
 
 
 class _Through(logging.Handler):
-    """A record of the standard library as a line of ours; its words become a field, for event names are closed."""
+    """Turns a record of the standard library into a line. Its text becomes a field: event names are a closed list."""
 
     def emit(self, record: logging.LogRecord) -> None:
         level = min(max(record.levelno, logging.DEBUG), logging.CRITICAL)
@@ -131,7 +131,7 @@ class _Through(logging.Handler):
 
 
 def _message(record: logging.LogRecord) -> str:
-    """The record's words, exceptions among them told by their type alone."""
+    """The record's text, with the types of exceptions in place of their texts."""
     named = copy(record)
     if isinstance(record.args, tuple):
         named.args = tuple(_named(argument) for argument in record.args)
@@ -159,7 +159,7 @@ def _take_the_standard_library(level: str) -> None:
 
 
 def _catch_the_rest() -> None:
-    """Warnings and uncaught exceptions would print their text, which may quote a prompt."""
+    """Withholds the texts of warnings and uncaught exceptions: they may quote a prompt."""
     warnings.showwarning = _warn
     threading.excepthook = lambda raised: _crash(raised.exc_value, f"thread {raised.thread and raised.thread.name}")
     sys.unraisablehook = lambda raised: _crash(raised.exc_value, "finalizer")
@@ -167,7 +167,7 @@ def _catch_the_rest() -> None:
 
 
 def loop_exception(_: Any, context: Mapping[str, Any]) -> None:
-    """An event loop's handler for what nobody awaited; asyncio's own prints the exception's text."""
+    """An event loop's handler for exceptions that no code awaited; asyncio's own prints the exception's text."""
     _crash(context.get("exception"), "event loop")
 
 

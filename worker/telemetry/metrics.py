@@ -1,8 +1,8 @@
-"""Every number this worker shows: a closed list, and one registry per process.
+"""The worker's metrics: a closed list, and one registry per process.
 
-Counters that explain why nothing moves exist at 0 from the start, so that `rate()` sees their first step. Labels are
-closed sets: never a tenant, a request id, a raw model name or a text. Buckets fit model calls, which take minutes
-(those of OpenTelemetry's GenAI conventions end at 82 s).
+Counters exist at 0 from the start, so that `rate()` sees their first step. Labels are closed sets: never a tenant, a
+request id, a raw model name or a text. Buckets fit model calls, which take minutes (those of OpenTelemetry's GenAI
+conventions end at 82 s).
 """
 
 import platform
@@ -14,7 +14,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Proc
 
 from api_contracts import ErrorCode
 from worker import __version__
-from worker.failures.alert_policy import ALERT_POLICY, fault
+from worker.failures.classes import FAILURES, fault
 
 PREFIX: Final = "responses_worker_"
 
@@ -44,7 +44,7 @@ LAG_SECONDS: Final = (0.001, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1, 5, 15)
 
 @dataclass(frozen=True, slots=True)
 class Spec:
-    """One metric, as README lists it and rules may use it."""
+    """One metric, for the documentation and the checks of alert rules."""
 
     name: str
     kind: Literal["counter", "gauge", "histogram"]
@@ -53,7 +53,7 @@ class Spec:
 
 
 class Metrics:
-    """The numbers of one process; thread-safe, about a microsecond each."""
+    """The metrics of one process; thread-safe, an update takes about a microsecond."""
 
     def __init__(self, lanes: Iterable[str] = ()) -> None:
         self.registry = CollectorRegistry()
@@ -66,9 +66,9 @@ class Metrics:
         self._start_at_zero(tuple(lanes))
 
     def _of_requests(self) -> None:
-        self.deliveries = self._counter("deliveries", "Deliveries, by what became of them.", "lane", "disposition")
+        self.deliveries = self._counter("deliveries", "Deliveries, by disposition.", "lane", "disposition")
         self.results = self._counter(
-            "results", "Answers published; `fault` is whose a failure is.", "lane", "outcome", "code", "fault"
+            "results", "Answers published; `fault` is the party at fault.", "lane", "outcome", "code", "fault"
         )
         self.duration = self._histogram(
             "request_duration_seconds", "From enqueueing to the published answer.", CALL_SECONDS, "lane", "outcome"
@@ -111,9 +111,9 @@ class Metrics:
 
     def _of_waiting(self) -> None:
         self.waiting = self._counter(
-            "waiting_seconds", "Time in which requests held here waited and none was started, by what for.", "reason"
+            "waiting_seconds", "Time in which requests held here waited and none was started, by reason.", "reason"
         )
-        self.deferrals = self._counter("deferrals", "Times the budget said wait, by why.", "reason")
+        self.deferrals = self._counter("deferrals", "Times the budget made a request wait, by reason.", "reason")
 
     def _of_the_process(self) -> None:
         self.held = self._gauge(
@@ -123,7 +123,7 @@ class Metrics:
         self.loop_lag = self._histogram("loop_lag_seconds", "How late the event loop is, once a second.", LAG_SECONDS)
         self.redis_up = self._gauge("redis_up", "Whether Redis serves this process.")
         self.incidents = self._counter(
-            "incidents", "Failures told to Sentry, and those a told one stands for.", "kind", "action"
+            "incidents", "Failures reported to Sentry, and those counted in a report (`held`).", "kind", "action"
         )
         self.info = self._gauge("info", "1.", "version", "python")
         self.info.labels(__version__, platform.python_version()).set(1)
@@ -137,19 +137,19 @@ class Metrics:
             self.results.labels(lane, "completed", "", "none")
             for code in ErrorCode:
                 self.results.labels(lane, "failed", code, fault(code))
-        for kind, treatment in ALERT_POLICY.items():
-            if treatment.level:
+        for kind, failure_class in FAILURES.items():
+            if failure_class.level:
                 self.incidents.labels(kind, "reported")
                 self.incidents.labels(kind, "held")
         self.show_upstream("default", "ok")
 
     def show_upstream(self, upstream: str, state: str) -> None:
-        """Exactly one of the states is 1."""
+        """Sets the given state to 1 and the others to 0."""
         for name in UPSTREAM_STATES:
             self.upstream_state.labels(upstream, name).set(name == state)
 
     def show_limits(self, requests_per_minute: int, tokens_per_minute: int, in_flight: int) -> None:
-        """What holds the fleet now: an operator's word, else the settings."""
+        """Shows the limits in force: those an operator set, else those of the settings."""
         self.budget_limit.labels("requests").set(requests_per_minute)
         self.budget_limit.labels("tokens").set(tokens_per_minute)
         self.budget_limit.labels("in_flight").set(in_flight)
@@ -178,7 +178,7 @@ FLEET: Final = (
     Spec(f"{PREFIX}dead_letter_entries", "gauge", (), "Dead letters kept."),
     Spec(f"{PREFIX}fleet_calls_in_flight", "gauge", ("upstream",), "Calls in flight of the whole fleet."),
 )
-"""What every worker shows alike, read from Redis when it is scraped: take the `max` over them, never the `sum`."""
+"""Metrics of the fleet, read from Redis at every scrape. All workers show the same: take the `max`, never the `sum`."""
 
 METRICS: Final = (*Metrics().specs, *FLEET)
-"""Every metric there is."""
+"""Every metric."""

@@ -11,7 +11,7 @@ from typing import Final
 
 from api_contracts import ErrorCode
 from worker.admission.client import Gate, Grant, Limits
-from worker.failures.alert_policy import Kind, State
+from worker.failures.classes import Kind, State
 from worker.queue.claims import Reclaimed
 from worker.queue.maintenance import Backlog
 from worker.storage.scripts import ScriptError

@@ -1,7 +1,7 @@
-"""What never leaves: prompts, outputs, keys. Exceptions are told by type and place, because their text may quote any.
+"""Removes prompts, outputs and keys. An exception is reported by type and place: its text may quote any of them.
 
 pydantic puts the input into its messages, Redis the arguments of a wrong command, httpx the URL with its query.
-Of all these only the words of the operating system are known to hold nothing of ours.
+Only the texts of the operating system never hold content.
 """
 
 import os
@@ -27,21 +27,21 @@ _ROOT: Final = str(Path(__file__).parents[2]) + os.sep
 
 
 def without_content(event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
-    """The second line of defence: whatever is called like content, or like a key, does not leave."""
+    """The second line of defence: withholds the values of fields that are named like content or like a key."""
     for name in event.keys() & _CONTENT:
         event[name] = WITHHELD
     return event
 
 
 def clean(text: str) -> str:
-    """Words of a library, cut, without keys, passwords and URL queries."""
+    """The text of a library, cut, without keys, passwords and URL queries."""
     for pattern, instead in _SECRETS:
         text = pattern.sub(instead, text)
     return text if len(text) <= MAX_TEXT_CHARS else f"{text[:MAX_TEXT_CHARS]}..."
 
 
 def words(error: BaseException) -> str:
-    """What may be told of an exception's text: the operating system's own words, or nothing."""
+    """The text of an exception if it is the operating system's own, else a placeholder."""
     return os.strerror(error.errno) if isinstance(error, OSError) and error.errno else WITHHELD
 
 
@@ -52,14 +52,14 @@ def name(error: BaseException) -> str:
 
 
 def described(error: BaseException) -> list[Mapping[str, Any]]:
-    """The exception and its causes, outermost first: type, permitted words, and where, innermost frame last."""
+    """The exception and its causes, outermost first: type, permitted text, and frames, innermost last."""
     return [
         {"type": name(link), "text": words(link), "frames": list(_frames(link))[-MAX_FRAMES:]} for link in chain(error)
     ]
 
 
 def chain(error: BaseException) -> Iterator[BaseException]:
-    """The exception, then what caused it, as a traceback would show, of a group the first; each once."""
+    """The exception, then its causes in the order of a traceback, each once; of a group only the first exception."""
     seen: set[int] = set()
     link: BaseException | None = error
     while link is not None and id(link) not in seen:
@@ -80,7 +80,7 @@ def place(frame: traceback.FrameSummary) -> str:
 
 
 def shortened(filename: str) -> str:
-    """A path from the package on, as it reads the same on every machine."""
+    """A path from the package on: the same on every machine."""
     return filename.removeprefix(_ROOT).rpartition("site-packages" + os.sep)[2]
 
 

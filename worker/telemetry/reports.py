@@ -1,13 +1,13 @@
-"""An incident as a Sentry event: what broke, since when, for whom, what to do. Pure."""
+"""An incident as a Sentry event: failure class, begin, affected tenants, remedy. Pure functions."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Final
 
-from worker.failures.alert_policy import ALERT_POLICY, Kind, State
+from worker.failures.classes import FAILURES, Kind, State
 from worker.telemetry.event_throttle import Fingerprint, Impact
-from worker.telemetry.runbook import RUNBOOK, link
+from worker.telemetry.runbook import link
 
 SERVICE: Final = "responses-worker"
 _TENANTS_NAMED: Final = 10
@@ -37,18 +37,18 @@ class Facts:
     throttle_ms: int | None = None
     upstream_ms: int | None = None
     detail: str = ""
-    """For a condition: what is known of it, in words and numbers of ours."""
+    """For a condition: its facts, in words and numbers of ours."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Incident:
-    """What an event is about, before it is known how much it stands for."""
+    """The subject of an event; its impact comes from the throttle."""
 
     kind: Kind
     facts: Facts
     fingerprint: Fingerprint
     exception: Sequence[Mapping[str, Any]] = field(default=(), repr=False)
-    """Of a bug: Sentry's exception values, their texts withheld."""
+    """For a bug: Sentry's exception values, their texts withheld."""
 
 
 def event_of(
@@ -56,9 +56,10 @@ def event_of(
 ) -> dict[str, Any]:
     """The event; `since` is when the series began, `oldest_age_s` the age of the oldest request held here."""
     kind, facts = incident.kind, incident.facts
-    treatment, entry = ALERT_POLICY[kind], RUNBOOK[kind]
+    failure_class = FAILURES[kind]
+    entry = failure_class.runbook
     return {
-        "level": treatment.level,
+        "level": failure_class.level,
         "logger": SERVICE,
         "transaction": "responses.create",
         "exception": {"values": [*incident.exception] or [_stated(kind, entry.meaning)]},
@@ -66,7 +67,8 @@ def event_of(
         "tags": _tags(kind, facts),
         "user": {"id": facts.tenant} if facts.tenant else {},
         "contexts": _present(
-            impact=_impact(impact, since, oldest_age_s) | {"customer_sees": treatment.sees, "detail": facts.detail},
+            impact=_impact(impact, since, oldest_age_s)
+            | {"customer_sees": failure_class.customer_sees, "detail": facts.detail},
             runbook={
                 "url": link(kind, runbook_url),
                 "meaning": entry.meaning,
@@ -82,7 +84,7 @@ def event_of(
 
 
 def recovery_of(incident: Incident, lasted_s: float, *, runbook_url: str) -> dict[str, Any]:
-    """The end of a condition, as an issue of its own: on the old one it would look like a relapse."""
+    """The end of a condition, as an issue of its own: on the first issue it would look like a regression."""
     kind = incident.kind
     return {
         "level": "info",
@@ -93,7 +95,7 @@ def recovery_of(incident: Incident, lasted_s: float, *, runbook_url: str) -> dic
         "tags": _tags(kind, incident.facts) | {"page": "false", "recovered": "true"},
         "contexts": {
             "impact": {"lasted_s": round(lasted_s, 1)},
-            "runbook": {"url": link(kind, runbook_url), "meaning": RUNBOOK[kind].meaning},
+            "runbook": {"url": link(kind, runbook_url), "meaning": FAILURES[kind].runbook.meaning},
         },
     }
 
@@ -109,12 +111,12 @@ def _stated(kind: str, text: str, *, suffix: str = "") -> dict[str, Any]:
 
 
 def _tags(kind: Kind, facts: Facts) -> dict[str, str]:
-    treatment = ALERT_POLICY[kind]
+    failure_class = FAILURES[kind]
     tags = {
         "failure_class": kind,
-        "component": treatment.component,
-        "fault": treatment.fault,
-        "page": str(treatment.pages).lower(),
+        "component": failure_class.component,
+        "fault": failure_class.fault,
+        "page": str(failure_class.pages).lower(),
         "upstream": facts.upstream,
         "lane": facts.lane,
         "model": facts.model,
@@ -166,7 +168,7 @@ def _request(facts: Facts) -> dict[str, Any]:
 
 
 def _present(**contexts: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-    """Without what is empty: an event is read at night."""
+    """The contexts without empty values."""
     return {
         name: kept
         for name, context in contexts.items()

@@ -12,7 +12,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Final
 
-from worker.failures.alert_policy import State, fault
+from worker.failures.classes import State, fault
 from worker.failures.failure import Failure, Route
 from worker.gateway.upstream import Answer, Call
 from worker.request.execution import Execution

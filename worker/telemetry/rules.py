@@ -1,8 +1,8 @@
-"""What should wake somebody, and what should only be read in the morning: rules for Prometheus and for Sentry, as data.
+"""The alert rules of Prometheus, as data.
 
-Pages come from the error budget, from queue age and from nothing moving; Sentry explains. It pages itself only where
-a human must act and no number moves first: a dead key, an empty wallet, answers that cannot be published.
-Burn rates after the SRE Workbook, "Alerting on SLOs": 14.4 times over 1 h eats 2 % of a 30-day budget.
+Pages come from the error budget, from queue age and from a fleet in which nothing moves. Sentry explains, and pages
+only where an operator must act and no number moves first: a dead key, an empty wallet, unpublishable results.
+Burn rates follow the SRE Workbook, "Alerting on SLOs": 14.4 times over 1 h uses 2 % of a 30-day budget.
 
 `python -m worker.telemetry.rules` prints the Prometheus rules as JSON, which is YAML.
 """
@@ -15,26 +15,24 @@ from typing import Any, Final, Literal
 from worker.telemetry.runbook import link
 
 OBJECTIVE: Final = 0.99
-"""Of the answers whose fault would be ours or the gateway's, how many must not fail, over 30 days."""
+"""The share of answers that must not fail within 30 days; failures that are the caller's fault do not count."""
 QUEUE_TARGET_S: Final = 60
-"""The 95th percentile of waiting in an interactive lane."""
-
-Severity = Literal["page", "ticket"]
+"""The highest 95th percentile of waiting in an interactive lane, in seconds."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rule:
-    """A Prometheus alert; `entry` is its runbook entry."""
+    """A Prometheus alert; `entry` names its runbook entry."""
 
     alert: str
     expr: str
     for_: str
-    severity: Severity
+    severity: Literal["page", "ticket"]
     entry: str
     summary: str
 
     def rendered(self, runbook_url: str = "") -> dict[str, Any]:
-        """As Prometheus reads it."""
+        """The rule in Prometheus' own form."""
         return {
             "alert": self.alert,
             "expr": self.expr,
@@ -45,7 +43,7 @@ class Rule:
 
 
 def _failed(window: str) -> str:
-    """The share of answers that failed through no fault of the caller's."""
+    """The share of answers that failed while the caller was not at fault."""
     ours = f'sum(rate(responses_worker_results_total{{outcome="failed",fault!~"caller|none"}}[{window}]))'
     counted = f'sum(rate(responses_worker_results_total{{fault!="caller"}}[{window}]))'
     return f"{ours} / {counted}"
@@ -166,42 +164,6 @@ RECORDED: Final = {
     ),
 }
 """Recording rules: how many workers the learned rate can keep busy."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SentryRule:
-    """A recommended alert rule of Sentry; none fires per event, the gate's tail events would repeat it."""
-
-    name: str
-    when: str
-    matching: str
-    then: str
-    at_most: str
-
-
-SENTRY_RULES: Final = (
-    SentryRule(
-        name="Somebody must act",
-        when="a new issue, or a resolved one regressed",
-        matching="`page` is `true`",
-        then="page",
-        at_most="30 min per issue",
-    ),
-    SentryRule(
-        name="Something is wrong",
-        when="a new issue, or a resolved one regressed",
-        matching="`level` is `error` or above, `page` is not `true`",
-        then="chat",
-        at_most="30 min per issue",
-    ),
-    SentryRule(
-        name="Many customers",
-        when="an issue affects more than 10 users in 1 h (users are tenants)",
-        matching="`fault` is not `caller`",
-        then="page",
-        at_most="1 h per issue",
-    ),
-)
 
 
 def prometheus_groups(runbook_url: str = "") -> dict[str, Any]:

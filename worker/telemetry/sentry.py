@@ -1,17 +1,17 @@
-"""The Sentry client: set up to collect nothing by itself, and told only what is built here.
+"""The Sentry client: collects nothing by itself, and sends only the events of `reports` and `tracing`.
 
 No integration is on. The Celery integration wraps a tracer that our pool bypasses; the logging one would make an
-event of every reconnect of every worker; the httpx one would hand our trace headers to the gateway. What is sent is
-what `reports` and `tracing` made; `before_send` is the second line of defence for whatever else finds the client.
+event of every reconnect of every worker; the httpx one would send our trace headers to the gateway. `before_send` is
+the second line of defence, for events of other code that uses the client.
 
 | argument | why |
 |---|---|
-| `default_integrations=False` | nothing is patched, no breadcrumbs of strangers, no `atexit` |
-| `include_local_variables=False` | locals are prompts, cost 3x the CPU, and can deadlock in GC (sentry-python #5586) |
+| `default_integrations=False` | nothing is patched, no breadcrumbs of other libraries, no `atexit` |
+| `include_local_variables=False` | locals hold prompts, cost 3x the CPU, and can deadlock in GC (sentry-python #5586) |
 | `max_value_length` | unlimited by default: one large value gets the whole event dropped |
 | `transport_queue_size` | a slow Sentry costs memory for this many events, never time |
-| `send_default_pii`, `data_collection` unset | the one is deprecated, the other collects what it does not name |
-| `socket_options` | `keep_alive` replaces urllib3's own, and with them TCP_NODELAY: 40 ms an envelope |
+| `send_default_pii`, `data_collection` unset | the first is deprecated, the second collects more than it names |
+| `socket_options` | `keep_alive` replaces urllib3's own options, among them TCP_NODELAY: 40 ms an envelope |
 | `enable_backpressure_handling=False` | sampling is decided in `tracing` |
 """
 
@@ -23,12 +23,13 @@ from typing import Any, Final, Protocol
 from uuid import uuid4
 
 from api_contracts import rfc3339
+from worker.config.sentry_settings import SentryOptions
 from worker.telemetry.logs import recent_warnings
 from worker.telemetry.redaction import WITHHELD, chain, words
 from worker.telemetry.reports import SERVICE
 
 SHUTDOWN_TIMEOUT_S: Final = 5.0
-"""How long leaving waits for a Sentry that does not answer."""
+"""The longest time that the process waits for Sentry when it leaves."""
 _NEVER_SENT: Final = ("request", "extra", "modules", "threads")
 _CRUMB_FIELDS: Final = (
     "error",
@@ -44,17 +45,8 @@ _CRUMB_FIELDS: Final = (
 )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SentryOptions:
-    dsn: str = field(default="", repr=False)
-    environment: str = "production"
-    release: str = ""
-    trace_rate: float = 0.0
-    runbook_url: str = ""
-
-
 class Sentry(Protocol):
-    """Where events and transactions go."""
+    """The receiver of events and transactions."""
 
     @property
     def options(self) -> SentryOptions: ...
@@ -63,7 +55,7 @@ class Sentry(Protocol):
     def public_key(self) -> str: ...
 
     def send(self, event: dict[str, Any]) -> str | None:
-        """Hands over an event without waiting; its id, or None where it goes nowhere."""
+        """Hands over an event without waiting. Returns its id, or None if it is not sent."""
         ...
 
     def render(self, error: BaseException) -> Sequence[Mapping[str, Any]]:
@@ -74,12 +66,12 @@ class Sentry(Protocol):
         """Hands over a transaction without waiting."""
 
     def close(self) -> None:
-        """Waits at most SHUTDOWN_TIMEOUT_S for what was handed over."""
+        """Sends the rest; waits at most SHUTDOWN_TIMEOUT_S."""
 
 
 @dataclass(frozen=True, slots=True)
 class NoSentry:
-    """Without a DSN: incidents are still in the log."""
+    """The receiver without a DSN: incidents are still lines of the log."""
 
     options: SentryOptions = field(default_factory=SentryOptions)
 
@@ -89,7 +81,7 @@ class NoSentry:
 
     def send(self, event: dict[str, Any]) -> None: ...
 
-    def render(self, error: BaseException) -> Sequence[Mapping[str, Any]]:  # noqa: ARG002  # nobody will see it
+    def render(self, error: BaseException) -> Sequence[Mapping[str, Any]]:  # noqa: ARG002  # it is not sent
         return ()
 
     def trace(self, transaction: dict[str, Any]) -> None: ...
@@ -101,7 +93,7 @@ class SentryClient:
     """A client of its own, not the SDK's global one: other users of the SDK in this process stay apart."""
 
     def __init__(self, options: SentryOptions) -> None:
-        import sentry_sdk  # noqa: PLC0415  # memory and start-up time that only those pay who use it
+        import sentry_sdk  # noqa: PLC0415  # memory and start-up time only with a DSN
         from sentry_sdk.envelope import Envelope  # noqa: PLC0415  # as above
 
         self.options = options
@@ -156,7 +148,7 @@ class SentryClient:
         return values
 
     def trace(self, transaction: dict[str, Any]) -> None:
-        """Straight to the transport: the client would copy and trim it, value by value, which takes 0.5 ms."""
+        """Hands it to the transport: the client would copy and trim it, value by value, which takes 0.5 ms."""
         sampling: dict[str, str] = transaction["contexts"]["trace"].pop("dynamic_sampling_context")
         event_id = uuid4().hex
         envelope = self._envelope(
@@ -175,7 +167,7 @@ def start(options: SentryOptions) -> Sentry:
 
 
 def scrubbed(event: dict[str, Any], _hint: Mapping[str, Any]) -> dict[str, Any]:
-    """Whoever made the event: no request, no locals, and no exception text but ours."""
+    """The event without request, locals, and exception texts that are not ours, whichever code made it."""
     for name in _NEVER_SENT:
         event.pop(name, None)
     values: list[dict[str, Any]] = event.get("exception", {}).get("values", [])

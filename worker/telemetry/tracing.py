@@ -22,29 +22,10 @@ from urllib.parse import unquote
 
 import orjson
 
+from worker.failures.classes import trace_status
+
 _ORIGIN: Final = "manual"
 _SAMPLED: Final = 1
-_STATUS: Final = {
-    "": "ok",
-    "invalid_request": "invalid_argument",
-    "context_length_exceeded": "invalid_argument",
-    "request_too_large": "out_of_range",
-    "content_rejected": "failed_precondition",
-    "model_unavailable": "not_found",
-    "authentication_failed": "unauthenticated",
-    "permission_denied": "permission_denied",
-    "quota_exhausted": "resource_exhausted",
-    "rate_limited": "resource_exhausted",
-    "upstream_overloaded": "unavailable",
-    "upstream_error": "unavailable",
-    "upstream_unreachable": "unavailable",
-    "upstream_timeout": "deadline_exceeded",
-    "deadline_exceeded": "deadline_exceeded",
-    "invalid_response": "data_loss",
-    "cancelled": "cancelled",
-    "duplicate_conflict": "already_exists",
-    "incomplete_max_tokens": "ok",
-}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -120,7 +101,7 @@ def parent_of(raw: bytes, trace_id: str, span: str, traceparent: str | None) -> 
 
 def transaction_of(request: RequestSpan, parent: Parent, *, own_dsc: Mapping[str, str]) -> dict[str, Any]:
     """The transaction and its spans, as Sentry's event schema has them."""
-    status = _STATUS.get(request.code, "internal_error")
+    status = trace_status(request.code)
     process = _child(parent.span_id, "process")
     return {
         "type": "transaction",
@@ -186,7 +167,7 @@ def _call_spans(request: RequestSpan, root: str, process: str, status: str) -> I
             data["http.response.status_code"] = call.http_status
         name = f"POST {request.server}/v1/responses"
         ended = started + call.duration_ms
-        call_status = _STATUS.get(call.code, "internal_error")
+        call_status = trace_status(call.code)
         yield _span(_child(root, f"call{number}"), gen_ai, "http.client", name, started, ended, data, call_status)
 
 

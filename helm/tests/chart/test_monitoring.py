@@ -12,7 +12,8 @@ from charts import CHART, MATRIX, Rendered, render
 from toolbox import promtool
 
 from worker.telemetry.metrics import METRICS
-from worker.telemetry.rules import prometheus_groups
+from worker.telemetry.rules import RULES, prometheus_groups
+from worker.telemetry.runbook import link
 
 OURS: Final = re.compile(r"(responses_worker[a-z_:]+)(?:\{([^}]*)\})?")
 LABEL: Final = re.compile(r"([a-z_]+)\s*(?:=~|!~|!=|=)")
@@ -59,6 +60,14 @@ def run_promtool(*arguments: str) -> None:
 def test_rules_are_the_workers_own() -> None:
     """`python -m worker.telemetry.rules > helm/files/rules.json` brings them up to date."""
     assert json.loads((CHART / "files" / "rules.json").read_text(encoding="utf-8")) == prometheus_groups()
+
+
+def test_alerts_lead_to_published_pages() -> None:
+    """With the address of the runbook, with or without its last slash."""
+    for address in ("https://runbooks.example.com/", "https://runbooks.example.com"):
+        rendered = render(values={"prometheusRule": {"enabled": True}, "runbookUrl": address})
+        links = {rule["annotations"]["runbook_url"] for rule in rules(rendered) if "alert" in rule}
+        assert links == {link(rule.entry, address) for rule in RULES}
 
 
 def test_everything_asked_for_exists() -> None:

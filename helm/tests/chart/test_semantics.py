@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from charts import CHART, MATRIX, Rendered, render
 
-from worker.config.settings import duration
+from worker.config.values import duration
 from worker.runtime.service import HANDBACK_S
 
 LABEL = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")

@@ -8,7 +8,8 @@ import pytest
 import yaml
 from charts import CHART, MATRIX, Rendered, render
 
-from worker.config.sentry_settings import SentrySettings, load_sentry, variable
+from worker.config.environment import variable
+from worker.config.sentry_settings import SentrySettings, load_sentry
 from worker.config.settings import Settings, load
 
 DECIDED_BY_THE_CHART = {
@@ -19,8 +20,8 @@ DECIDED_BY_THE_CHART = {
 """Settings that have values of their own, because the chart's other parts follow from them."""
 
 
-WORKER_READS = {f"WORKER_{name.upper()}" for name in Settings.model_fields}
-SENTRY_READS = {variable(name) for name in SentrySettings.model_fields}
+WORKER_READS = {variable(Settings, name) for name in Settings.model_fields}
+SENTRY_READS = {variable(SentrySettings, name) for name in SentrySettings.model_fields}
 
 
 def environment(rendered: Rendered, pod: dict[str, Any]) -> dict[str, str]:

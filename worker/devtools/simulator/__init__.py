@@ -54,7 +54,7 @@ Under the same address, for tests and benches: `GET` and `POST /simulator/config
 """
 
 from worker.devtools.simulator.answers import echo
-from worker.devtools.simulator.calls import CLIENT_LEFT, RESET, Call, Stats
+from worker.devtools.simulator.calls import CLIENT_LEFT, RESET, ReceivedCall, Stats
 from worker.devtools.simulator.config import SimulatorConfig, key_alias
 from worker.devtools.simulator.faults import FAULTS, Fault, fault_table
 from worker.devtools.simulator.requests import estimated_tokens
@@ -65,8 +65,8 @@ __all__ = [
     "CLIENT_LEFT",
     "FAULTS",
     "RESET",
-    "Call",
     "Fault",
+    "ReceivedCall",
     "SimulatorConfig",
     "Stats",
     "echo",

@@ -24,16 +24,16 @@ _TERMINAL_EVENTS: Final = {
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class ScriptedReply:
     """One response object: its fields, and its exact text on the wire."""
 
     fields: Mapping[str, Any]
     text: str
     raw: str
 
-    def broken(self) -> "Answer":
+    def broken(self) -> "ScriptedReply":
         """The same answer with JSON that stops half-way."""
-        return Answer(self.fields, self.text, self.raw[: len(self.raw) // 2])
+        return ScriptedReply(self.fields, self.text, self.raw[: len(self.raw) // 2])
 
 
 def echo(prompt: str) -> str:
@@ -49,7 +49,7 @@ def answer_to(
     output_tokens: int | None,
     default_output_tokens: int,
     patch: Mapping[str, Any],
-) -> Answer:
+) -> ScriptedReply:
     """The response object for a request.
 
     `output_tokens` asks for a text of that length; no text is longer than `max_output_tokens` (or the
@@ -64,10 +64,10 @@ def answer_to(
     if _text_option(asked, "format", {}).get("type") == "json_object":
         text = json.dumps({"echo": text}, ensure_ascii=False)
     fields = {**_fields(asked, response_id, now, text), **patch}
-    return Answer(fields, text, f"{_encoded(fields)[:-1]}, {_UNKNOWN_FIELD}}}")
+    return ScriptedReply(fields, text, f"{_encoded(fields)[:-1]}, {_UNKNOWN_FIELD}}}")
 
 
-def events(answer: Answer, deltas: int) -> Iterator[str]:
+def events(answer: ScriptedReply, deltas: int) -> Iterator[str]:
     """The server-sent events that carry an answer, the terminal one with the whole response object.
 
     An answer whose status is not final has no terminal event.
@@ -81,7 +81,7 @@ def events(answer: Answer, deltas: int) -> Iterator[str]:
         yield frame(kind, f'{head[:-1]}, "response": {answer.raw}}}')
 
 
-def error_events(answer: Answer, error: Mapping[str, Any]) -> Iterator[str]:
+def error_events(answer: ScriptedReply, error: Mapping[str, Any]) -> Iterator[str]:
     """The events of a stream that opens and then ends with a top-level `error`."""
     opening = _opening(answer)
     for number, (kind, fields) in enumerate(opening):
@@ -143,13 +143,13 @@ def _usage(input_tokens: int, output_tokens: int) -> dict[str, Any]:
     }
 
 
-def _opening(answer: Answer) -> list[tuple[str, dict[str, Any]]]:
+def _opening(answer: ScriptedReply) -> list[tuple[str, dict[str, Any]]]:
     nothing_yet = dict.fromkeys(("completed_at", "usage", "error", "incomplete_details"))
     begun: dict[str, Any] = {**answer.fields, **nothing_yet, "status": "in_progress", "output": []}
     return [("response.created", {"response": begun}), ("response.in_progress", {"response": begun})]
 
 
-def _output(answer: Answer, deltas: int) -> list[tuple[str, dict[str, Any]]]:
+def _output(answer: ScriptedReply, deltas: int) -> list[tuple[str, dict[str, Any]]]:
     response_id: str = answer.fields["id"]
     message = _message(response_id, answer.text)
     empty: dict[str, Any] = {**message, "status": "in_progress", "content": []}

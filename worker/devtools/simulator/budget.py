@@ -27,7 +27,7 @@ class Limit:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Limits:
+class AccountLimits:
     """Everything that can refuse a call; None and 0 mean no limit."""
 
     requests: Limit | None = None
@@ -166,13 +166,13 @@ class Window:
 class Budget:
     """Requests, tokens and concurrency of one gateway account, taken all together or not at all."""
 
-    def __init__(self, limits: Limits, now_ns: int) -> None:
+    def __init__(self, limits: AccountLimits, now_ns: int) -> None:
         self.in_flight = 0
         self.requests = _meter(None, limits.requests, now_ns)
         self.tokens = _meter(None, limits.tokens, now_ns)
         self._max_in_flight = limits.max_in_flight
 
-    def relimit(self, limits: Limits, now_ns: int) -> None:
+    def relimit(self, limits: AccountLimits, now_ns: int) -> None:
         """Go on under other limits; what was taken, and what is in flight, stays so."""
         self.requests = _meter(self.requests, limits.requests, now_ns)
         self.tokens = _meter(self.tokens, limits.tokens, now_ns)

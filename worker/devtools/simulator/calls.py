@@ -12,7 +12,7 @@ TOO_MANY_REQUESTS: Final = 429
 
 
 @dataclass(slots=True, kw_only=True)
-class Call:
+class ReceivedCall:
     """One call, from its arrival; never holds a prompt or a key."""
 
     number: int
@@ -70,7 +70,7 @@ class CallLog:
     """Bounded in records, exact in totals."""
 
     def __init__(self, size: int) -> None:
-        self._calls: deque[Call] = deque(maxlen=size)
+        self._calls: deque[ReceivedCall] = deque(maxlen=size)
         self._number = 0
         self.clear()
 
@@ -83,10 +83,10 @@ class CallLog:
         self._by_key: Counter[str] = Counter()
         self._by_fault: Counter[str] = Counter()
 
-    def arrived(self, *, at_s: float, wall: float, key: str, in_flight: int) -> Call:
+    def arrived(self, *, at_s: float, wall: float, key: str, in_flight: int) -> ReceivedCall:
         """Record a call; the caller fills the rest in and gives it to `finished`."""
         self._number += 1
-        call = Call(number=self._number, at_s=at_s, wall=wall, key=key, in_flight=in_flight)
+        call = ReceivedCall(number=self._number, at_s=at_s, wall=wall, key=key, in_flight=in_flight)
         self._calls.append(call)
         stats = self._stats
         stats.calls += 1
@@ -96,12 +96,12 @@ class CallLog:
             stats.first_call_s = at_s
         return call
 
-    def admitted(self, call: Call, in_flight: int) -> None:
+    def admitted(self, call: ReceivedCall, in_flight: int) -> None:
         """Count an admission; `in_flight` includes the call."""
         self._stats.admitted_tokens += call.tokens
         self._stats.peak_in_flight = max(self._stats.peak_in_flight, in_flight)
 
-    def finished(self, call: Call, *, status: int, at_s: float) -> None:
+    def finished(self, call: ReceivedCall, *, status: int, at_s: float) -> None:
         """Record how the call ended."""
         call.status = status
         call.duration_s = at_s - call.at_s
@@ -111,7 +111,7 @@ class CallLog:
         if call.fault:
             self._by_fault[call.fault] += 1
 
-    def calls(self, tag: str | None = None) -> list[Call]:
+    def calls(self, tag: str | None = None) -> list[ReceivedCall]:
         """The remembered calls in order of arrival, or those of one tag."""
         return [call for call in self._calls if tag is None or call.tag == tag]
 

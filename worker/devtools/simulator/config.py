@@ -5,7 +5,7 @@ from dataclasses import asdict, dataclass, field, fields, replace
 from hashlib import sha256
 from typing import Any, Final, Literal, Self, cast, get_args
 
-from worker.devtools.simulator.budget import Limit, Limits
+from worker.devtools.simulator.budget import AccountLimits, Limit
 from worker.devtools.simulator.faults import FAULTS, Ending
 
 Headers = Literal["openai", "retry-after", "none"]
@@ -108,9 +108,9 @@ class SimulatorConfig:
         }
         return asdict(self) | hidden
 
-    def limits(self) -> Limits:
+    def limits(self) -> AccountLimits:
         """The budgets that these settings ask for."""
-        return Limits(
+        return AccountLimits(
             requests=self._limit(self.requests_per_minute, self.requests_window_s),
             tokens=self._limit(self.tokens_per_minute, self.tokens_window_s),
             max_in_flight=self.max_in_flight,

@@ -12,7 +12,7 @@ from typing import Final
 
 from aiohttp import web
 
-from worker.devtools.simulator.answers import Answer, answer_to, error_events, events
+from worker.devtools.simulator.answers import ScriptedReply, answer_to, error_events, events
 from worker.devtools.simulator.config import SimulatorConfig
 from worker.devtools.simulator.faults import Ending
 from worker.devtools.simulator.replies import Reply, fault_reply
@@ -47,7 +47,7 @@ class Exchange:
             return self.asked.stream and self.plan.fault.status == HTTPStatus.OK
         return self.asked.stream and self.ending not in (Ending.RESET, Ending.HANG)
 
-    def answer(self) -> Answer:
+    def answer(self) -> ScriptedReply:
         """The response object that the call would end with."""
         answer = answer_to(
             self.asked,

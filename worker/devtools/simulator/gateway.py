@@ -12,7 +12,7 @@ from typing import Any, Final
 from aiohttp import web
 
 from worker.devtools.simulator.budget import SECOND_NS, Budget, Refused
-from worker.devtools.simulator.calls import CLIENT_LEFT, RESET, Call, CallLog
+from worker.devtools.simulator.calls import CLIENT_LEFT, RESET, CallLog, ReceivedCall
 from worker.devtools.simulator.config import SimulatorConfig, key_alias
 from worker.devtools.simulator.endings import Exchange, end, request_id, response_to
 from worker.devtools.simulator.faults import FAULTS, Ending, Fault
@@ -68,7 +68,7 @@ class Gateway:
             self._log.finished(call, status=status, at_s=self._now_s())
         return response
 
-    async def _answered(self, request: web.Request, key: str, call: Call) -> web.StreamResponse:
+    async def _answered(self, request: web.Request, key: str, call: ReceivedCall) -> web.StreamResponse:
         raw = await request.read()
         call.body_sha256 = sha256(raw).hexdigest()
         if name := self._credential_fault(key):
@@ -91,14 +91,14 @@ class Gateway:
             return config.revoked_key_fault
         return config.empty_wallet_fault if key in config.empty_wallets else ""
 
-    def _describe(self, call: Call, asked: Asked) -> None:
+    def _describe(self, call: ReceivedCall, asked: Asked) -> None:
         call.prompt = prompt_hash(asked.prompt)
         call.tag = request_tag(asked.prompt)
         call.stream = asked.stream
         reserved = asked.max_output_tokens or self._config.default_output_tokens
         call.tokens = estimated_tokens(asked.prompt) + reserved
 
-    async def _over_limit(self, refused: Refused, call: Call) -> web.Response:
+    async def _over_limit(self, refused: Refused, call: ReceivedCall) -> web.Response:
         call.refused_by = refused.limit
         fault = limit_fault(refused, self._config, call.tokens)
         if self._config.count_refused:
@@ -108,7 +108,7 @@ class Gateway:
         response.headers.update(rate_limit_headers(self._config, self._budget, self._now_ns()))
         return response
 
-    async def _admitted(self, request: web.Request, asked: Asked, call: Call) -> web.StreamResponse:
+    async def _admitted(self, request: web.Request, asked: Asked, call: ReceivedCall) -> web.StreamResponse:
         self._log.admitted(call, self._budget.in_flight)
         try:
             plan = self._script.plan(asked.prompt, self._config.fault_rates)
@@ -120,7 +120,7 @@ class Gateway:
         finally:
             self._budget.finish()
 
-    def _exchange(self, request: web.Request, asked: Asked, plan: Plan, call: Call) -> Exchange:
+    def _exchange(self, request: web.Request, asked: Asked, plan: Plan, call: ReceivedCall) -> Exchange:
         config = self._config
         return Exchange(
             request=request,
@@ -132,7 +132,7 @@ class Gateway:
             latency_s=self._latency_s() if plan.latency_s is None else plan.latency_s,
         )
 
-    def _refusal(self, fault: Fault, call: Call) -> web.Response:
+    def _refusal(self, fault: Fault, call: ReceivedCall) -> web.Response:
         return response_to(fault_reply(fault, self._config, request_id(call.number), datetime.now(UTC)))
 
     def _latency_s(self) -> float:
@@ -178,5 +178,5 @@ def _bearer(request: web.Request) -> str:
     return key.strip() if scheme.lower() == "bearer" else ""
 
 
-def _is_reset(call: Call) -> bool:
+def _is_reset(call: ReceivedCall) -> bool:
     return bool(call.fault) and FAULTS[call.fault].ending is Ending.RESET
