@@ -11,7 +11,7 @@ INTEROP := $(VENV)/interop/.installed
 PIP := $(BIN)/pip install --quiet --disable-pip-version-check
 COMPILE := $(BIN)/uv pip compile --universal --generate-hashes --no-emit-index-url --no-header --quiet
 
-.PHONY: demo help test check lint types layers docs site docs-serve format lock clean \
+.PHONY: demo help test check lint types layers docs site docs-serve format lock clean coverage \
 	test-faults test-sentry test-interop test-helm test-image chaos demo-oncall \
 	bench-throughput bench-scoreboard bench-deltas bench-batch bench-telemetry bench-autoscale
 
@@ -25,6 +25,14 @@ test: $(STAMP)  ## every test that needs nothing but this machine, in under 4 mi
 	$(BIN)/pytest -n 2
 
 check: lint types layers site test  ## what CI runs, beside test-helm and test-interop
+
+coverage: $(STAMP)  ## what the tests reach, by room and by file; fails below the floor in pyproject.toml
+	$(BIN)/coverage erase
+	$(BIN)/coverage run -m pytest -n 2 --timeout 600  # measuring slows the state machines
+	$(BIN)/coverage combine --quiet
+	@for room in api_contracts/ worker/*/; do \
+		printf '%-20s %3s %%\n' $$room $$($(BIN)/coverage report --fail-under 0 --format total --include "$$room*"); done
+	$(BIN)/coverage report
 
 lint: $(STAMP)  ## ruff: rules and format
 	$(BIN)/ruff check .
@@ -75,28 +83,28 @@ test-image: $(CHART_TOOLS)  ## builds the image, runs it locked down and as the 
 	$(BIN)/pytest --timeout 900 helm/tests/image
 
 chaos: $(STAMP)  ## kills, drains, Redis restarts, cut networks; then the books; ARGS="--seeds 1 --requests 300" for less
-	$(BIN)/python tests/chaos/driver.py $(ARGS)
+	PYTHONPATH=tests $(BIN)/python -m chaos.driver $(ARGS)
 
 demo-oncall: $(STAMP)  ## an outage, a revoked key and their repair: the log, the alarms, the issue list
 	PYTHONPATH=tests $(BIN)/python examples/oncall.py
 
 bench-throughput: $(STAMP)  ## CPU, memory and added time of a request, beside Celery's own pools
-	$(BIN)/python bench/throughput.py
+	$(BIN)/python -m bench.throughput
 
 bench-scoreboard: $(PLOTS)  ## 429s, lost requests and time against ideal, per scenario; hours; ARGS="--quick" for less
-	$(BIN)/python bench/scoreboard.py $(ARGS)
+	$(BIN)/python -m bench.scoreboard $(ARGS)
 
 bench-deltas: $(STAMP)  ## how old a token is when a client sees it, with 100 streams at once
-	$(BIN)/python bench/deltas.py
+	$(BIN)/python -m bench.deltas
 
 bench-batch: $(STAMP)  ## memory of the batch client over a file of 50,000 lines
-	$(BIN)/python bench/batch_memory.py
+	$(BIN)/python -m bench.batch_memory
 
 bench-telemetry: $(STAMP)  ## what watching costs, and what a storm, a lost Redis and a lost Sentry do
-	$(BIN)/python bench/telemetry.py
+	$(BIN)/python -m bench.telemetry
 
 bench-autoscale: $(CHART_TOOLS) $(PLOTS)  ## pods, cost, 429s and waiting of three ways to scale, simulated
-	$(BIN)/python bench/autoscale.py
+	$(BIN)/python -m bench.autoscale
 
 $(STAMP): pyproject.toml requirements.lock
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "responses-worker needs Python 3.11 or newer")'

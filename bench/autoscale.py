@@ -1,6 +1,6 @@
 """What a scale signal costs: pods, pod-minutes, 429s and waiting, in a simulated cluster.
 
-`python bench/autoscale.py [--seeds 3] [--plot FILE]`. Three ways to scale the same workers in the same world
+`python -m bench.autoscale [--seeds 3] [--plot FILE]`. Three ways to scale the same workers in the same world
 (autoscale.toml): the chart's own ScaledObject, rendered by Helm and evaluated as it is; the length of the list, as
 KEDA's manual has it; list and in flight without an end. The last two have Kubernetes' default behavior and 50 pods at
 most. Medians over the seeds.
@@ -16,16 +16,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, get_args
 
-sys.path.append(str(Path(__file__).parents[1]))
-sys.path.append(str(Path(__file__).parents[1] / "helm" / "tests" / "chart"))
-
 import keda
-from autoscale_cluster import Autoscaler, Scaling, from_scaled_object
-from autoscale_plot import plot
-from autoscale_world import Kind, World
 from charts import render
 
-HERE: Final = Path(__file__).parent
+from bench import ROOT
+from bench.autoscale_cluster import Autoscaler, Scaling, from_scaled_object
+from bench.autoscale_plot import plot
+from bench.autoscale_world import Kind, World
+
+PLAN: Final = ROOT / "bench" / "autoscale.toml"
 CHART, LLEN, UNCAPPED = "chart", "list length", "list + in flight"
 SAME_TIME: Final = 0.05
 
@@ -111,9 +110,9 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--only", help="the name of one scenario")
-    parser.add_argument("--plot", type=Path, default=HERE.parent / "build" / "autoscale.png")
+    parser.add_argument("--plot", type=Path, default=ROOT / "build" / "autoscale.png")
     options = parser.parse_args()
-    plan = tomllib.loads((HERE / "autoscale.toml").read_text(encoding="utf-8"))
+    plan = tomllib.loads(PLAN.read_text(encoding="utf-8"))
     world, signals = plan["world"], ways(plan["world"])
     scenarios = [scenario for scenario in plan["scenario"] if options.only in (None, scenario["name"])]
     print(f"{'':10} {'workers':8} {'scaled on':18} {'peak':>5} {'pod-min':>8} {'429s':>8} {'wait p50':>9} "

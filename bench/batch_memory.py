@@ -1,4 +1,4 @@
-"""What a large batch file takes in the client: `python bench/batch_memory.py [--lines 50000]`.
+"""What a large batch file takes in the client: `python -m bench.batch_memory [--lines 50000]`.
 
 `responses-worker batch` in a process of its own, whose peak of resident memory the kernel counts (ru_maxrss); one real
 worker, a gateway that answers at once, an embedded Valkey. Prompts of 1 kB.
@@ -14,10 +14,7 @@ import time
 from contextlib import ExitStack
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parent.parent))
-sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
-
-from support.harness import Fleet
+from support.worker_process import Fleet
 
 from worker.devtools.devstack import embedded_valkey, simulator_process
 

@@ -1,4 +1,4 @@
-"""How old a token is when a client sees it: `python bench/deltas.py [--streams 100] [--per-second 15] [--seconds 20]`.
+"""How old a token is when a client sees it: `python -m bench.deltas [--streams 100] [--per-second 15] [--seconds 20]`.
 
 A gateway that writes into each delta when it was sent, one worker process, an embedded Valkey, and clients that follow
 `ResponsesClient.deltas`, a thread for each stream, in two processes. Age is from the gateway's write to the client's
@@ -11,21 +11,17 @@ import argparse
 import json
 import multiprocessing
 import statistics
-import sys
 import time
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from contextlib import ExitStack
-from pathlib import Path
+from functools import partial
 
-sys.path.insert(0, str(Path(__file__).parent.parent))
-sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
-
-from deltas_gateway import gateway_process
-from support.harness import Fleet
-from throughput_probe import Processes
+from support.worker_process import Fleet
 
 from api_contracts.client import ResponsesClient, Ticket
+from bench.deltas_gateway import gateway_process
+from bench.throughput_probe import Processes
 from worker.devtools.devstack import embedded_valkey
 
 READERS = 2
@@ -36,7 +32,7 @@ def follow(url: str, tickets: Sequence[Ticket]) -> tuple[list[float], float]:
     """Ages in ms of all deltas of these requests, and the CPU that this process spent on them."""
     with ResponsesClient(url) as client, ThreadPoolExecutor(len(tickets)) as threads:
         started = time.process_time()
-        ages = [age for stream in threads.map(lambda ticket: _ages(client, ticket), tickets) for age in stream]
+        ages = [age for stream in threads.map(partial(_ages, client), tickets) for age in stream]
         return ages, time.process_time() - started
 
 

@@ -7,12 +7,10 @@ import sys
 import time
 from collections.abc import Generator
 from contextlib import contextmanager
-from pathlib import Path
-
-sys.path.insert(0, str(Path(__file__).parent.parent))
 
 from aiohttp import web
 
+from bench import ROOT
 from worker.devtools.simulator.answers import answer_to, events
 from worker.devtools.simulator.requests import parse
 
@@ -60,8 +58,8 @@ async def serve(per_second: float, seconds: float) -> None:
 @contextmanager
 def gateway_process(per_second: float, seconds: float) -> Generator[str]:
     """Its URL; it runs beside what is measured, in a process of its own."""
-    command = [sys.executable, __file__, str(per_second), str(seconds)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+    command = [sys.executable, "-m", "bench.deltas_gateway", str(per_second), str(seconds)]
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
         try:
             yield process.stdout.readline().strip() if process.stdout else ""
         finally:

@@ -1,6 +1,6 @@
 """How close to ideal the fleet works at a gateway it does not know: lost requests, 429s, time; and a peer.
 
-`python bench/scoreboard.py [--quick] [--scenario NAME ...] [--seeds 1,2,3] [--json OUT] [--plot OUT.png]`. Everything
+`python -m bench.scoreboard [--quick] [--scenario NAME ...] [--seeds 1,2,3] [--json OUT] [--plot OUT.png]`. Everything
 is real: worker processes, an embedded Valkey, the simulated gateway in a process of its own. Per seed the gateway's
 burst, its time to refuse and the phase of its windows are drawn anew. One table is printed: the median over the seeds,
 the worst, and the bar that the median must hold.
@@ -14,17 +14,18 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from scoreboard_draws import Unknowns
-from scoreboard_measures import per_second
-from scoreboard_plot import plot
-from scoreboard_scenarios import SCENARIOS, Scenario
-from scoreboard_world import world
+from bench import ROOT
+from bench.scoreboard_draws import Unknowns
+from bench.scoreboard_measures import per_second
+from bench.scoreboard_plot import plot
+from bench.scoreboard_scenarios import SCENARIOS, Scenario
+from bench.scoreboard_world import world
 
 QUICK: Final = 4
 """So many times fewer requests; the ratios suffer from it."""
 SATURATED: Final = 0.9
 """Busier than this, the machine is part of what was measured."""
-PLOT: Final = Path(__file__).parent.parent / "build" / "scoreboard.png"
+PLOT: Final = ROOT / "build" / "scoreboard.png"
 EXPECTED: Final = {"incident.reported", "upstream.shut"}
 """What workers log of an incident; any other error says that the worker itself is not well."""
 

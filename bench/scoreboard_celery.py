@@ -1,4 +1,4 @@
-"""The peer: what every blog recommends, `celery -A scoreboard_celery worker -P threads -c 25`.
+"""The peer: what every blog recommends, `celery -A bench.scoreboard_celery worker -P threads -c 25`.
 
 One SDK client per process; its own retries are off, as `autoretry_for` takes their place.
 """

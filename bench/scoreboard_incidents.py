@@ -8,9 +8,10 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 import redis
-from scoreboard_draws import Unknowns, bodies
-from scoreboard_measures import Played, basics, between, passed, percentile, span_s, wait_ms
-from scoreboard_world import KEY, Record, World
+
+from bench.scoreboard_draws import Unknowns, bodies
+from bench.scoreboard_measures import Played, basics, between, passed, percentile, span_s, wait_ms
+from bench.scoreboard_world import KEY, Record, World
 
 PAUSE_S: Final = 10
 INCIDENT_S: Final = 60.0

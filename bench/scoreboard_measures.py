@@ -6,8 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from scoreboard_world import Record
-
+from bench.scoreboard_world import Record
 from worker.devtools.simulator import ReceivedCall
 
 Limit = Sequence[tuple[float, float]]

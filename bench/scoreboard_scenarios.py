@@ -10,10 +10,10 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from scoreboard_draws import Body, Unknowns, bodies, brief_bodies, long_bodies
-from scoreboard_incidents import PROBE_S, dead_key, flood, outage, retry_after
-from scoreboard_measures import Limit, Played, after, basics, ideal_s, passed, span_s
-from scoreboard_world import OWN_BURST_S, World
+from bench.scoreboard_draws import Body, Unknowns, bodies, brief_bodies, long_bodies
+from bench.scoreboard_incidents import PROBE_S, dead_key, flood, outage, retry_after
+from bench.scoreboard_measures import Limit, Played, after, basics, ideal_s, passed, span_s
+from bench.scoreboard_world import OWN_BURST_S, World
 
 COLD_START_S: Final = 30.0
 TOKENS_PER_MINUTE: Final = 300_000
@@ -68,7 +68,7 @@ def split(world: World, n: int) -> None:
 
 def celery(world: World, n: int) -> None:
     """The recipe of every blog, four workers of 25 threads."""
-    command = [sys.executable, "-m", "celery", "-A", "scoreboard_celery", "worker", "-P", "threads", "-c", "25"]
+    command = [sys.executable, "-m", "celery", "-A", "bench.scoreboard_celery", "worker", "-P", "threads", "-c", "25"]
     for number in range(4):
         world.spawn(1, [*command, "-n", f"peer{number}@%h"], {}, ready="bench.ready")
     world.enqueue(bodies(n), lane="peer", task="bench.ask")

@@ -19,12 +19,12 @@ from typing import Any, Final
 
 import psutil
 import redis
-from scoreboard_draws import Body, messages
 
+from bench import ROOT
+from bench.scoreboard_draws import Body, messages
 from worker.devtools.devstack import Simulator, embedded_valkey, simulator_process
 from worker.devtools.simulator import ReceivedCall, Stats
 
-HERE: Final = Path(__file__).parent
 KEY: Final = "sk-bench"
 RESULTS: Final = "responses:results"
 OWN_BURST_S: Final = 2.0
@@ -93,7 +93,6 @@ class World:
             **{name: value for name, value in os.environ.items() if not name.startswith("WORKER_")},
             "BENCH_REDIS_URL": self.redis_url,
             "BENCH_GATEWAY_URL": self.gateway.url,
-            "PYTHONPATH": os.pathsep.join((str(HERE), str(HERE.parent))),
             "PYTHONUNBUFFERED": "1",
             "WORKER_REDIS_URL": self.redis_url,
             "WORKER_UPSTREAM_URL": self.gateway.url,
@@ -107,7 +106,7 @@ class World:
         for _ in range(count):
             log = self.logs / f"{len(self.workers)}.log"
             with log.open("wb") as out:
-                process = subprocess.Popen(list(command), env=environment, cwd=HERE, stdout=out, stderr=out)
+                process = subprocess.Popen(list(command), env=environment, cwd=ROOT, stdout=out, stderr=out)
             started.append(Worker(process, log))
             self.workers.append(started[-1])
         self.until(lambda: all(worker.said(ready) or worker.ended for worker in started), START_S)

@@ -1,7 +1,7 @@
 """What the admission controller does to gateways it knows nothing about: minutes of traffic in seconds.
 
-    python bench/simulate_admission.py            # every scenario, 5 seeds
-    python bench/simulate_admission.py --sweep N  # N random gateways per family and kind, as percentiles
+    python -m bench.simulate_admission            # every scenario, 5 seeds
+    python -m bench.simulate_admission --sweep N  # N random gateways per family and kind, as percentiles
 
 Each seed draws a gateway: a continuous bucket holding 1 to 30 s of its rate, or fixed windows of 60 s or 10 s at any
 phase; 20 to 800 ms to answer a 429; refused calls may count. Span is the upstream's first to last call over the
@@ -15,7 +15,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from oracles.sim_controller import Controller
-from sim_gateway import Fleet, Gateway, Processes, Report, Work
+
+from bench.sim_gateway import Fleet, Gateway, Processes, Report, Work
 
 BURST_S = 2.0
 KINDS = (("bucket", 0.0), ("window", 60.0), ("window", 10.0))
@@ -89,7 +90,9 @@ def configured(rpm: float, calls: int, size: str) -> Callable[[random.Random, in
     return world
 
 
-def with_headers(advertised: Callable[..., tuple[float, ...]]) -> Callable[[random.Random, int], World]:
+def with_headers(
+    advertised: Callable[[random.Random, float], tuple[float, ...]],
+) -> Callable[[random.Random, int], World]:
     """Nothing configured; responses name a limit."""
 
     def world(rng: random.Random, seed: int) -> World:

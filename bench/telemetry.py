@@ -1,6 +1,6 @@
 """What watching costs, and what it does when things break: the bars of on call, measured.
 
-`python bench/telemetry.py [--quick] [--only NAME]`. Everything is real: workers in processes of their own, an embedded
+`python -m bench.telemetry [--quick] [--only NAME]`. Everything is real: workers in processes of their own, an embedded
 Valkey, the simulated gateway, and a Sentry that takes envelopes over HTTP and can hang. CPU is counted rather than
 time on a clock. `--quick` takes fewer requests and pairs, and leaves Redis away for 15 s only.
 """
@@ -11,18 +11,13 @@ import subprocess
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from pathlib import Path
 from typing import Final
-
-sys.path.insert(0, str(Path(__file__).parent.parent))
-
-from telemetry_world import broken, redis_away, stalled, storm
-from throughput_rows import FEW_ROW, measure, rows
-
-sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
 
 from support.sentry_receiver import SentryReceiver
 
+from bench import ROOT
+from bench.telemetry_world import broken, redis_away, stalled, storm
+from bench.throughput_rows import FEW_ROW, measure, rows
 from worker.devtools.devstack import embedded_valkey, simulator_process
 
 STORM: Final = 2000
@@ -30,7 +25,6 @@ PER_SECOND: Final = 200.0
 """Below what one process can do: past that, the work itself is the lag, whoever watches."""
 LEAVING_S: Final = 6.0
 """shutdown_timeout, and a second for a busy machine."""
-COST: Final = str(Path(__file__).parent / "telemetry_cost.py")
 
 
 def bar(met: bool, said: str) -> str:  # noqa: FBT001  # reads as a sentence
@@ -42,8 +36,8 @@ def costs(*, quick: bool) -> list[str]:
     requests, lines = "1000" if quick else "5000", list[str]()
     with SentryReceiver() as receiver:
         for dsn, rate in (("", "0"), (receiver.dsn, "0"), (receiver.dsn, "0.01"), (receiver.dsn, "1.0")):
-            command = [sys.executable, COST, dsn, rate, requests]
-            ran = [float(subprocess.run(command, capture_output=True, check=True).stdout) for _ in range(3)]
+            command = [sys.executable, "-m", "bench.telemetry_cost", dsn, rate, requests]
+            ran = [float(subprocess.run(command, capture_output=True, check=True, cwd=ROOT).stdout) for _ in range(3)]
             cost_ms = statistics.median(ran)
             what = f"trace rate {rate}" if dsn else "no Sentry"
             said = f"{cost_ms:.3f} ms of CPU per request, {what}: line, numbers, trace, sending"

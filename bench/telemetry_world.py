@@ -1,6 +1,5 @@
 """Workers for the telemetry bench: with a probe in their loop, a Sentry that behaves or not, and outages."""
 
-import sys
 import tempfile
 import time
 from collections.abc import Generator
@@ -9,11 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
-
-from support.harness import Producer, wait_until
-from support.probing import Probe, ScriptedWorker, environment
+from support.polling import wait_until
+from support.probe_client import Probe
+from support.producer import Producer
 from support.sentry_receiver import SentryReceiver
+from support.worker_process import WorkerProcess, worker_environment
 
 from worker.devtools.devstack import EmbeddedValkey, Simulator, embedded_valkey, simulator_process
 
@@ -49,7 +48,7 @@ PLAIN: Final = "from worker import app\nfrom worker.config.settings import load\
 class World:
     """One worker between a Redis of its own, a gateway and a Sentry."""
 
-    worker: ScriptedWorker
+    worker: WorkerProcess
     producer: Producer
     gateway: Simulator
     valkey: EmbeddedValkey
@@ -76,11 +75,11 @@ def world(script: str = PLAIN, *, sentry: str = "ok", **settings: str) -> Genera
         valkey = stack.enter_context(embedded_valkey())
         gateway = stack.enter_context(simulator_process())
         producer = stack.enter_context(Producer(valkey.url))
-        own = environment(valkey.url, gateway.url, **settings)
+        own = worker_environment(valkey.url, gateway.url, **settings)
         if sentry != "off":
             own["SENTRY_DSN"] = receiver.dsn
         log = Path(stack.enter_context(tempfile.TemporaryDirectory())) / "log"
-        worker = ScriptedWorker(script, own, log)
+        worker = WorkerProcess(own, log, script)
         stack.callback(worker.close)
         worker.wait_started()
         yield World(worker, producer, gateway, valkey, receiver, Probe.of(worker))

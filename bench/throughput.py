@@ -1,6 +1,6 @@
 """What a request costs a worker: CPU, memory, latency and Redis commands, beside plain Celery.
 
-`python bench/throughput.py [--quick] [--json] [--runs 5] [--only NAME]`. Everything is real: an embedded Valkey, the
+`python -m bench.throughput [--quick] [--json] [--runs 5] [--only NAME]`. Everything is real: an embedded Valkey, the
 simulated gateway in a process of its own, one worker process per row, started anew for every run. Rows take turns
 within a run, and each figure is the median over the runs. Start-up is left out of everything but the peak of memory.
 Time on a CPU is measured, so that other work on the machine matters little; when it matters, the report says so.
@@ -18,13 +18,9 @@ import statistics
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
-sys.path.insert(0, str(Path(__file__).parent.parent))
-
-from throughput_rows import FEW, FEW_ROW, MANY, MANY_ROW, Row, Sample, measure, rows
-
+from bench.throughput_rows import FEW, FEW_ROW, MANY, MANY_ROW, Row, Sample, measure, rows
 from worker.devtools.devstack import embedded_valkey, simulator_process
 
 _COLUMNS = (

@@ -13,12 +13,12 @@ from pathlib import Path
 from typing import Any, Final
 
 import redis
-from throughput_load import Load, Template, Times
-from throughput_probe import CommandCounter, Commands, Processes
 
+from bench import ROOT
+from bench.throughput_load import Load, Template, Times
+from bench.throughput_probe import CommandCounter, Commands, Processes
 from worker.devtools.devstack import Simulator
 
-HERE: Final = Path(__file__).parent
 FEW: Final = 50
 MANY: Final = 1000
 FEW_ROW: Final = f"responses-worker, {FEW} in flight"
@@ -27,7 +27,7 @@ SPREAD: Final = 0.1
 """Of latencies, as the sigma of their logarithm."""
 PROMPT: Final = "Summarise the following paragraph in one sentence. " * 20
 _START_S, _STOP_S, _SETTLE_S = 30.0, 15.0, 1.0
-_CELERY: Final = (sys.executable, "-m", "celery", "-A", "throughput_celery", "worker")
+_CELERY: Final = (sys.executable, "-m", "celery", "-A", "bench.throughput_celery", "worker")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -187,7 +187,6 @@ def _running(row: Row, redis_url: str, gateway_url: str) -> Generator[int]:
         **{name: value for name, value in os.environ.items() if not name.startswith("WORKER_")},
         "BENCH_REDIS_URL": redis_url,
         "BENCH_GATEWAY_URL": gateway_url,
-        "PYTHONPATH": os.pathsep.join((str(HERE), str(HERE.parent))),
         "WORKER_REDIS_URL": redis_url,
         "WORKER_UPSTREAM_URL": gateway_url,
         "WORKER_UPSTREAM_API_KEY": "sk-bench",
@@ -196,7 +195,7 @@ def _running(row: Row, redis_url: str, gateway_url: str) -> Generator[int]:
         **row.settings,
     }
     with tempfile.NamedTemporaryFile() as log:
-        process = subprocess.Popen(row.command, env=environment, cwd=HERE, stdout=log, stderr=log)
+        process = subprocess.Popen(row.command, env=environment, cwd=ROOT, stdout=log, stderr=log)
         try:
             _wait_ready(row, process, Path(log.name))
             yield process.pid

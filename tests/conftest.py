@@ -6,8 +6,9 @@ from typing import Any
 
 import pytest
 import redis
-from support.harness import Fleet, Producer
+from support.producer import Producer
 from support.redis_parts import BadNetwork
+from support.worker_process import Fleet
 
 from worker.devtools.devstack import EmbeddedValkey, Simulator, embedded_valkey, simulated_gateway
 

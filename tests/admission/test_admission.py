@@ -1,7 +1,6 @@
 """The fleet's budget: what one atomic decision promises, whoever asks, whatever the clock does."""
 
 import random
-from collections.abc import AsyncGenerator
 
 import pytest
 import redis
@@ -12,13 +11,6 @@ from worker.storage.scripts import ScriptError
 
 BURST = 20
 """Two seconds of 600 a minute."""
-
-
-@pytest.fixture
-async def budget(valkey: redis.Redis, redis_url: str) -> AsyncGenerator[Budget]:
-    """Ten requests a second, and nothing else is limited."""
-    async with open_budget(valkey, redis_url) as budget:
-        yield budget
 
 
 def settled(budget: Budget) -> dict[str, str]:

@@ -1,19 +1,10 @@
 """A server clock that jumps by an hour, there and back: neither a windfall nor a drought."""
 
-from collections.abc import AsyncGenerator
-
 import pytest
 import redis
 from support.admission_parts import HOUR_MS, LEASE_MS, Budget, open_budget
 
 BURST = 20
-
-
-@pytest.fixture
-async def budget(valkey: redis.Redis, redis_url: str) -> AsyncGenerator[Budget]:
-    """Ten requests a second."""
-    async with open_budget(valkey, redis_url) as budget:
-        yield budget
 
 
 @pytest.mark.parametrize("jump_ms", [HOUR_MS, -HOUR_MS])

@@ -17,7 +17,8 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition,
 from oracles.admission_model import NO_LIMIT, Learned, Model
 from support.admission_parts import HOUR_MS, LEASE_MS, LONGEST_PAUSE_MS, PERMITS, process
 from support.admission_view import Promises, check_kept, check_learned, look
-from support.ledger_parts import CLOCK, RecordingRunner, on_movable_clock
+from support.ledger_parts import RecordingRunner
+from support.movable_clock import CLOCK, on_movable_clock
 
 from worker.admission.client import ADMISSION, Gate, Limits, Reservation, UpstreamVerdict
 from worker.storage.scripts import Argument, Script

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import redis
-from support.waiting_parts import FAST, Rooms, opened, soon
+from support.admission_queue_parts import FAST, Rooms, opened, soon
 
 from worker.admission.admission_queue import GATED_ROOM, SHORTEST_ROOM
 from worker.admission.client import NotAdmitted, Reason, Reservation

@@ -1,9 +1,6 @@
 """A gateway that fails most calls is left alone, and tried again by one call at a time."""
 
-from collections.abc import AsyncGenerator
-
 import pytest
-import redis
 from support.admission_parts import (
     BROKEN,
     CONFIRM_MS,
@@ -13,19 +10,13 @@ from support.admission_parts import (
     calls_ending,
     failing,
     open_breaker,
-    open_budget,
     probe_after,
     refused,
 )
 
 from worker.admission.client import Admission, UpstreamVerdict
 
-
-@pytest.fixture
-async def budget(valkey: redis.Redis, redis_url: str) -> AsyncGenerator[Budget]:
-    """Plenty: only what shuts the way is looked at."""
-    async with open_budget(valkey, redis_url, requests_per_minute=600_000) as budget:
-        yield budget
+pytestmark = pytest.mark.limits(requests_per_minute=600_000)  # plenty: here only gates stop calls
 
 
 @pytest.mark.parametrize(

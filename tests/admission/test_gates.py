@@ -1,10 +1,8 @@
 """Pauses, dead keys and broken gateways: who may still call, who asks next, and what opens the way again."""
 
 import itertools
-from collections.abc import AsyncGenerator
 
 import pytest
-import redis
 from support.admission_parts import (
     BROKEN,
     CONFIRM_MS,
@@ -14,7 +12,6 @@ from support.admission_parts import (
     WALLET,
     Budget,
     open_breaker,
-    open_budget,
     probe_after,
     refused,
     shut,
@@ -22,12 +19,7 @@ from support.admission_parts import (
 
 from worker.admission.client import Gate
 
-
-@pytest.fixture
-async def budget(valkey: redis.Redis, redis_url: str) -> AsyncGenerator[Budget]:
-    """Plenty: only what shuts the way is looked at."""
-    async with open_budget(valkey, redis_url, requests_per_minute=600_000) as budget:
-        yield budget
+pytestmark = pytest.mark.limits(requests_per_minute=600_000)  # plenty: here only gates stop calls
 
 
 class TestRetryAfter:

@@ -1,16 +1,16 @@
 """The script learns exactly as the simulation does, in which thousands of gateways were tried."""
 
 import random
-from collections.abc import AsyncGenerator
 from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
-import redis
 from oracles.sim_controller import Controller
-from support.admission_parts import HOUR_MS, PERMITS, QUOTA, Budget, open_budget, process
+from support.admission_parts import HOUR_MS, PERMITS, QUOTA, Budget, process
 
 from worker.admission.client import Admission, Limits, Reservation
+
+pytestmark = pytest.mark.limits(burst_s=2.0)
 
 LANE = "interactive"
 FIELDS = {
@@ -123,12 +123,6 @@ class Twins:
         assert {name: float(state[ours]) for name, ours in FIELDS.items()} == pytest.approx(
             expected, rel=1e-9, abs=1e-6
         )
-
-
-@pytest.fixture
-async def budget(valkey: redis.Redis, redis_url: str) -> AsyncGenerator[Budget]:
-    async with open_budget(valkey, redis_url, burst_s=2.0) as budget:
-        yield budget
 
 
 @pytest.mark.parametrize("limits", LIMITS.values(), ids=LIMITS)

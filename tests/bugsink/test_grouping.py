@@ -4,7 +4,9 @@ from collections.abc import Generator
 
 import pytest
 from bugsink.server import Bugsink, bugsink, is_installed
-from support.harness import Fleet, Producer, body, wait_until
+from support.polling import wait_until
+from support.producer import Producer, body
+from support.worker_process import Fleet
 
 from worker.devtools.devstack import Simulator
 
@@ -26,12 +28,10 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Generator[Bugsink]:
 
 
 def test_sixty_different_messages_are_one_issue_per_class(
-    server: Bugsink, redis_url: str, gateway: Simulator, producer: Producer, monkeypatch: pytest.MonkeyPatch
+    server: Bugsink, redis_url: str, gateway: Simulator, producer: Producer
 ) -> None:
     """Six failures in five classes, ten texts and tenants each; counts add up, and the rest is silence."""
-    monkeypatch.setenv("SENTRY_DSN", server.dsn)
-    monkeypatch.setenv("SENTRY_RELEASE", "responses-worker@9.9")
-    with Fleet(redis_url, gateway.url) as fleet:
+    with Fleet(redis_url, gateway.url, SENTRY_DSN=server.dsn, SENTRY_RELEASE="responses-worker@9.9") as fleet:
         worker = fleet.start(max_attempts=1)
         for n in range(10):
             for _ in range(GOOD):

@@ -10,7 +10,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from support.harness import Producer, wait_until
+from support.polling import wait_until
+from support.producer import Producer
 
 from worker.devtools.simulator import CLIENT_LEFT, ReceivedCall
 from worker.queue.ledger import LEASE_MS

@@ -11,12 +11,10 @@ import time
 import traceback
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Final
 
-sys.path.insert(0, str(Path(__file__).parent.parent))
-
-from support.harness import Fleet, Producer, WorkerProcess, body
+from support.producer import Producer, body
+from support.worker_process import Fleet, WorkerProcess
 
 from chaos.books import Books, Diary, balance
 from chaos.leases import LeaseWatch

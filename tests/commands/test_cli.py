@@ -13,8 +13,8 @@ from typing import Any
 import httpx
 import pytest
 import redis
-from support.commands import ROOT, called, next_line, run, started
-from support.harness import Producer, body
+from support.command_line import ROOT, called, next_line, run, started
+from support.producer import Producer, body
 
 from worker.operations.overview import read
 

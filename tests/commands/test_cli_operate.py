@@ -1,8 +1,10 @@
 """`pause`, `resume`, `limits`: an operator's word holds for every worker at once."""
 
 import pytest
-from support.commands import run
-from support.harness import Fleet, Producer, wait_until
+from support.command_line import run
+from support.polling import wait_until
+from support.producer import Producer
+from support.worker_process import Fleet
 
 from worker.devtools.devstack import Simulator
 

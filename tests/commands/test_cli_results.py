@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 import redis
-from support.commands import called, next_line, started
+from support.command_line import called, next_line, started
 
 from worker.commands.answers import one_line, shown
 

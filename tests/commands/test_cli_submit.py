@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 import redis
-from support.commands import Ran, called, run, started
-from support.harness import Fleet, Producer, body
+from support.command_line import Ran, called, run, started
+from support.producer import Producer, body
+from support.worker_process import Fleet
 
 from worker.devtools.devstack import Simulator, embedded_valkey
 

@@ -5,9 +5,10 @@ from typing import Any
 
 import pytest
 import redis
-from support.commands import Ran, called, started
-from support.graves import PROMPT, bury, celery_message
-from support.harness import Producer, wait_until
+from support.command_line import Ran, called, started
+from support.dead_letters import PROMPT, bury, celery_message
+from support.polling import wait_until
+from support.producer import Producer
 
 
 def dead(*arguments: str, redis_url: str, stdin: str = "") -> Ran:

@@ -7,7 +7,9 @@ from collections.abc import Generator
 from typing import Any
 
 import pytest
-from support.harness import Fleet, Producer, body, wait_until
+from support.polling import wait_until
+from support.producer import Producer, body
+from support.worker_process import Fleet
 
 from api_contracts import ContractViolation
 from api_contracts.celery_messages import encode

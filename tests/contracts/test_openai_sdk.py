@@ -8,7 +8,8 @@ from threading import Thread
 
 import pytest
 from openai import OpenAI
-from support.harness import Fleet, Producer, body
+from support.producer import Producer, body
+from support.worker_process import Fleet
 
 from worker.devtools.devstack import Simulator
 

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import psutil
 import pytest
-from support.commands import ROOT, Ran, run, started
-from support.harness import wait_until
+from support.command_line import ROOT, Ran, run, started
+from support.polling import wait_until
 
 from api_contracts import ErrorCode, GenerationResult, MappedError
 from worker.devtools.demo.scenarios import SCENES, Report, Request, Scene, problems, requests_of
@@ -61,7 +61,7 @@ def test_every_request_of_the_demo_gets_the_one_result_it_should(mark: Mark) -> 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_demo_that_is_interrupted_stops_what_it_started(mark: Mark, number: signal.Signals) -> None:
     with started("-m", "worker", "demo", **mark.settings) as demo:
-        wait_until(mark.worker_runs, what="a worker")
+        wait_until(mark.worker_runs, within_s=30, what="a worker")
         demo.send_signal(number)
         _, complaint = demo.communicate(timeout=20)
 

@@ -1,25 +1,18 @@
 """The simulated gateway over a real socket: its answers, and every way in which it fails to give one."""
 
 import json
-from collections.abc import Generator
 from typing import Any
 
 import httpx
 import openai
 import pytest
-from support.harness import wait_until
-from support.simulated import KEY, Caller, calling
+from support.gateway_caller import KEY, Caller
+from support.polling import wait_until
 
 from api_contracts.responses import ResponseObject
 from worker.devtools import simulator
 from worker.devtools.devstack import Simulator
 from worker.devtools.simulator import CLIENT_LEFT, FAULTS, RESET, ReceivedCall, echo
-
-
-@pytest.fixture
-def caller() -> Generator[Caller]:
-    with calling() as caller:
-        yield caller
 
 
 def finished(gateway: Simulator) -> ReceivedCall:

@@ -3,20 +3,14 @@
 import asyncio
 import hashlib
 import json
-from collections.abc import Generator
 
 import httpx
 import pytest
-from support.harness import wait_until
-from support.simulated import KEY, Caller, body, calling
+from support.gateway_caller import KEY, Caller
+from support.polling import wait_until
+from support.producer import body
 
 from worker.devtools.simulator import CLIENT_LEFT, key_alias, prompt_hash
-
-
-@pytest.fixture
-def caller() -> Generator[Caller]:
-    with calling() as caller:
-        yield caller
 
 
 async def in_flight(caller: Caller, count: int) -> None:

@@ -4,7 +4,8 @@ import signal
 from pathlib import Path
 
 from support.batch_parts import BatchFile, assert_each_answered_and_paid_once
-from support.harness import Fleet, Producer
+from support.producer import Producer
+from support.worker_process import Fleet
 
 from worker.devtools.devstack import Simulator
 

@@ -6,9 +6,10 @@ from contextlib import ExitStack, closing
 from pathlib import Path
 
 import pytest
-from support.harness import Producer, WorkerProcess, wait_until
-from support.probing import ScriptedWorker, environment
+from support.polling import wait_until
+from support.producer import Producer
 from support.redis_parts import ON_SHIFTED_CLOCK, SHIFT
+from support.worker_process import WorkerProcess, worker_environment
 
 from worker.devtools.devstack import Simulator
 
@@ -20,9 +21,9 @@ CALLS = 20
 def workers(redis_url: str, gateway: Simulator, tmp_path: Path) -> Generator[list[WorkerProcess]]:
     """Two that hold ten requests each."""
     parts = str(Path(__file__).parents[1])
-    own = environment(redis_url, gateway.url, WORKER_CONCURRENCY=str(CALLS // 2), PYTHONPATH=parts)
+    own = worker_environment(redis_url, gateway.url, WORKER_CONCURRENCY=str(CALLS // 2), PYTHONPATH=parts)
     with ExitStack() as stack:
-        started = [ScriptedWorker(ON_SHIFTED_CLOCK, own, tmp_path / f"{number}.log") for number in range(2)]
+        started = [WorkerProcess(own, tmp_path / f"{number}.log", ON_SHIFTED_CLOCK) for number in range(2)]
         yield [stack.enter_context(closing(worker)).wait_started() for worker in started]
 
 

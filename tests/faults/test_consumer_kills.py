@@ -2,8 +2,9 @@
 
 import signal
 
-from support.commands import next_line, started
-from support.harness import Fleet, Producer
+from support.command_line import next_line, started
+from support.producer import Producer
+from support.worker_process import Fleet
 
 from api_contracts.client import ResponsesClient
 

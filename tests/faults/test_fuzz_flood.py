@@ -4,7 +4,9 @@ import time
 
 import pytest
 from support.fuzz_parts import fuzzed
-from support.harness import Fleet, Producer, wait_until
+from support.polling import wait_until
+from support.producer import Producer
+from support.worker_process import Fleet
 
 FLOOD = 10_000
 

@@ -5,8 +5,10 @@ from collections.abc import Callable, Generator
 from contextlib import AbstractContextManager, contextmanager
 
 import pytest
-from support.harness import Fleet, Producer, WorkerProcess, wait_until
+from support.polling import wait_until
+from support.producer import Producer
 from support.redis_parts import stopped
+from support.worker_process import Fleet, WorkerProcess
 
 from worker.devtools.devstack import EmbeddedValkey, Simulator, embedded_valkey
 

@@ -3,7 +3,9 @@
 from collections import Counter
 
 import pytest
-from support.harness import Fleet, Producer, wait_until
+from support.polling import wait_until
+from support.producer import Producer
+from support.worker_process import Fleet
 
 from worker.devtools.devstack import Simulator
 from worker.request.policy import POISON_CRASHES, SUSPECT_CRASHES

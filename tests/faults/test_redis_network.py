@@ -4,8 +4,10 @@ from collections import Counter
 from collections.abc import Generator
 
 import pytest
-from support.harness import Fleet, Producer, WorkerProcess, wait_until
+from support.polling import wait_until
+from support.producer import Producer
 from support.redis_parts import BadNetwork
+from support.worker_process import Fleet, WorkerProcess
 
 from worker.devtools.devstack import Simulator
 

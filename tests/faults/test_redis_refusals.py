@@ -6,8 +6,10 @@ from threading import Thread
 
 import pytest
 import redis
-from support.harness import Fleet, Producer, WorkerProcess, wait_until
+from support.polling import wait_until
+from support.producer import Producer
 from support.redis_parts import stays
+from support.worker_process import Fleet, WorkerProcess
 
 from worker.devtools.devstack import EmbeddedValkey, Simulator, embedded_valkey
 

@@ -5,8 +5,10 @@ from collections.abc import Generator
 from contextlib import ExitStack
 
 import pytest
-from support.harness import Fleet, Producer, wait_until
+from support.polling import wait_until
+from support.producer import Producer
 from support.redis_parts import fail_over, sentinel, sentinel_url
+from support.worker_process import Fleet
 
 from worker.devtools.devstack import EmbeddedValkey, Simulator, embedded_valkey
 

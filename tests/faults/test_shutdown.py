@@ -6,7 +6,9 @@ from collections import Counter
 from collections.abc import Callable
 
 import pytest
-from support.harness import Fleet, Producer, WorkerProcess, wait_until
+from support.polling import wait_until
+from support.producer import Producer
+from support.worker_process import Fleet, WorkerProcess
 
 from worker.devtools.devstack import Simulator
 from worker.devtools.simulator import CLIENT_LEFT

@@ -3,7 +3,8 @@
 import subprocess
 
 import kits
-from support.harness import Fleet, Producer
+from support.producer import Producer
+from support.worker_process import Fleet
 
 REQUESTS = 100
 

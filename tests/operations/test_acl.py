@@ -2,16 +2,17 @@
 
 import asyncio
 import re
-from collections.abc import Generator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import redis
-from support.commands import called
-from support.harness import Fleet, Producer, body, wait_until
-from support.probing import Probe
-from support.roles import PASSWORD, client_of, denials, url_of, users_of
+from support.command_line import called
+from support.polling import wait_until
+from support.probe_client import Probe
+from support.producer import Producer, body
+from support.redis_users import PASSWORD, client_of, denials, url_of
+from support.worker_process import Fleet
 
 import worker
 from api_contracts.client import ResponsesClient
@@ -23,13 +24,6 @@ from worker.queue.ledger import Ledger
 from worker.storage.scripts import ScriptRunner
 
 LUA = Path(worker.__file__).parent
-
-
-@pytest.fixture
-def users(valkey: redis.Redis) -> Generator[redis.Redis]:
-    """The server as its administrator, once it has a user for each role."""
-    with users_of(valkey, *ROLES):
-        yield valkey
 
 
 def test_a_producer_enqueues_with_plain_celery(users: redis.Redis, redis_url: str) -> None:

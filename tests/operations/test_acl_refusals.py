@@ -1,23 +1,14 @@
 """What each role may not do, tried by its user on a real server."""
 
-from collections.abc import Generator
 from typing import Any
 
 import pytest
-import redis
 from redis.exceptions import NoPermissionError
-from support.roles import client_of, users_of
+from support.redis_users import client_of
 
 from worker.operations.acl import CLIENT, CONSUMER, OPERATOR, PRODUCER, ROLES, WORKER, Role
 
 CANCEL_MARK = "responses:cancel:default:order-1"
-
-
-@pytest.fixture
-def users(valkey: redis.Redis) -> Generator[redis.Redis]:
-    """The server as its administrator, once it has a user for each role."""
-    with users_of(valkey, *ROLES):
-        yield valkey
 
 
 MAY_NOT: dict[Role, list[str]] = {

@@ -6,8 +6,10 @@ from pathlib import Path
 import pytest
 import redis
 from support.batch_parts import BatchFile, assert_each_answered_and_paid_once, custom_ids
-from support.commands import called
-from support.harness import Fleet, Producer, body, wait_until
+from support.command_line import called
+from support.polling import wait_until
+from support.producer import Producer, body
+from support.worker_process import Fleet
 
 from api_contracts.client import BACKLOG_LIMIT, ResponsesClient
 from worker.devtools.devstack import Simulator

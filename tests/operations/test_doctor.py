@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support.commands import called
-from support.findings import levels, one
-from support.roles import PASSWORD, url_of, users_of
+from support.command_line import called
+from support.doctor_findings import levels, one
+from support.redis_users import PASSWORD, url_of, users_of
 
 from worker.config.settings import load
 from worker.devtools.devstack import Simulator

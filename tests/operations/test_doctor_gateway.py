@@ -8,7 +8,7 @@ from threading import Thread
 from typing import Any
 
 import pytest
-from support.findings import levels, one
+from support.doctor_findings import levels, one
 
 from worker.devtools.devstack import Simulator
 from worker.operations.findings import Severity

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 import redis
-from support.findings import levels, one
-from support.roles import PASSWORD, denials, url_of, users_of
+from support.doctor_findings import levels, one
+from support.redis_users import PASSWORD, denials, url_of, users_of
 
 from worker.devtools.devstack import embedded_valkey
 from worker.operations.acl import CONSUMER, OPERATOR, PRODUCER, WORKER, Role

@@ -4,10 +4,9 @@ from collections.abc import AsyncGenerator
 from datetime import UTC, datetime, timedelta
 
 import pytest
-import pytest_asyncio
 import redis
 from support.admission_parts import Budget, open_budget, shut
-from support.harness import Producer, body
+from support.producer import Producer, body
 
 from worker.commands.tables import why_waiting
 from worker.operations.overview import Upstream, read
@@ -15,7 +14,7 @@ from worker.operations.overview import Upstream, read
 MINUTE_MS = 60_000
 
 
-@pytest_asyncio.fixture
+@pytest.fixture
 async def budget(valkey: redis.Redis, redis_url: str) -> AsyncGenerator[Budget]:
     """60 requests and 6,000 tokens a minute, at the start of a minute of a clock that stands still."""
     async with open_budget(valkey, redis_url, requests_per_minute=60, tokens_per_minute=6_000) as opened:

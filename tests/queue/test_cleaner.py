@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 import redis
-from support.ledger_parts import COMPLETED, LANES, RESULTS, Desk, claim_of, eventually, on_movable_clock, open_desk
+from support.ledger_parts import COMPLETED, LANES, RESULTS, Desk, claim_of, eventually, open_desk
+from support.movable_clock import on_movable_clock
 
 from worker.queue import maintenance as housekeeping
 from worker.queue.claims import Lease, Reclaimed

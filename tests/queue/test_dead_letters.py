@@ -6,9 +6,11 @@ from typing import Any
 
 import pytest
 import redis
-from support.commands import called
-from support.graves import bury, celery_message
-from support.harness import Fleet, Producer, body, wait_until
+from support.command_line import called
+from support.dead_letters import bury, celery_message
+from support.polling import wait_until
+from support.producer import Producer, body
+from support.worker_process import Fleet
 
 from worker.devtools.devstack import Simulator
 from worker.operations.dead_letters import DEAD_LETTERS, DeadLetters, Replay, Selection

@@ -4,7 +4,9 @@ import json
 from typing import Any
 
 import jsonschema
-from support.harness import Fleet, Producer, body, wait_until
+from support.polling import wait_until
+from support.producer import Producer, body
+from support.worker_process import Fleet
 
 from api_contracts.schemas import DELTA_ENTRY
 from worker.devtools.devstack import Simulator

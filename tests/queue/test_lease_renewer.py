@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import redis
-from support.harness import wait_until
+from support.polling import wait_until
 from support.redis_parts import BadNetwork
 
 from worker.devtools.devstack import EmbeddedValkey

@@ -1,21 +1,13 @@
 """Whether a delivery may run its request: every verdict of `claim`, and what it leaves behind."""
 
-from collections.abc import AsyncGenerator
 from typing import Any
 
 import pytest
-import redis
-from support.ledger_parts import COMPLETED, FAILED, FAILED_RETRYABLE, HOUR_MS, RESULTS, Desk, claim_of, open_desk
+from support.ledger_parts import COMPLETED, FAILED, FAILED_RETRYABLE, HOUR_MS, RESULTS, Desk, claim_of
 
 from worker.queue.claims import AttemptRecord, Claim, Lease, Published, Refusal, Standing, WriteOutcome
 
 OTHER = f"{RESULTS}:other"
-
-
-@pytest.fixture
-async def desk(valkey: redis.Redis, redis_url: str) -> AsyncGenerator[Desk]:
-    async with open_desk(valkey, redis_url) as desk:
-        yield desk
 
 
 async def complete(desk: Desk, lease: Lease, answer: Published = COMPLETED, kept_ms: int = HOUR_MS) -> WriteOutcome:

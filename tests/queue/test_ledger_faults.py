@@ -1,7 +1,7 @@
 """Things in our way: keys that are something else, memory that is full, a server that dies."""
 
 import asyncio
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import Awaitable, Callable
 
 import pytest
 import redis
@@ -13,12 +13,6 @@ from worker.storage.scripts import ScriptError
 
 ATTEMPT = AttemptRecord(1, b"started")
 OTHER = f"{RESULTS}:other"
-
-
-@pytest.fixture
-async def desk(valkey: redis.Redis, redis_url: str) -> AsyncGenerator[Desk]:
-    async with open_desk(valkey, redis_url) as desk:
-        yield desk
 
 
 @pytest.mark.parametrize("key", ["responses:request:acme:r", OTHER])

@@ -1,22 +1,14 @@
 """Taking messages: order, priorities, shares, and what a lost reply or a crowd of bytes must not do."""
 
-from collections.abc import AsyncGenerator
 from dataclasses import replace
 from typing import Any
 
 import pytest
-import redis
 from celery import Celery
-from support.ledger_parts import LANES, LEASE_MS, Desk, claim_of, open_desk
+from support.ledger_parts import LANES, LEASE_MS, Desk, claim_of
 
 from worker.queue import ledger
 from worker.queue.claims import WriteOutcome
-
-
-@pytest.fixture
-async def desk(valkey: redis.Redis, redis_url: str) -> AsyncGenerator[Desk]:
-    async with open_desk(valkey, redis_url) as desk:
-        yield desk
 
 
 def texts(deliveries: list[Any]) -> list[str]:

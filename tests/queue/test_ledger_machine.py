@@ -14,8 +14,9 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule, run_state_machine_as_test
 from oracles.ledger_model import FINAL, PRIORITIES, Model
-from support.ledger_parts import CLOCK, LANES, LEASE_MS, RESULTS, on_movable_clock
+from support.ledger_parts import LANES, LEASE_MS, RESULTS
 from support.ledger_view import IDS, STREAMS, TENANT, look, plain
+from support.movable_clock import CLOCK, on_movable_clock
 
 from worker.queue.ledger import DELIVERIES, RETURNS
 

@@ -1,22 +1,15 @@
 """A lost reply: every command asked twice with the same arguments answers the same, and does nothing twice."""
 
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import Awaitable, Callable
 
 import pytest
-import redis
-from support.ledger_parts import COMPLETED, FAILED_RETRYABLE, HOUR_MS, LANES, RESULTS, Desk, claim_of, open_desk
+from support.ledger_parts import COMPLETED, FAILED_RETRYABLE, HOUR_MS, LANES, RESULTS, Desk, claim_of
 
 from worker.queue.claims import AttemptRecord, Lease, Refusal
 from worker.queue.ledger import renew
 
 Scene = Callable[[Desk], Awaitable[object]]
 ATTEMPT = AttemptRecord(1, b"started")
-
-
-@pytest.fixture
-async def desk(valkey: redis.Redis, redis_url: str) -> AsyncGenerator[Desk]:
-    async with open_desk(valkey, redis_url) as desk:
-        yield desk
 
 
 async def pop(desk: Desk) -> None:

@@ -1,22 +1,13 @@
 """Leases, due times and ages by the server's clock, and what happens when that clock is wrong."""
 
-from collections.abc import AsyncGenerator
-
 import pytest
-import redis
-from support.ledger_parts import COMPLETED, FAILED_RETRYABLE, HOUR_MS, LANES, LEASE_MS, Desk, claim_of, open_desk
+from support.ledger_parts import COMPLETED, FAILED_RETRYABLE, HOUR_MS, LANES, LEASE_MS, Desk, claim_of
 
 from worker.queue.claims import AttemptRecord, Lease, Refusal
 from worker.queue.ledger import KEYS_AT_ONCE, renew
 
 ATTEMPT = AttemptRecord(1, b"started")
 TICK_MS = 2_000
-
-
-@pytest.fixture
-async def desk(valkey: redis.Redis, redis_url: str) -> AsyncGenerator[Desk]:
-    async with open_desk(valkey, redis_url) as desk:
-        yield desk
 
 
 async def reclaim_after(desk: Desk, ms: int) -> int:

@@ -1,11 +1,9 @@
 """Fencing: what may be written by whom, and where a message is afterwards."""
 
-from collections.abc import AsyncGenerator
 from dataclasses import replace
 
 import pytest
-import redis
-from support.ledger_parts import COMPLETED, FAILED, HOUR_MS, RESULTS, Desk, claim_of, open_desk
+from support.ledger_parts import COMPLETED, FAILED, HOUR_MS, RESULTS, Desk, claim_of
 
 from worker.queue.claims import AttemptRecord, Lease, Published, Refusal, WriteOutcome
 from worker.storage.scripts import ScriptError
@@ -13,12 +11,6 @@ from worker.storage.scripts import ScriptError
 INCOMPLETE = Published("incomplete", retryable=False, streamed=False, result=b"half")
 ATTEMPT = AttemptRecord(1, b"started")
 PERMITS = "responses:permits:default"
-
-
-@pytest.fixture
-async def desk(valkey: redis.Redis, redis_url: str) -> AsyncGenerator[Desk]:
-    async with open_desk(valkey, redis_url) as desk:
-        yield desk
 
 
 async def overtaken(desk: Desk) -> tuple[Lease, Lease]:

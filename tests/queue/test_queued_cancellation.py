@@ -8,9 +8,10 @@ from typing import Any
 
 import pytest
 import redis
-from support.commands import called
-from support.harness import Fleet, Producer, body
+from support.command_line import called
 from support.ledger_parts import eventually
+from support.producer import Producer, body
+from support.worker_process import Fleet
 
 from api_contracts.celery_messages import encode
 from api_contracts.client import ResponsesClient

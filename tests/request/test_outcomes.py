@@ -5,7 +5,9 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
-from support.harness import Fleet, Producer, body, wait_until
+from support.polling import wait_until
+from support.producer import Producer, body
+from support.worker_process import Fleet
 
 from worker.devtools.devstack import Simulator
 

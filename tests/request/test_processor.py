@@ -7,7 +7,6 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from support.harness import body
 from support.processor_parts import (
     ANSWER,
     World,
@@ -16,6 +15,7 @@ from support.processor_parts import (
     message,
     process,
 )
+from support.producer import body
 
 from api_contracts import ErrorCode
 from api_contracts.responses import Usage

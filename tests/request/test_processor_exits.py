@@ -7,7 +7,6 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
-from support.harness import body
 from support.processor_parts import (
     ANSWER,
     MINUTE_MS,
@@ -22,6 +21,7 @@ from support.processor_parts import (
     processor,
     run_of,
 )
+from support.producer import body
 
 from api_contracts import ErrorCode
 from worker.admission.client import NotAdmitted, Reason

@@ -12,8 +12,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support.harness import Fleet, Producer, body, wait_until
-from support.probing import Probe, ScriptedWorker, environment
+from support.polling import wait_until
+from support.probe_client import Probe
+from support.producer import Producer, body
+from support.worker_process import Fleet, WorkerProcess, worker_environment
 
 from worker.devtools.devstack import EmbeddedValkey, Simulator, embedded_valkey
 from worker.telemetry.metrics import METRICS, WAIT_REASONS
@@ -183,8 +185,8 @@ def test_a_standstill_fails_livez_within_15_s(
     redis_url: str, gateway: Simulator, tmp_path: Path, heart: str, script: str
 ) -> None:
     """Only a restart helps, so the probe asks for one; the line says where the thread stands."""
-    own = environment(redis_url, gateway.url)
-    with closing(ScriptedWorker(script, own, tmp_path / "log")) as worker:
+    own = worker_environment(redis_url, gateway.url)
+    with closing(WorkerProcess(own, tmp_path / "log", script)) as worker:
         probe = Probe.of(worker.wait_started())
         wait_until(lambda: probe.verdict("/livez")[f"{heart}_silent_s"] > 2.5, what="silence")
         assert probe.status("/livez") == 200
@@ -212,7 +214,7 @@ def test_a_stopped_process_answers_no_probe(fleet: Fleet) -> None:
 def test_a_taken_port_stops_the_start_with_one_clear_line(redis_url: str, gateway: Simulator) -> None:
     """Not a traceback, and not a worker without probes."""
     with socket.create_server(("", 0), family=socket.AF_INET6, dualstack_ipv6=True) as taken:
-        own = environment(redis_url, gateway.url, WORKER_HTTP_PORT=str(taken.getsockname()[1]))
+        own = worker_environment(redis_url, gateway.url, WORKER_HTTP_PORT=str(taken.getsockname()[1]))
         command = [sys.executable, "-m", "worker", "run"]
         ran = subprocess.run(command, env=own, capture_output=True, text=True, timeout=30, check=False)
 

@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any, Final
 
 import pytest
-from support.commands import ROOT, environment, next_line, started
-from support.harness import Fleet, Producer
+from support.command_line import ROOT, environment, next_line, started
+from support.producer import Producer
+from support.worker_process import Fleet
 from typer.main import get_command
 
 from docgen.pages import DOCS, present, rendered

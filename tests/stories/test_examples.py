@@ -9,8 +9,10 @@ from typing import Any
 
 import pytest
 import redis
-from support.commands import ROOT, environment, next_line, started
-from support.harness import Fleet, Producer, wait_until
+from support.command_line import ROOT, environment, next_line, started
+from support.polling import wait_until
+from support.producer import Producer
+from support.worker_process import Fleet
 
 from api_contracts import ContractViolation, GenerationRequest
 

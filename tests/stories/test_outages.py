@@ -4,7 +4,9 @@ from typing import Any
 
 import redis
 from support.admission_parts import QUOTA
-from support.harness import Fleet, Producer, wait_until
+from support.polling import wait_until
+from support.producer import Producer
+from support.worker_process import Fleet
 
 from worker.devtools.devstack import Simulator
 

@@ -4,7 +4,7 @@ import re
 from importlib.metadata import version
 
 import pytest
-from support.commands import ROOT
+from support.command_line import ROOT
 
 from worker import __version__
 

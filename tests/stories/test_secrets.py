@@ -1,6 +1,7 @@
 """Prompts, outputs and keys leave only where they must: to the gateway, and to the caller."""
 
-from support.harness import Fleet, Producer, body
+from support.producer import Producer, body
+from support.worker_process import Fleet
 
 PROMPT = "canary-prompt-6b1f"
 KEY = "sk-canary-key-93ac"

@@ -4,7 +4,8 @@ import json
 from typing import Any
 
 import redis
-from support.harness import Fleet, Producer, body
+from support.producer import Producer, body
+from support.worker_process import Fleet
 
 from worker.devtools.devstack import Simulator
 

@@ -5,9 +5,10 @@ from collections import Counter
 
 import pytest
 import redis
-from support.commands import called
-from support.harness import Fleet, Producer
-from support.releases import RECORDINGS, restore
+from support.command_line import called
+from support.producer import Producer
+from support.release_recording import RECORDINGS, restore
+from support.worker_process import Fleet
 
 AT_REST_MS = 20_000
 """Longer than a lease: whoever held these is gone."""

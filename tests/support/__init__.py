@@ -1,1 +1,1 @@
-"""Real parts that tests share: processes, servers, Redis and readers of their output."""
+"""Real parts that tests share: worker processes, servers, Redis, and readers of their output."""

@@ -1,7 +1,6 @@
-"""Admission on a real Valkey whose clock the test moves, seen from any number of processes of one fleet."""
+"""Admission on a real Valkey whose clock the test moves, as seen by any number of processes."""
 
 import itertools
-import time
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -9,7 +8,8 @@ from typing import Any, Final
 
 import pytest
 
-from support.ledger_parts import CLOCK, RecordingRunner, on_movable_clock
+from support.ledger_parts import RecordingRunner
+from support.movable_clock import MovableClock, on_movable_clock
 from worker.admission import client as admission_module
 from worker.admission.client import ADMISSION, Admission, Gate, Grant, Limits, Reservation, UpstreamVerdict
 from worker.storage.connection import RedisTarget
@@ -27,25 +27,13 @@ PERMITS: Final = "responses:permits:default"
 
 
 @dataclass
-class Budget:
+class Budget(MovableClock):
     """One upstream's budget: the server's clock, one process of the fleet, and Valkey from outside."""
 
-    redis: Any
     runner: RecordingRunner
     admission: Admission
-    now_ms: int = field(default_factory=lambda: round(time.time() * 1000))
     last: Grant = field(init=False, repr=False)
     _numbers: "itertools.count[int]" = field(default_factory=itertools.count)
-
-    def __post_init__(self) -> None:
-        self.set_clock(self.now_ms)
-
-    def set_clock(self, now_ms: int) -> None:
-        self.now_ms = now_ms
-        self.redis.set(CLOCK, now_ms)
-
-    def advance(self, ms: int) -> None:
-        self.set_clock(self.now_ms + ms)
 
     def process(self, limits: Limits | None = None, **settings: Any) -> Admission:
         """Another process, by default with the same settings."""

@@ -1,4 +1,4 @@
-"""What must hold of admission whatever its model says: the promise of the configured limit, and sane numbers."""
+"""Checks that hold for any state of admission: calls stay within the configured limit, and numbers are sane."""
 
 import math
 from dataclasses import dataclass, field

@@ -1,4 +1,4 @@
-"""Batch files to be answered, and clients that are killed over them."""
+"""Batch files to answer, and batch clients that a test kills."""
 
 import json
 import signal
@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from support.commands import Ran, run, started
-from support.harness import body, wait_until
+from support.command_line import Ran, run, started
+from support.polling import wait_until
+from support.producer import body
 from worker.devtools.devstack import Simulator
 
 

@@ -1,4 +1,4 @@
-"""What producers in other languages, and in despair, push onto a lane: seeded, each message with an id of its own."""
+"""Malformed messages as foreign producers might push them: seeded, each with an id of its own."""
 
 import base64
 import json
@@ -6,7 +6,7 @@ import random
 from collections.abc import Callable, Iterator
 from typing import Any, Final
 
-from support.harness import body
+from support.producer import body
 
 HUGE: Final = 20 * 1024 * 1024
 JUNK: Final[list[Any]] = [None, True, 0, -1, 1e308, "", "\u0000", "x" * 300, "a b", [], [[]], {}, {"__type__": "x"}]

@@ -1,18 +1,18 @@
-"""A ledger on a real Valkey whose clock the test moves, and looks at everything the ledger keeps there."""
+"""A ledger on a real Valkey whose clock the test moves, with readers of every key the ledger keeps."""
 
 import asyncio
 import random
 import threading
-import time
 from collections import Counter
 from collections.abc import AsyncGenerator, Callable, Generator
 from contextlib import asynccontextmanager, contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 import pytest
 import redis
 
+from support.movable_clock import MovableClock, on_movable_clock
 from worker.queue import ledger as ledger_module
 from worker.queue.claims import Claim, Delivery, Lease, Published
 from worker.queue.ledger import DELIVERIES, RETURNS, Ledger
@@ -23,7 +23,6 @@ LANES: Final = ("interactive", "batch")
 LEASE_MS: Final = 15_000
 HOUR_MS: Final = 3_600_000
 RESULTS: Final = "responses:results"
-CLOCK: Final = "test:now_ms"
 
 PERMANENT: Final = (
     "responses.",
@@ -40,30 +39,12 @@ PERMANENT: Final = (
 )
 """Keys that live without a TTL: their elements have an owner, an age or a count that removes them."""
 
-_MOVABLE_CLOCK: Final = f"""
-local redis = setmetatable({{ call = function(command, ...)
-  local now = command == 'TIME' and redis.call('GET', '{CLOCK}')
-  if not now then return redis.call(command, ...) end
-  return {{ math.floor(now / 1000), now % 1000 * 1000 }}
-end }}, {{ __index = redis }})
-"""
-
 
 async def eventually(check: Callable[[], Any]) -> None:
     """Returns once `check` is true, and lets others run until then."""
     async with asyncio.timeout(10):
         while not check():  # noqa: ASYNC110  # Redis sets no event of ours
             await asyncio.sleep(0.002)
-
-
-def on_movable_clock(script: Script) -> Script:
-    """The same script, with the server's time read from a key."""
-
-    def shifted(text: str) -> str:
-        head, body = text.split("\n", 1)
-        return f"{head}\n{_MOVABLE_CLOCK}{body}"
-
-    return replace(script, refusing=shifted(script.refusing), insisting=shifted(script.insisting))
 
 
 class RecordingRunner(ScriptRunner):
@@ -103,23 +84,11 @@ FAILED_RETRYABLE: Final = Published("failed", retryable=True, streamed=False, re
 
 
 @dataclass
-class Desk:
+class Desk(MovableClock):
     """One worker's ledger, and the same Valkey from outside."""
 
-    redis: Any
     runner: RecordingRunner
     ledger: Ledger
-    now_ms: int = field(default_factory=lambda: round(time.time() * 1000))
-
-    def __post_init__(self) -> None:
-        self.set_clock(self.now_ms)
-
-    def set_clock(self, now_ms: int) -> None:
-        self.now_ms = now_ms
-        self.redis.set(CLOCK, now_ms)
-
-    def advance(self, ms: int) -> None:
-        self.set_clock(self.now_ms + ms)
 
     def enqueue(self, *messages: str, lane: str = "interactive", priority: str = "") -> None:
         """As a Celery producer does, the oldest first."""

@@ -1,4 +1,4 @@
-"""All that the ledger keeps in Redis, in the words of its model."""
+"""Reads all that the ledger keeps in Redis as the state of its model."""
 
 import json
 from collections.abc import Iterator

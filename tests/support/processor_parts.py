@@ -1,4 +1,4 @@
-"""A processor in a world that does as it is told, and remembers what it was asked."""
+"""A processor whose ports are all played by one `World`, which records each call."""
 
 import asyncio
 import base64
@@ -12,7 +12,7 @@ from datetime import timedelta
 from typing import Any, Final
 
 from api_contracts import ErrorCode
-from support.harness import body
+from support.producer import body
 from worker.admission.client import Gate, NotAdmitted, Reservation, UpstreamVerdict
 from worker.failures.failure import Failure
 from worker.gateway.answers import Answer

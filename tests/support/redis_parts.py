@@ -1,4 +1,4 @@
-"""Redis behind a bad network, Redis that stands still or lives in another hour, and a sentinel for two of them."""
+"""Redis with faults: behind a bad network, paused, with a shifted clock, and under a sentinel."""
 
 import asyncio
 import os
@@ -16,7 +16,7 @@ from typing import Any, Final
 import redis
 from chaos.proxy import Proxy
 
-from support.harness import wait_until
+from support.polling import wait_until
 from worker.devtools.devstack import EmbeddedValkey
 from worker.storage.scripts import Script
 

@@ -1,4 +1,4 @@
-"""Incidents as a worker has them, told to a receiver of ours, under a clock that a test moves."""
+"""Incidents of a worker, reported to a Sentry receiver under a clock that the test moves."""
 
 from typing import Any, Final
 

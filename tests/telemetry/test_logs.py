@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 from pydantic import BaseModel, ValidationError
-from support.own_log import Lines, own_log
+from support.captured_log import Lines, captured_log
 
 from worker.telemetry import EVENTS, log, log_exception, speaking
 from worker.telemetry.logs import loop_exception, recent_warnings
@@ -23,7 +23,7 @@ CANARY = "canary-7f3a"
 
 @pytest.fixture
 def lines() -> Generator[Lines]:
-    with own_log() as lines:
+    with captured_log() as lines:
         yield lines
 
 

@@ -3,13 +3,12 @@
 import json
 import threading
 import time
-from collections.abc import Generator
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
 import pytest
-from support.harness import wait_until
-from support.own_log import own_log
+from support.captured_log import captured_log
+from support.polling import wait_until
 from support.sentry_parts import FACTS, KINDS, World
 from support.sentry_receiver import Manner, SentryReceiver
 
@@ -21,12 +20,6 @@ from worker.telemetry.runbook import ALERTS, RUNBOOK
 from worker.telemetry.sentry import SHUTDOWN_TIMEOUT_S, scrubbed
 
 CANARY: Final = "canary-7f3a"
-
-
-@pytest.fixture
-def world() -> Generator[World]:
-    with SentryReceiver() as receiver:
-        yield World(receiver)
 
 
 def test_every_failure_class_and_state_is_treated_and_explained() -> None:
@@ -168,7 +161,7 @@ def test_different_bugs_are_different_events(world: World) -> None:
 
 def test_an_event_shows_what_led_to_it(world: World) -> None:
     """The last warnings of the process, as breadcrumbs, with their codes."""
-    with own_log():
+    with captured_log():
         log("upstream.shut", "warning", gate="breaker_open", code="upstream_error")
     world.incidents.began(State.BREAKER_OPEN, FACTS)
 

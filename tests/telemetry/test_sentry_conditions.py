@@ -1,19 +1,10 @@
 """Conditions that begin and end: told once, and so is the end of those that one process sees."""
 
-from collections.abc import Generator
-
 import pytest
 from support.sentry_parts import FACTS, World
-from support.sentry_receiver import SentryReceiver
 
 from api_contracts import ErrorCode
 from worker.failures.classes import FAILURES, State
-
-
-@pytest.fixture
-def world() -> Generator[World]:
-    with SentryReceiver() as receiver:
-        yield World(receiver)
 
 
 @pytest.mark.parametrize(("away_s", "events"), [(15, 0), (59, 0), (75, 1), (300, 1)])

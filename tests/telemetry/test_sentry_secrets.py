@@ -2,34 +2,19 @@
 
 import json
 import re
-from collections.abc import Generator
 from contextlib import closing
 from pathlib import Path
 from typing import Final
 
-import pytest
-from support.harness import Fleet, Producer, body
-from support.probing import Probe, ScriptedWorker, environment
-from support.sentry_fleet import failures, reporting
+from support.probe_client import Probe
+from support.producer import Producer, body
+from support.sentry_fleet import failures
 from support.sentry_receiver import SentryReceiver
+from support.worker_process import Fleet, WorkerProcess, worker_environment
 
 from worker.devtools.devstack import Simulator
 
 CANARY: Final = "canary-7f3a"
-
-
-@pytest.fixture
-def receiver() -> Generator[SentryReceiver]:
-    with SentryReceiver() as receiver:
-        yield receiver
-
-
-@pytest.fixture
-def told(
-    redis_url: str, gateway: Simulator, receiver: SentryReceiver, monkeypatch: pytest.MonkeyPatch
-) -> Generator[Fleet]:
-    with reporting(redis_url, gateway.url, receiver, monkeypatch) as fleet:
-        yield fleet
 
 
 def test_nothing_that_is_content_leaves_anywhere(
@@ -78,8 +63,8 @@ def test_a_bug_is_an_incident_whose_words_stay_here(
     redis_url: str, gateway: Simulator, producer: Producer, receiver: SentryReceiver, tmp_path: Path
 ) -> None:
     """An exception that quotes the prompt: the caller gets internal_error, on call gets type, place and counts."""
-    own = environment(redis_url, gateway.url, SENTRY_DSN=receiver.dsn)
-    with closing(ScriptedWorker(BROKEN, own, tmp_path / "log")) as worker:
+    own = worker_environment(redis_url, gateway.url, SENTRY_DSN=receiver.dsn)
+    with closing(WorkerProcess(own, tmp_path / "log", BROKEN)) as worker:
         worker.wait_started()
         for _ in range(5):
             producer.ask(CANARY)

@@ -2,31 +2,18 @@
 
 import time
 from collections import Counter
-from collections.abc import Generator
 
 import pytest
-from support.harness import Fleet, Producer, body, wait_until
-from support.probing import Probe
+from support.polling import wait_until
+from support.probe_client import Probe
+from support.producer import Producer, body
 from support.sentry_fleet import failures, reporting
 from support.sentry_receiver import SentryReceiver
+from support.worker_process import Fleet
 
 from worker.devtools.devstack import Simulator
 
 TRACE, SPAN = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
-
-
-@pytest.fixture
-def receiver() -> Generator[SentryReceiver]:
-    with SentryReceiver() as receiver:
-        yield receiver
-
-
-@pytest.fixture
-def told(
-    redis_url: str, gateway: Simulator, receiver: SentryReceiver, monkeypatch: pytest.MonkeyPatch
-) -> Generator[Fleet]:
-    with reporting(redis_url, gateway.url, receiver, monkeypatch) as fleet:
-        yield fleet
 
 
 def test_an_outage_is_two_events_with_exact_counts(told: Fleet, producer: Producer, receiver: SentryReceiver) -> None:
@@ -185,26 +172,21 @@ def test_unread_results_are_told_when_workers_stop_for_them(
     wait_until(lambda: probe.metric("waiting_seconds_total", reason="results_high_water") >= 1, what="the reason")
 
 
-def test_a_worker_with_a_broken_sentry_is_as_quick(
-    redis_url: str, gateway: Simulator, producer: Producer, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_worker_with_a_broken_sentry_is_as_quick(redis_url: str, gateway: Simulator, producer: Producer) -> None:
     """100 requests, half of them failing, against a Sentry that never answers; leaving costs 5 s more."""
-    with SentryReceiver("hang") as receiver:
-        monkeypatch.setenv("SENTRY_DSN", receiver.dsn)
-        monkeypatch.setenv("SENTRY_TRACES_SAMPLE_RATE", "1.0")
-        with Fleet(redis_url, gateway.url) as fleet:
-            worker = fleet.start(max_attempts=1)
-            started = time.monotonic()
-            for n in range(100):
-                producer.ask(f"{n}" if n % 2 else f"{n} [[sim:404]]")
-            producer.results(100)
-            took_s = time.monotonic() - started
-            worker.terminate()
-            leaving = time.monotonic()
-            assert worker.wait() == 0
-            left_s = time.monotonic() - leaving
+    with SentryReceiver("hang") as receiver, reporting(redis_url, gateway.url, receiver) as fleet:
+        worker = fleet.start(max_attempts=1)
+        started = time.monotonic()
+        for n in range(100):
+            producer.ask(f"{n}" if n % 2 else f"{n} [[sim:404]]")
+        producer.results(100)
+        took_s = time.monotonic() - started
+        worker.terminate()
+        leaving = time.monotonic()
+        assert worker.wait() == 0
+        left_s = time.monotonic() - leaving
 
-            lines = worker.events("request.finished")
+        lines = worker.events("request.finished")
 
     # Sentry's own timeouts would add minutes; a busy machine adds seconds.
     assert took_s < 40

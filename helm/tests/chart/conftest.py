@@ -3,7 +3,8 @@
 from collections.abc import Generator
 
 import pytest
-from support.harness import Fleet, Producer
+from support.producer import Producer
+from support.worker_process import Fleet
 
 from worker.devtools.devstack import Simulator, embedded_valkey, simulated_gateway
 

@@ -1,17 +1,13 @@
 """What the chart's scaling saves, in the simulated cluster of bench/autoscale.py."""
 
-import sys
 import tomllib
 from typing import Any
 
 import pytest
-from charts import CHART
 
-sys.path.append(str(CHART.parent / "bench"))
+from bench import autoscale
 
-import autoscale
-
-PLAN: dict[str, Any] = tomllib.loads((autoscale.HERE / "autoscale.toml").read_text(encoding="utf-8"))
+PLAN: dict[str, Any] = tomllib.loads(autoscale.PLAN.read_text(encoding="utf-8"))
 BURST = PLAN["scenario"][0]
 
 

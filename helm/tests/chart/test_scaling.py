@@ -6,7 +6,9 @@ from typing import Any
 import keda
 import pytest
 from charts import CHART, MATRIX, render
-from support.harness import Fleet, Producer, body, wait_until
+from support.polling import wait_until
+from support.producer import Producer, body
+from support.worker_process import Fleet
 
 from worker.devtools.devstack import Simulator
 

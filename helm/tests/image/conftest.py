@@ -7,7 +7,8 @@ import pytest
 import redis
 from engine import Container, Engine, UnavailableError
 from readiness import is_ready
-from support.harness import Producer, wait_until
+from support.polling import wait_until
+from support.producer import Producer
 
 from worker.devtools.devstack import Simulator, embedded_valkey, simulated_gateway
 

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 from engine import NO_CAPABILITIES, CommandError, Container, Engine
 from readiness import is_ready
-from support.harness import Producer, wait_until
+from support.polling import wait_until
+from support.producer import Producer
 
 from worker.devtools.devstack import Simulator
 

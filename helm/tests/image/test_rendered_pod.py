@@ -11,7 +11,8 @@ import yaml
 from engine import NO_CAPABILITIES, Container, Engine
 from pods import playable
 from readiness import is_ready
-from support.harness import Producer, wait_until
+from support.polling import wait_until
+from support.producer import Producer
 
 from worker.devtools.devstack import Simulator
 

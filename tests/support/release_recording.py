@@ -1,8 +1,9 @@
-"""What a release leaves in Redis when its workers stop, recorded once for every later release to start on.
+"""Records what a release leaves in Redis when its workers stop, for every later release to start on.
 
-`python tests/releases.py` records the release at hand as tests/data/upgrades/<version>.json. Do it when a release is
-tagged, and keep the older files. A recording holds each key by type, as text that a person can read and compare;
-times are the 13 digits of Unix milliseconds, and `restore` moves them all, as if it had been made `ago_ms` ago.
+`PYTHONPATH=tests python -m support.release_recording` records this release as tests/data/upgrades/<version>.json.
+Run it when a release is tagged, and keep the older files. A recording holds each key by type, as text that a person
+can read and compare. Times are the 13 digits of Unix milliseconds. `restore` shifts them all, so that the recording
+seems to be `ago_ms` old.
 """
 
 import json
@@ -10,7 +11,9 @@ import re
 from pathlib import Path
 from typing import Any, Final, cast
 
-from support.harness import Fleet, Producer, wait_until
+from support.polling import wait_until
+from support.producer import Producer
+from support.worker_process import Fleet
 from worker import __version__
 from worker.devtools.devstack import Simulator, embedded_valkey, simulated_gateway
 

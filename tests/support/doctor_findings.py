@@ -1,4 +1,4 @@
-"""What tests ask of a doctor's findings."""
+"""Picks single findings out of a doctor's report."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""A worker's log in this process, for as long as a test wants it."""
+"""Sets up a worker's log in this process and returns its lines."""
 
 import io
 import json
@@ -18,7 +18,7 @@ Lines = Callable[[], list[dict[str, Any]]]
 
 
 @contextmanager
-def own_log() -> Generator[Lines]:
+def captured_log() -> Generator[Lines]:
     """Sets logging up as a worker does, gives what was written so far, and puts everything back."""
     root, out = logging.getLogger(), io.BytesIO()
     before = (root.handlers[:], root.level)

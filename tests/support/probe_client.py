@@ -1,43 +1,16 @@
-"""What tests see of a worker's HTTP port, and workers that misbehave on purpose."""
+"""A client of a worker's HTTP port: its probes and its metrics."""
 
 import json
 import math
-import os
 import re
-import subprocess
-import sys
 from http.client import HTTPConnection
-from pathlib import Path
 from typing import Any
 
-from support.harness import WorkerProcess, wait_until
+from support.polling import wait_until
+from support.worker_process import WorkerProcess
 
 _SAMPLE = re.compile(r"^(\w+)(?:\{(.*)\})? (\S+)$")
 _LABEL = re.compile(r'(\w+)="([^"]*)"')
-
-
-def environment(redis_url: str, upstream_url: str, **own: str) -> dict[str, str]:
-    """Of a worker that a test starts in its own way."""
-    inherited = {name: value for name, value in os.environ.items() if not name.startswith(("WORKER_", "SENTRY_"))}
-    return inherited | {
-        "WORKER_REDIS_URL": redis_url,
-        "WORKER_UPSTREAM_URL": upstream_url,
-        "WORKER_UPSTREAM_API_KEY": "sk-test-key",
-        "WORKER_REQUESTS_PER_MINUTE": "60000",
-        "WORKER_HTTP_PORT": "0",
-        "WORKER_LOG_FORMAT": "json",
-        **own,
-    }
-
-
-class ScriptedWorker(WorkerProcess):
-    """A worker run by a script of the test's, which may break it."""
-
-    def __init__(self, script: str, environment: dict[str, str], log: Path) -> None:
-        self.log_path = log
-        self._log = log.open("wb")
-        command = [sys.executable, "-c", script]
-        self.process = subprocess.Popen(command, env=environment, stdout=self._log, stderr=self._log)
 
 
 class Probe:

@@ -1,4 +1,4 @@
-"""A caller of the simulated gateway, for the tests that look at it from outside."""
+"""A caller of the simulated gateway, for tests of the gateway itself."""
 
 import ssl
 from collections.abc import Generator
@@ -7,6 +7,7 @@ from typing import Any
 
 import httpx
 
+from support.producer import body
 from worker.devtools.devstack import Simulator, simulated_gateway
 
 KEY = "sk-canary-1"
@@ -30,10 +31,6 @@ class Caller:
     def statuses(self, *prompts: str, **fields: Any) -> list[int]:
         """What the gateway answers to one after the other."""
         return [self.ask(prompt, **fields).status_code for prompt in prompts]
-
-
-def body(prompt: str, **fields: Any) -> dict[str, Any]:
-    return {"model": "gpt-5.4-mini", "input": [{"role": "user", "content": prompt}], **fields}
 
 
 @contextmanager

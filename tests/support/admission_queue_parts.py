@@ -1,4 +1,4 @@
-"""One process' waiting rooms on a real budget, and how often they ask for it."""
+"""Admission queues of one process on a real budget, with a count of the script calls they make."""
 
 import asyncio
 import time

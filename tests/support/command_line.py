@@ -1,4 +1,4 @@
-"""Commands as people run them: processes with an environment, output and an exit code."""
+"""Runs `responses-worker` as people run it: a process with an environment, output and an exit code."""
 
 import os
 import subprocess

@@ -1,20 +1,11 @@
 """Budget is shared among the lanes that want it, by weight, in whichever process they are."""
 
 import random
-from collections.abc import AsyncGenerator
 
 import pytest
-import redis
-from support.admission_parts import Budget, open_budget
+from support.admission_parts import Budget
 
 BURST = 20
-
-
-@pytest.fixture
-async def budget(valkey: redis.Redis, redis_url: str) -> AsyncGenerator[Budget]:
-    """Ten requests a second."""
-    async with open_budget(valkey, redis_url) as budget:
-        yield budget
 
 
 async def shares(budget: Budget, weights: dict[str, int], seconds: int = 20) -> dict[str, int]:

@@ -1,8 +1,8 @@
-"""Dead letters made for tests."""
+"""Dead letters for tests, and Celery messages to make them of."""
 
 from typing import Any
 
-from support.harness import Producer, body
+from support.producer import Producer, body
 
 PROMPT = "canary-prompt-41c7"
 

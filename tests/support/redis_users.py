@@ -1,4 +1,4 @@
-"""Redis users made of the roles' own rules, for tests that connect as somebody."""
+"""Redis users made from the ACL rules of each role."""
 
 from collections.abc import Generator
 from contextlib import contextmanager

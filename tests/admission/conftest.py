@@ -1,0 +1,15 @@
+"""A budget on an empty Valkey, under a clock that the test moves."""
+
+from collections.abc import AsyncGenerator
+
+import pytest
+import redis
+from support.admission_parts import Budget, open_budget
+
+
+@pytest.fixture
+async def budget(valkey: redis.Redis, redis_url: str, request: pytest.FixtureRequest) -> AsyncGenerator[Budget]:
+    """Ten requests a second, or the limits of the test's `limits` marker."""
+    marker = request.node.get_closest_marker("limits")
+    async with open_budget(valkey, redis_url, **(marker.kwargs if marker else {})) as budget:
+        yield budget
