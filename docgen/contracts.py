@@ -60,7 +60,7 @@ def result_page() -> str:
         *_sections(
             ("Result", GenerationResult),
             ("Error", MappedError),
-            ("What the gateway said: `error.upstream`", UpstreamError),
+            ("The gateway's own error: `error.upstream`", UpstreamError),
             ("One attempt: `attempts`", Attempt),
             ("Times: `timing`", Timing),
         ),
@@ -84,7 +84,7 @@ def errors_page() -> str:
 
 def celery_page() -> str:
     return page(
-        "What of Celery works",
+        "Celery features",
         "The worker is a Celery worker, and any Celery producer can send to it.",
         table(("of Celery", "works", "how"), CELERY_SURFACE),
     )
@@ -118,7 +118,7 @@ def _sections(*sections: tuple[str, type[BaseModel]]) -> Iterable[str]:
 
 
 def _fields(model: type[BaseModel], *, nested: bool = False) -> str:
-    """What a caller may write; leaving a field out and writing `null` are the same."""
+    """The fields that a caller may write. A field left out and a `null` are the same."""
     schema = model.model_json_schema()
     rows = [
         (f"`{name}`", _kind(_written(rule)), "yes" if rule.get("needed") else "", one_line(rule.get("description")))

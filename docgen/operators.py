@@ -71,7 +71,7 @@ def simulator_page() -> str:
     return page(
         "The simulated gateway",
         "`responses-worker simulator` answers `POST /v1/responses` with exact budgets and with every failure that the "
-        "worker must survive. A marker in the prompt says what becomes of its call. `[[sim:500*2]]` fails twice and is "
+        "worker must survive. A marker in the prompt decides the fate of its call. `[[sim:500*2]]` fails twice and is "
         "then answered. The image does not contain the simulator.",
         fault_table(),
     )

@@ -43,7 +43,7 @@ def present() -> dict[Path, str]:
 
 
 def write() -> None:
-    """Writes every generated file, and removes what the code no longer has."""
+    """Writes every generated file, and removes pages that the code no longer has."""
     pages = rendered()
     for path in present().keys() - pages.keys():
         (DOCS / path).unlink()
