@@ -1,17 +1,30 @@
-# Two commands on a fresh machine with Python >= 3.11, git and make: `make demo` and `make test`.
+# Two commands on a fresh machine with Python >= 3.11, git and make: `make demo` and `make test`. `make help` lists all.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+DOCS := $(VENV)/.docs
 PLOTS := $(VENV)/.plots
+CHART_TOOLS := $(VENV)/.chart-tools
+BUGSINK := $(VENV)/bugsink/.installed
+INTEROP := $(VENV)/interop/.installed
+PIP := $(BIN)/pip install --quiet --disable-pip-version-check
+COMPILE := $(BIN)/uv pip compile --universal --generate-hashes --no-emit-index-url --no-header --quiet
 
-.PHONY: demo test check lint types layers docs format lock coverage bench-throughput bench-scoreboard clean chaos
+.PHONY: demo help test check lint types layers docs site docs-serve format lock clean coverage \
+	test-faults test-sentry test-interop test-helm test-image chaos demo-oncall \
+	bench-throughput bench-scoreboard bench-deltas bench-batch bench-telemetry bench-autoscale
 
 demo: $(STAMP)  ## the main job end to end: embedded Valkey, simulated gateway, a real worker
 	$(BIN)/responses-worker demo
 
+help:  ## this list
+	@sed -n 's/^\([a-z-]*\):.*  ## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | awk -F '\t' '{ printf "  %-17s %s\n", $$1, $$2 }'
+
 test: $(STAMP)  ## every test that needs nothing but this machine, in under 4 minutes on 2 cores
 	$(BIN)/pytest -n 2
+
+check: lint types layers site test  ## what CI runs, beside test-helm and test-interop
 
 coverage: $(STAMP)  ## what the tests reach, by room and by file; fails below the floor in pyproject.toml
 	$(BIN)/coverage erase
@@ -21,57 +34,47 @@ coverage: $(STAMP)  ## what the tests reach, by room and by file; fails below th
 		printf '%-20s %3s %%\n' $$room $$($(BIN)/coverage report --fail-under 0 --format total --include "$$room*"); done
 	$(BIN)/coverage report
 
-check: lint types layers test  ## what CI runs
-
-lint: $(STAMP)
+lint: $(STAMP)  ## ruff: rules and format
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 
-types: $(STAMP)
+types: $(STAMP)  ## pyright, strict
 	$(BIN)/basedpyright
 
-layers: $(STAMP)
+layers: $(STAMP)  ## which room may import which
 	$(BIN)/lint-imports
 
-docs: $(STAMP)  ## rewrites the README's tables from the code
-	$(BIN)/python tests/support/tables.py
+docs: $(STAMP)  ## brings the generated pages up to date and builds the site into build/site
+	$(BIN)/python -m docgen
+	$(MAKE) --no-print-directory site
 
-format: $(STAMP)
+site: $(DOCS)  ## builds the site from the pages as they are; a broken link is an error
+	$(BIN)/zensical build --clean --strict
+
+docs-serve: $(DOCS)  ## shows the site at http://localhost:8000 and follows changes
+	$(BIN)/zensical serve
+
+format: $(STAMP)  ## ruff's fixes and format
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
 lock: $(STAMP)  ## after a change of dependencies in pyproject.toml
-	$(BIN)/uv pip compile --universal --generate-hashes --no-emit-index-url --no-header --quiet \
-		--extra demo --group dev --output-file requirements.lock pyproject.toml
-	$(BIN)/uv pip compile --universal --generate-hashes --no-emit-index-url --no-header --quiet \
-		--extra worker --output-file requirements-worker.lock pyproject.toml
-	$(BIN)/uv pip compile --universal --generate-hashes --no-emit-index-url --no-header --quiet \
-		--group plots --constraints requirements.lock --output-file bench/requirements.lock
+	$(COMPILE) --extra demo --group dev --output-file requirements.lock pyproject.toml
+	$(COMPILE) --extra worker --output-file requirements-worker.lock pyproject.toml
+	$(COMPILE) --group docs --constraints requirements.lock --output-file docgen/requirements.lock
+	$(COMPILE) --group plots --constraints requirements.lock --output-file bench/requirements.lock
 
-chaos: $(STAMP)  ## kills, drains, Redis restarts, cut networks; then the books; ARGS="--seeds 1 --requests 300" for less
-	PYTHONPATH=tests $(BIN)/python -m chaos.driver $(ARGS)
+clean:  ## removes the environment, caches and what was built
+	rm -rf $(VENV) build .cache .pytest_cache .ruff_cache .hypothesis
 
-bench-throughput: $(STAMP)
-	$(BIN)/python -m bench.throughput
+test-faults: $(STAMP)  ## what takes minutes: kills, drains, poison, junk by the thousand, Redis away; large batches cut short
+	$(BIN)/pytest tests/faults
 
-bench-scoreboard: $(PLOTS)  ## 429s, lost requests and time against ideal, per scenario; hours; ARGS="--quick" for less
-	$(BIN)/python -m bench.scoreboard $(ARGS)
+test-sentry: $(BUGSINK)  ## grouping, levels and tags as a real Sentry-compatible server, Bugsink, sees them
+	$(BIN)/pytest tests/bugsink
 
-$(STAMP): pyproject.toml requirements.lock
-	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "responses-worker needs Python 3.11 or newer")'
-	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
-	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
-	touch $@
-
-$(PLOTS): $(STAMP) bench/requirements.lock
-	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r bench/requirements.lock
-	touch $@
-
-clean:
-	rm -rf $(VENV) build/coverage .pytest_cache .ruff_cache .hypothesis
-
-CHART_TOOLS := $(VENV)/.chart-tools
+test-interop: $(INTEROP)  ## Node asks and reads; AsyncAPI's own parser reads the contract; skipped where npm is missing
+	$(BIN)/pytest tests/interop
 
 test-helm: $(CHART_TOOLS)  ## the chart with Helm 3 and 4, its scaling on a real Valkey, rules, dashboard, Dockerfile
 	$(BIN)/pytest helm/tests/chart
@@ -79,46 +82,17 @@ test-helm: $(CHART_TOOLS)  ## the chart with Helm 3 and 4, its scaling on a real
 test-image: $(CHART_TOOLS)  ## builds the image, runs it locked down and as the chart renders it; as root, else skipped
 	$(BIN)/pytest --timeout 900 helm/tests/image
 
-bench-autoscale: $(CHART_TOOLS) $(PLOTS)  ## pods, cost, 429s and waiting of three ways to scale, simulated
-	$(BIN)/python -m bench.autoscale
-
-$(CHART_TOOLS): $(STAMP) helm/tests/requirements.lock helm/tests/binaries.lock $(wildcard helm/tests/chart/kinds/*)
-	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r helm/tests/requirements.lock
-	$(BIN)/python helm/tests/chart/toolbox.py
-	touch $@
-
-.PHONY: test-helm test-image bench-autoscale
-
-BUGSINK := $(VENV)/bugsink/.installed
-
-test-sentry: $(BUGSINK)  ## grouping, levels and tags as a real Sentry-compatible server, Bugsink, sees them
-	$(BIN)/pytest tests/bugsink
+chaos: $(STAMP)  ## kills, drains, Redis restarts, cut networks; then the books; ARGS="--seeds 1 --requests 300" for less
+	PYTHONPATH=tests $(BIN)/python -m chaos.driver $(ARGS)
 
 demo-oncall: $(STAMP)  ## an outage, a revoked key and their repair: the log, the alarms, the issue list
 	PYTHONPATH=tests $(BIN)/python examples/oncall.py
 
-bench-telemetry: $(STAMP)  ## what watching costs, and what a storm, a lost Redis and a lost Sentry do
-	$(BIN)/python -m bench.telemetry
+bench-throughput: $(STAMP)  ## CPU, memory and added time of a request, beside Celery's own pools
+	$(BIN)/python -m bench.throughput
 
-$(BUGSINK): $(STAMP) tests/bugsink/requirements.lock
-	$(BIN)/uv venv --quiet --clear $(VENV)/bugsink
-	$(BIN)/uv pip install --quiet --no-deps --require-hashes --python $(VENV)/bugsink/bin/python \
-		-r tests/bugsink/requirements.lock
-	touch $@
-
-.PHONY: test-sentry demo-oncall bench-telemetry
-
-INTEROP := $(VENV)/interop/.installed
-
-test-interop: $(INTEROP)  ## Node asks and reads; AsyncAPI's own parser reads the contract; skipped where npm is missing
-	$(BIN)/pytest tests/interop
-
-$(INTEROP): $(STAMP) tests/interop/kits.py $(wildcard examples/node/package*.json tests/interop/asyncapi/package*.json)
-	$(BIN)/python tests/interop/kits.py
-	touch $@
-
-test-faults: $(STAMP)  ## what takes minutes: kills, drains, poison, junk by the thousand, Redis away; large batches cut short
-	$(BIN)/pytest tests/faults
+bench-scoreboard: $(PLOTS)  ## 429s, lost requests and time against ideal, per scenario; hours; ARGS="--quick" for less
+	$(BIN)/python -m bench.scoreboard $(ARGS)
 
 bench-deltas: $(STAMP)  ## how old a token is when a client sees it, with 100 streams at once
 	$(BIN)/python -m bench.deltas
@@ -126,4 +100,38 @@ bench-deltas: $(STAMP)  ## how old a token is when a client sees it, with 100 st
 bench-batch: $(STAMP)  ## memory of the batch client over a file of 50,000 lines
 	$(BIN)/python -m bench.batch_memory
 
-.PHONY: test-interop test-faults bench-deltas bench-batch
+bench-telemetry: $(STAMP)  ## what watching costs, and what a storm, a lost Redis and a lost Sentry do
+	$(BIN)/python -m bench.telemetry
+
+bench-autoscale: $(CHART_TOOLS) $(PLOTS)  ## pods, cost, 429s and waiting of three ways to scale, simulated
+	$(BIN)/python -m bench.autoscale
+
+$(STAMP): pyproject.toml requirements.lock
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "responses-worker needs Python 3.11 or newer")'
+	$(PYTHON) -m venv $(VENV)
+	$(PIP) --require-hashes -r requirements.lock
+	$(PIP) --no-deps --no-build-isolation --editable .
+	touch $@
+
+$(DOCS): $(STAMP) docgen/requirements.lock
+	$(PIP) --no-deps --require-hashes -r docgen/requirements.lock
+	touch $@
+
+$(PLOTS): $(STAMP) bench/requirements.lock
+	$(PIP) --no-deps --require-hashes -r bench/requirements.lock
+	touch $@
+
+$(CHART_TOOLS): $(STAMP) helm/tests/requirements.lock helm/tests/binaries.lock $(wildcard helm/tests/chart/kinds/*)
+	$(PIP) --no-deps --require-hashes -r helm/tests/requirements.lock
+	$(BIN)/python helm/tests/chart/toolbox.py
+	touch $@
+
+$(BUGSINK): $(STAMP) tests/bugsink/requirements.lock
+	$(BIN)/uv venv --quiet --clear $(VENV)/bugsink
+	$(BIN)/uv pip install --quiet --no-deps --require-hashes --python $(VENV)/bugsink/bin/python \
+		-r tests/bugsink/requirements.lock
+	touch $@
+
+$(INTEROP): $(STAMP) tests/interop/kits.py $(wildcard examples/node/package*.json tests/interop/asyncapi/package*.json)
+	$(BIN)/python tests/interop/kits.py
+	touch $@

@@ -5,7 +5,7 @@
         print(client.wait(ticket, timeout_s=60).response.output_text)
 
 It talks to the workers through Redis alone, so it needs no worker code, and every method is a few commands that any
-language can send (README, "Ask, and read the answer").
+language can send: docs/use/enqueue.md and results.md.
 """
 
 import logging

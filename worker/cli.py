@@ -1,19 +1,20 @@
 """`responses-worker`: thin commands over the worker, its ledger and its stand-ins."""
 
+from importlib.util import find_spec
+
 import typer
 
 from worker.commands.batch import batch
 from worker.commands.contracts import contracts
 from worker.commands.dead import dead
 from worker.commands.doctor import doctor
+from worker.commands.left_out import leave_out
 from worker.commands.operate import limits, pause, resume
 from worker.commands.results import results
 from worker.commands.run import run
 from worker.commands.runbook import runbook
 from worker.commands.status import status
 from worker.commands.submit import submit
-from worker.devtools.commands.demo import demo
-from worker.devtools.commands.simulator import simulator
 
 cli = typer.Typer(
     help="A Celery worker that turns queued generation requests into published results.",
@@ -22,20 +23,15 @@ cli = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (
-    run,
-    submit,
-    batch,
-    results,
-    status,
-    pause,
-    resume,
-    limits,
-    doctor,
-    runbook,
-    contracts,
-    simulator,
-    demo,
-):
+for command in (run, submit, batch, results, status, pause, resume, limits, doctor, runbook, contracts):
     cli.command()(command)
 cli.add_typer(dead, name="dead")
+
+if find_spec("worker.devtools"):
+    from worker.devtools.commands.demo import demo
+    from worker.devtools.commands.simulator import simulator
+
+    cli.command()(simulator)
+    cli.command()(demo)
+else:
+    leave_out(cli, "simulator", "demo")

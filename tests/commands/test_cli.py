@@ -2,16 +2,18 @@
 
 import json
 import resource
+import shutil
 import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 import redis
-from support.command_line import called, next_line, run, started
+from support.command_line import ROOT, called, next_line, run, started
 from support.producer import Producer, body
 
 from worker.operations.overview import read
@@ -35,6 +37,33 @@ def test_commands_import_nothing_heavy_before_they_run() -> None:
     probe = f"import sys, worker.cli; print([name for name in {HEAVY} if name in sys.modules])"
 
     assert subprocess.check_output([sys.executable, "-c", probe], text=True).strip() == "[]"
+
+
+@pytest.fixture
+def as_in_the_image(tmp_path: Path) -> Path:
+    """A directory to run in, with the packages as the image has them: without the stand-ins."""
+    for package in ("api_contracts", "worker"):
+        shutil.copytree(ROOT / package, tmp_path / package, ignore=shutil.ignore_patterns("devtools", "__pycache__"))
+    return tmp_path
+
+
+@pytest.mark.parametrize("command", [("simulator", "--port", "0"), ("demo", "--help")])
+def test_a_command_that_is_left_out_says_so(command: tuple[str, ...], as_in_the_image: Path) -> None:
+    ran = subprocess.run(
+        [sys.executable, "-m", "worker", *command], cwd=as_in_the_image, capture_output=True, text=True, check=False
+    )
+
+    assert (ran.returncode, ran.stdout) == (2, "")
+    assert ran.stderr.startswith(f"{command[0]}: this installation leaves it out")
+
+
+def test_help_lists_no_command_that_is_left_out(as_in_the_image: Path) -> None:
+    command = [sys.executable, "-m", "worker", "--help"]
+    helped = subprocess.check_output(command, cwd=as_in_the_image, text=True)
+
+    assert "status" in helped
+    assert "simulator" not in helped
+    assert "demo" not in helped
 
 
 @pytest.mark.parametrize("command", [("run",), ("status",), ("submit", "Hello!"), ("results",)])

@@ -7,7 +7,6 @@ from typing import Any
 
 import pytest
 import redis
-from support.acl_tables import acl
 from support.command_line import called
 from support.polling import wait_until
 from support.probe_client import Probe
@@ -17,6 +16,7 @@ from support.worker_process import Fleet
 
 import worker
 from api_contracts.client import ResponsesClient
+from docgen.operators import acl_page
 from worker.config.settings import load
 from worker.devtools.devstack import Simulator
 from worker.operations.acl import CLIENT, CONSUMER, OPERATOR, PRODUCER, ROLES, WORKER, Role
@@ -194,7 +194,7 @@ def _name(call: tuple[str, ...]) -> str:
 
 
 def test_the_documentation_names_every_role_and_no_password() -> None:
-    text = acl()
+    text = acl_page()
 
     assert all(f"ACL SETUSER {role.name} reset on >PASSWORD " in text for role in ROLES)
     assert "`operator`" in text

@@ -27,7 +27,7 @@ def administrator(url: str) -> Generator[Any]:
 
 
 def test_a_durable_redis_with_a_worker_of_its_own_is_all_well() -> None:
-    """Nothing to change where everything is as the README says, seen by the user that workers are given."""
+    """Nothing to change where everything is as the docs say, seen by the user that workers are given."""
     with embedded_valkey(appendonly=True) as valkey, administrator(valkey.url) as admin, users_of(admin, WORKER):
         findings = redis_findings(url_of(WORKER, valkey.url))
         refused = denials(admin, WORKER)

@@ -36,7 +36,7 @@ def test_a_worker_is_alive_ready_and_measured(fleet: Fleet, producer: Producer) 
 
 
 def test_every_metric_is_in_the_closed_list(fleet: Fleet, producer: Producer) -> None:
-    """And everything in the list is shown, so that README and rules name what there is."""
+    """And everything in the list is shown, so that docs and rules name what there is."""
     probe = Probe.of(fleet.start())
     producer.result(producer.ask())
     shown = {line.split()[2] for line in probe.get("/metrics")[1].splitlines() if line.startswith("# TYPE")}

@@ -21,7 +21,7 @@ def client_of(role: acl.Role, redis_url: str) -> Any:
 
 @contextmanager
 def users_of(admin: Any, *roles: acl.Role) -> Generator[None]:
-    """One user for each role, made as the README says, and gone afterwards; the ACL log begins empty."""
+    """One user for each role, made as docs/reference/acl.md says, and gone afterwards; the ACL log begins empty."""
     for role in roles:
         for command in role.setuser(PASSWORD):
             admin.execute_command(*command.split(" "))

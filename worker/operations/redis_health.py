@@ -56,7 +56,9 @@ def _look(client: Any, lanes: Iterable[str], db: int) -> Iterator[Finding]:
     try:
         info = client.info()
     except NoPermissionError:
-        yield warn("redis.info", "this user may not ask for the server's state", "grant +info: see the README's ACLs")
+        yield warn(
+            "redis.info", "this user may not ask for the server's state", "grant +info: see docs/reference/acl.md"
+        )
     else:
         yield judge_version(info)
         yield judge_topology(info)
@@ -130,12 +132,12 @@ def judge_permissions(user: str, refused: list[str], too_much: list[str]) -> Fin
     check = "redis.permissions"
     if refused:
         some = ", ".join(refused[:5]) + (f" and {len(refused) - 5} more" if refused[5:] else "")
-        return fail(check, f"user {user} may not: {some}", "grant the role `worker`: see the README's ACLs")
+        return fail(check, f"user {user} may not: {some}", "grant the role `worker`: see docs/reference/acl.md")
     if too_much:
         return warn(
             check,
             f"user {user} may also {', '.join(too_much)}",
-            "give workers a user of the role `worker`: see the README's ACLs",
+            "give workers a user of the role `worker`: see docs/reference/acl.md",
         )
     return ok(check, f"user {user} may do what a worker does, and nothing that loses everything")
 

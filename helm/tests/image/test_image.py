@@ -5,7 +5,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from engine import NO_CAPABILITIES, Container, Engine
+import pytest
+from engine import NO_CAPABILITIES, CommandError, Container, Engine
 from readiness import is_ready
 from support.polling import wait_until
 from support.producer import Producer
@@ -29,6 +30,19 @@ def test_image_is_small_numbered_and_labelled(engine: Engine, image: str, figure
     assert built["Labels"]["org.opencontainers.image.title"] == "responses-worker"
     assert built["Labels"]["org.opencontainers.image.licenses"] == "MIT"
     assert built["Size"] < MOST_MEBIBYTES * MEBIBYTE
+
+
+def test_stand_ins_for_development_stay_out(engine: Engine, image: str) -> None:
+    """Neither the simulated gateway nor the demo is in the image, nor what the demo plays."""
+    run = ("run", "--rm", "--network", "host")
+    find = "import pathlib, worker; print(sorted(path.name for path in pathlib.Path(worker.__file__).parent.iterdir()))"
+    found = engine.podman(*run, "--entrypoint", "/app/bin/python", image, "-c", find)
+
+    assert "devtools" not in found
+    assert "examples" not in found
+    assert "'cli.py'" in found
+    with pytest.raises(CommandError, match="simulator: this installation leaves it out"):
+        engine.podman(*run, image, "simulator")
 
 
 def test_same_sources_give_the_same_image(engine: Engine, image: str) -> None:
