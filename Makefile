@@ -45,7 +45,7 @@ layers: $(STAMP)  ## which room may import which
 	$(BIN)/lint-imports
 
 docs: $(STAMP)  ## brings the generated pages up to date and builds the site into build/site
-	$(BIN)/python -m docgen
+	PYTHONPATH=tests $(BIN)/python -m docgen
 	$(MAKE) --no-print-directory site
 
 site: $(DOCS)  ## builds the site from the pages as they are; a broken link is an error
@@ -61,7 +61,7 @@ format: $(STAMP)  ## ruff's fixes and format
 lock: $(STAMP)  ## after a change of dependencies in pyproject.toml
 	$(COMPILE) --extra demo --group dev --output-file requirements.lock pyproject.toml
 	$(COMPILE) --extra worker --output-file requirements-worker.lock pyproject.toml
-	$(COMPILE) --group docs --constraints requirements.lock --output-file docgen/requirements.lock
+	$(COMPILE) --group docs --constraints requirements.lock --output-file tests/docgen/requirements.lock
 	$(COMPILE) --group plots --constraints requirements.lock --output-file bench/requirements.lock
 
 clean:  ## removes the environment, caches and what was built
@@ -113,8 +113,8 @@ $(STAMP): pyproject.toml requirements.lock
 	$(PIP) --no-deps --no-build-isolation --editable .
 	touch $@
 
-$(DOCS): $(STAMP) docgen/requirements.lock
-	$(PIP) --no-deps --require-hashes -r docgen/requirements.lock
+$(DOCS): $(STAMP) tests/docgen/requirements.lock
+	$(PIP) --no-deps --require-hashes -r tests/docgen/requirements.lock
 	touch $@
 
 $(PLOTS): $(STAMP) bench/requirements.lock
