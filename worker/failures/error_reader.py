@@ -79,12 +79,29 @@ def unwrapped(response: object) -> dict[str, object] | None:
 
 
 def stated_error(body: dict[str, object]) -> object | None:
-    """The error of a 200 that carries one: OpenAI's `failed`, an SSE `error`, new-api's `success: false`."""
-    if isinstance(error := body.get("error"), dict) and error:
+    """The error of a 200 that carries one: OpenAI's `failed`, an SSE `error`, new-api's `success: false`.
+
+    An error of nothing but blanks is none. Beside output that says it is completed, neither is any other.
+    """
+    if body.get("status") == "completed" and body.get("output"):
+        return None
+    error = body.get("error")
+    if isinstance(error, dict) and any(_tells(value) for value in cast("dict[str, object]", error).values()):
         return cast("object", error)
-    if error or body.get("type") == "error" or body.get("success") is False:
+    if (error and not isinstance(error, dict)) or body.get("type") == "error" or body.get("success") is False:
         return body
     return {} if body.get("status") == "failed" else None
+
+
+def was_billed(body: dict[str, object]) -> bool:
+    """Whether a failed response says that tokens were used, or holds some of them."""
+    usage = body.get("usage")
+    counts = cast("dict[str, object]", usage).values() if isinstance(usage, dict) else ()
+    return any(isinstance(count, int) and count > 0 for count in counts) or bool(body.get("output"))
+
+
+def _tells(value: object) -> bool:
+    return bool(value.strip()) if isinstance(value, str) else value not in (None, 0, False, [], {})
 
 
 _NAME_KEYS: Final = ("code", "type", "status")

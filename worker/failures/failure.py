@@ -31,6 +31,7 @@ from worker.failures.error_reader import (
     stated_error,
     unwrapped,
     wait_in_words_s,
+    was_billed,
 )
 
 MAX_MESSAGE_CHARS: Final = 1000
@@ -60,6 +61,8 @@ class TransportKind(StrEnum):
     """The request never left completely, so it cannot have run."""
     RESET = "reset"
     """The connection broke after the request was sent."""
+    STALE = "stale"
+    """A kept connection broke at once after the request was sent: the upstream had closed it meanwhile."""
     READ_TIMEOUT = "read_timeout"
     TOTAL_TIMEOUT = "total_timeout"
     CUT_SHORT = "cut_short"
@@ -147,8 +150,8 @@ _TRANSPORT: Final = {
     TransportKind.CONNECT_TIMEOUT: _UNREACHABLE,
     TransportKind.POOL_TIMEOUT: _UNREACHABLE,
     TransportKind.WRITE_TIMEOUT: replace(_TIMED_OUT, maybe_billed=False, max_attempts=None),
-    # Not capped at COSTLY_ATTEMPTS: nearly always a kept connection that the upstream had closed meanwhile.
-    TransportKind.RESET: replace(Failure.of(ErrorCode.UPSTREAM_ERROR), maybe_billed=True),
+    TransportKind.RESET: replace(Failure.of(ErrorCode.UPSTREAM_ERROR), maybe_billed=True, max_attempts=COSTLY_ATTEMPTS),
+    TransportKind.STALE: replace(Failure.of(ErrorCode.UPSTREAM_ERROR), maybe_billed=True),
     TransportKind.READ_TIMEOUT: _TIMED_OUT,
     TransportKind.TOTAL_TIMEOUT: _TIMED_OUT,
     TransportKind.CUT_SHORT: Failure.of(ErrorCode.INVALID_RESPONSE),
@@ -158,6 +161,16 @@ _TRANSPORT: Final = {
 def from_transport(kind: TransportKind) -> Failure:
     """The failure of a call that got no answer."""
     return _TRANSPORT[kind]
+
+
+def costly(failure: Failure) -> Failure:
+    """The same failure of a call that was paid for, at least in part: it is made once more and no further.
+
+    A throttled call spends no attempt, because it cost nothing. One that was throttled midway did.
+    """
+    allowed = min(failure.max_attempts or COSTLY_ATTEMPTS, COSTLY_ATTEMPTS)
+    route = Route.RETRY if failure.route is Route.THROTTLE else failure.route
+    return replace(failure, maybe_billed=True, max_attempts=allowed, route=route)
 
 
 def from_http(status: int, headers: Mapping[str, str], body: bytes) -> Failure:
@@ -176,7 +189,7 @@ def from_object(response: object, raw: bytes, headers: Mapping[str, str]) -> Fai
         return invalid_response("not an object", 200)
     if (error := stated_error(body)) is not None:
         failure = _from_evidence(read_error(error), None, headers)
-        return replace(failure, maybe_billed=failure.maybe_billed or bool(body.get("usage")))
+        return costly(failure) if was_billed(body) else failure
     match body.get("status"):
         case "completed":
             return None
