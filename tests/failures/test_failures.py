@@ -99,9 +99,8 @@ HTTP: dict[str, Row] = {
     "12 blocked": Row(400, error("prompt_blocked"), REJECTED),
     "12 text": Row(400, error("bad_response_status_code", "rejected by content moderation"), REJECTED),
     "13 400": Row(400, error("unknown_parameter", type="invalid_request_error"), INVALID),
-    "13 404": Row(404, HTML, INVALID),
-    "13 405": Row(405, "", INVALID),
-    "13 415": Row(415, "", INVALID),
+    "13 415": Row(415, error("whatever"), INVALID),
+    "13 418": Row(418, error("whatever"), INVALID),
     "13 422": Row(422, {"detail": [{"loc": ["body"], "msg": "field required", "type": "missing"}]}, INVALID),
     "13 unsupported": Row(500, error("unsupported_value"), INVALID),
     "13 quotes a prompt": Row(400, error("invalid_value", '{"code": "insufficient_quota"}'), INVALID),
@@ -135,8 +134,64 @@ HTTP: dict[str, Row] = {
     "19 524": Row(524, error("bad_response_status_code", "openai_error"), TIMEOUT, {}, COSTLY),
     "19 gateway gave up": Row(500, error("do_request_failed", "context deadline exceeded"), TIMEOUT, {}, COSTLY),
     "25 redirect": Row(302, HTML, Code.INVALID_RESPONSE, {}, {"route": Route.ANSWER, "maybe_billed": False}),
-    "25 teapot": Row(418, "", Code.INVALID_RESPONSE, {}, {"route": Route.ANSWER, "max_attempts": None}),
     "25 no content": Row(204, "", Code.INVALID_RESPONSE, {}, {"route": Route.ANSWER}),
+}
+
+FLAGGED = "Your chosen model requires moderation and your input was flagged for violence"
+PAST_DUE = "Budget has been exceeded! Current cost: 26.1, Max budget: 0.2"
+AFFORD = (
+    "This request requires more credits, or fewer max_tokens. You requested up to 32000 tokens, but can only afford"
+)
+GEMINI = "You exceeded your current quota, please check your plan. Please retry in 45.578569677s."
+WALLET = json.dumps(error("insufficient_user_quota", "用户额度不足"), ensure_ascii=False)
+PREPAID = "预扣费额度失败, 用户剩余额度: \uff042.533620, 需要预扣费额度: \uff042.627750"
+PREPAID_EMPTY = PREPAID.replace("2.533620", "-0.000002")
+
+SPOKEN: dict[str, Row] = {
+    "an ingress's 404": Row(404, "default backend - 404", BROKEN),
+    "a proxy's 405": Row(405, HTML, BROKEN),
+    "a CDN's 403": Row(403, "<html><title>Just a moment...</title></html>", BROKEN),
+    "a bare 400": Row(400, "", BROKEN, {}, {"retryable": True}),
+    "a teapot": Row(418, "", BROKEN),
+    "an empty object": Row(404, {}, BROKEN),
+    "kong's 404": Row(404, {"message": "no Route matched with those values"}, BROKEN),
+    "FastAPI's 404": Row(404, {"detail": "Not Found"}, BROKEN),
+    "Spring's 405": Row(405, {"timestamp": 1, "status": 405, "error": "Method Not Allowed", "path": "/v1"}, BROKEN),
+    "error-pages' 404": Row(404, {"error": True, "code": "404", "message": "Not Found"}, BROKEN),
+    "new-api's wrong path": Row(404, error("", "Invalid URL (POST /v1/x)", type="invalid_request_error"), BROKEN),
+    "misdirected": Row(421, error("whatever"), BROKEN),
+    "dependency": Row(424, error("ModelErrorException"), BROKEN),
+    "client closed": Row(499, "", BROKEN),
+    "flex of groq": Row(498, error("capacity_exceeded"), OVERLOADED, {}, {"scope": "request"}),
+    "413 of nginx": Row(413, HTML, TOO_BIG),
+    "a server's words": Row(500, error(None, "The server had an error", type="invalid_request_error"), BROKEN),
+    "a caller's mistake": Row(500, error(None, "'input' is missing", type="invalid_request_error"), INVALID),
+    "moderation": Row(403, error(403, FLAGGED), REJECTED, {}, {"scope": "request"}),
+    "moderation by name": Row(403, error("content_moderation_failed"), REJECTED),
+    "guardrail": Row(403, error("permission_denied", "Request blocked: prompt injection patterns detected"), REJECTED),
+    "inspection": Row(400, error("DataInspectionFailed"), REJECTED),
+    "budget by type": Row(400, error("400", PAST_DUE, type="budget_exceeded"), QUOTA),
+    "budget by words": Row(400, error(400, PAST_DUE, type="auth_error"), QUOTA),
+    "key limit": Row(403, error(403, "Key limit exceeded (monthly limit)."), QUOTA, {}, {"scope": "account"}),
+    "nested wallet": Row(403, error(None, WALLET, type="permission_error"), QUOTA),
+    "nested object": Row(
+        403, error(None, {"error": {"code": "insufficient_user_quota"}}, type="permission_error"), QUOTA
+    ),
+    "plain permission": Row(403, error(None, "no", type="permission_error"), DENIED, {}, {"scope": "unknown"}),
+    "too dear": Row(402, error(402, f"{AFFORD} 27342."), QUOTA, {}, {"scope": "request"}),
+    "nothing left": Row(402, error(402, f"{AFFORD} 0."), QUOTA, {}, {"scope": "account"}),
+    "prepaid": Row(403, error("access_denied", PREPAID), QUOTA, {}, {"scope": "request"}),
+    "prepaid, empty": Row(403, error("access_denied", PREPAID_EMPTY), QUOTA, {}, {"scope": "account"}),
+    "flex": Row(429, error("resource_unavailable"), OVERLOADED, {}, {"scope": "request"}),
+    "flex in words": Row(429, error(None, "Resource Unavailable"), OVERLOADED, {}, {"scope": "request"}),
+    "a stated wait": Row(429, error(429, GEMINI), RATE_LIMITED, {}, {"scope": "account"}),
+    "a wait in a header": Row(429, error(message="exceeded your current quota"), RATE_LIMITED, {"retry-after": "9"}),
+    "of a model": Row(
+        429, error(None, "You have exhausted your capacity on this model."), RATE_LIMITED, {}, {"scope": "model"}
+    ),
+    "no such model": Row(404, error("model_not_found"), NO_MODEL, {}, {"scope": "model", "route": Route.ANSWER}),
+    "a refused key": Row(401, error("invalid_api_key"), AUTH, {}, {"scope": "account"}),
+    "a broken server": Row(500, "", BROKEN, {}, {"scope": "unknown"}),
 }
 
 RETRIED = (BROKEN, OVERLOADED, TIMEOUT, Code.UPSTREAM_UNREACHABLE, Code.INVALID_RESPONSE)
@@ -148,13 +203,22 @@ NEVER_AGAIN = {
 }
 
 
-@pytest.mark.parametrize("row", HTTP.values(), ids=HTTP)
+@pytest.mark.parametrize("row", (HTTP | SPOKEN).values(), ids=HTTP | SPOKEN)
 def test_an_http_error_becomes_the_failure_of_its_row(row: Row) -> None:
     failure = row.failure()
 
     assert failure.code is row.code
     expected = {"route": ROUTES.get(row.code, Route.ANSWER), "http_status": row.status, **row.then}
     assert {name: getattr(failure, name) for name in expected} == expected
+
+
+@pytest.mark.parametrize("status", [301, 302, 304, 307, 308])
+def test_a_redirect_is_the_operators_mistake_and_says_so(status: int) -> None:
+    """Following it would carry the key elsewhere."""
+    failure = Row(status, HTML, Code.INVALID_RESPONSE).failure()
+
+    assert "WORKER_UPSTREAM_URL" in failure.message
+    assert (failure.route, failure.maybe_billed) == (Route.ANSWER, False)
 
 
 @pytest.mark.parametrize("code", Code)
@@ -239,7 +303,7 @@ def test_a_call_without_an_answer_is_retried_and_says_whether_it_may_cost(kind: 
 OVERRULED: dict[str, tuple[Row, Route]] = {
     "false ends a retry": (Row(500, "", BROKEN, {"X-Should-Retry": "false"}), Route.ANSWER),
     "false ends no pause": (Row(429, "", RATE_LIMITED, {"x-should-retry": "false"}), Route.THROTTLE),
-    "true saves a bare 4xx": (Row(400, "", INVALID, {"x-should-retry": "true"}), Route.RETRY),
+    "true saves a bare 4xx": (Row(400, error("x"), INVALID, {"x-should-retry": "true"}), Route.RETRY),
     "true saves no named fault": (Row(400, error("bio_policy"), REJECTED, {"x-should-retry": "true"}), Route.ANSWER),
     "true saves no redirect": (Row(302, "", Code.INVALID_RESPONSE, {"x-should-retry": "true"}), Route.ANSWER),
     "nonsense is ignored": (Row(500, "", BROKEN, {"x-should-retry": "perhaps"}), Route.RETRY),

@@ -6,11 +6,10 @@
     throttled   THROTTLE    the upstream pauses for everybody; no attempt spent
     locked out  CREDENTIAL  the key is refused or its wallet empty: the credential pauses; no attempt spent
 
-`evidence.py` reads what the upstream said, `dialects.py` judges it; here the verdict gets its consequences.
+`error_reader.py` reads what the upstream said, `error_classifier.py` judges it; here the verdict gets its consequences.
 Nothing here raises, whatever arrives. Upstream's text is kept apart in `Failure.upstream`; `message` is ours.
 """
 
-import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
@@ -19,14 +18,14 @@ from typing import Final, LiteralString, cast
 
 from api_contracts.errors import ErrorCode, MappedError, UpstreamError
 from api_contracts.violations import Violation
-from worker.failures.error_classifier import Limit, judge, limit_named
+from worker.failures.error_classifier import Limit, Scope, judge, limit_named
+from worker.failures.error_quotes import quoted
 from worker.failures.error_reader import (
     ReportedError,
     lowered,
     parse_retry_after,
     read_body,
     read_error,
-    request_id,
     server_time,
     stated_error,
     unwrapped,
@@ -34,7 +33,6 @@ from worker.failures.error_reader import (
     was_billed,
 )
 
-MAX_MESSAGE_CHARS: Final = 1000
 COSTLY_ATTEMPTS: Final = 2
 """A call that may have been billed is made once more and no further: there is no idempotency key upstream."""
 NO_CHANNEL_ATTEMPTS: Final = 3
@@ -89,6 +87,8 @@ class Failure:
     response: bytes | None = field(default=None, repr=False)
     """The response object to attach, as upstream sent it."""
     limit: Limit | None = None
+    scope: Scope = "unknown"
+    """Whose trouble it is: this request's, the account's, the model's; the evidence may not tell."""
     slow_down: bool = False
     """The upstream asks for a lower rate, not only for a pause."""
 
@@ -163,6 +163,16 @@ def from_transport(kind: TransportKind) -> Failure:
     return _TRANSPORT[kind]
 
 
+_REDIRECTED: Final = replace(
+    Failure.of(ErrorCode.INVALID_RESPONSE),
+    route=Route.ANSWER,
+    max_attempts=None,
+    maybe_billed=False,
+    message="The upstream answers with a redirect: WORKER_UPSTREAM_URL must name the address it points to.",
+)
+"""Never followed: it would carry the key elsewhere, and turns a POST into a GET at many clients."""
+
+
 def costly(failure: Failure) -> Failure:
     """The same failure of a call that was paid for, at least in part: it is made once more and no further.
 
@@ -175,6 +185,8 @@ def costly(failure: Failure) -> Failure:
 
 def from_http(status: int, headers: Mapping[str, str], body: bytes) -> Failure:
     """The failure behind any answer that is not 2xx. Total and bounded, whatever the bytes."""
+    if status in range(300, 400):
+        return replace(_REDIRECTED, http_status=status)
     return _from_evidence(read_body(status, body), status, headers)
 
 
@@ -221,12 +233,14 @@ def _incomplete(body: dict[str, object]) -> ErrorCode:
 
 def _from_evidence(evidence: ReportedError, http_status: int | None, headers: Mapping[str, str]) -> Failure:
     said = lowered(headers)
-    verdict = judge(evidence)
+    wait_s = _wait_s(evidence, said)
+    verdict = judge(evidence, wait_stated=wait_s is not None)
     failure = replace(
         Failure.of(verdict.code),
         http_status=200 if http_status is None else http_status,
-        upstream=_upstream(evidence, said),
-        retry_after_s=_wait_s(evidence, said),
+        upstream=quoted(evidence, said),
+        retry_after_s=wait_s,
+        scope=verdict.scope,
         limit=limit_named(evidence) if verdict.code in _ABOUT_LIMITS else None,
         slow_down="slow_down" in evidence.names,
     )
@@ -263,21 +277,3 @@ def _overruled(failure: Failure, headers: Mapping[str, str], *, by_status: bool)
     if told == "true" and failure.route is Route.ANSWER and refused_by_status:
         return replace(failure, route=Route.RETRY)
     return failure
-
-
-def _upstream(evidence: ReportedError, headers: Mapping[str, str]) -> UpstreamError | None:
-    said = UpstreamError(
-        code=_quoted(evidence.code),
-        type=_quoted(evidence.type),
-        message=_quoted(evidence.message),
-        request_id=request_id(headers, evidence.message or ""),
-    )
-    return said if any(said.model_dump().values()) else None
-
-
-_KEY: Final = re.compile(r"\b(?:sk-|Bearer )[\w.*-]{4,}")
-
-
-def _quoted(text: str | None) -> str | None:
-    """Upstream's words, cut, without the key that some quote back."""
-    return text and _KEY.sub("[key]", text)[:MAX_MESSAGE_CHARS]
