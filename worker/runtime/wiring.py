@@ -14,6 +14,7 @@ from worker.queue.maintenance import Maintenance
 from worker.request.execution import Execution
 from worker.request.policy import Policy
 from worker.request.processor import Processor
+from worker.request.retries import RetryPolicy
 from worker.runtime.service import Service
 from worker.storage.scripts import ScriptRunner
 from worker.telemetry.incidents import Incidents
@@ -41,7 +42,16 @@ def build(settings: Settings, sentry: Sentry) -> Service:
         rooms=rooms,
         upstream=upstream,
         relay=relay,
-        processor=Processor(ledger, rooms, admission, upstream, relay, policy(settings), watch.observer.bug),
+        processor=Processor(
+            ledger,
+            rooms,
+            admission,
+            upstream,
+            relay,
+            policy(settings),
+            watch.observer.bug,
+            RetryPolicy(longest_pause_s=settings.max_pause.total_seconds()),
+        ),
         keeper=LeaseRenewer(
             settings.redis.client(),
             held=lambda: [(run.delivery.lane, token) for token, run in list(runs.items())],
@@ -109,7 +119,13 @@ def _oldest_age_s(runs: Mapping[str, Execution]) -> float | None:
 
 
 def _upstream(settings: Settings, observer: RequestObserver) -> Upstream:
-    upstream = ObservedUpstream("default", settings.upstream_url, settings.api_key)
+    upstream = ObservedUpstream(
+        "default",
+        settings.upstream_url,
+        settings.api_key,
+        silence_s=settings.idle_timeout.total_seconds() or None,
+        max_answer_bytes=settings.max_answer,
+    )
     upstream.observer = observer
     return upstream
 
