@@ -196,7 +196,7 @@ class ResponseObject(WireModel):
     output: list[OutputItem] = Field(default_factory=list[OutputItem])
     usage: Lenient[Usage] = None
     """Null if the gateway did not say, or not in a way that adds up."""
-    error: Annotated[ErrorDetail | None, BeforeValidator(_message_only)] = None
+    error: Annotated[Lenient[ErrorDetail], BeforeValidator(_message_only)] = None
     incomplete_details: Lenient[IncompleteDetails] = None
 
     @model_validator(mode="after")

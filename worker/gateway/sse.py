@@ -62,9 +62,8 @@ class Decoder:
 
     def end(self) -> Event | None:
         """The event that was still open when the stream ended, if it has data."""
-        if self._line:
-            self._take(b"")
-        return self._dispatch()
+        last = self._take(b"") if self._line else None
+        return last or self._dispatch()
 
     def _hold(self, piece: bytes) -> None:
         held = self._line if self._document is None else self._document
