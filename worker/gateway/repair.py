@@ -24,6 +24,7 @@ from worker.gateway.members import MAX_CONTAINERS, MAX_DEPTH, nesting, shallow
 
 _SURROGATE: Final = re.compile("[\ud800-\udfff]")
 _BLANK: Final = "\ufeff\x00 \t\r\n"
+_BLANK_BYTES: Final = _BLANK.encode()
 
 
 class Document(NamedTuple):
@@ -50,7 +51,7 @@ def read_json(body: bytes) -> Document | Unreadable:
     if nested.too_much:
         return TOO_MANY
     if nested.depth > MAX_DEPTH:
-        body = shallow(body)
+        body = shallow(body.lstrip(_BLANK_BYTES))
     try:
         return Document(orjson.loads(body), body)
     except orjson.JSONDecodeError:
@@ -58,7 +59,7 @@ def read_json(body: bytes) -> Document | Unreadable:
 
 
 def _read_leniently(body: bytes) -> Document | Unreadable:
-    if not body.strip(b"\xef\xbb\xbf\x00 \t\r\n"):
+    if not body.strip(_BLANK_BYTES):
         return Unreadable("it is empty")
     if body.count(b"{") + body.count(b"[") > MAX_CONTAINERS:
         return TOO_MANY
