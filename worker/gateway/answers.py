@@ -94,7 +94,7 @@ def read_response(
 def unusable(document: Unreadable, http_status: int) -> Failure:
     """The failure of a body that is none; one that is too large would be as large again, so it is final."""
     failure = invalid_response(document.reason, http_status)
-    return replace(failure, route=Route.ANSWER, max_attempts=None) if document.oversized else failure
+    return replace(failure, route=Route.ANSWER, max_attempts=None, retryable=False) if document.oversized else failure
 
 
 def _readable(response: object) -> ResponseObject | None:

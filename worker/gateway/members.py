@@ -20,8 +20,7 @@ _STRING: Final = rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"'
 _MEMBER: Final = re.compile(rb"[\s,{]*+(" + _STRING + rb")\s*+:\s*+", re.DOTALL)
 _SCALAR: Final = re.compile(_STRING + rb"|[^\s,\]}]++", re.DOTALL)
 _UP_TO_BRACKET: Final = re.compile(rb'(?:[^"{}\[\]]++|' + _STRING + rb")*+", re.DOTALL)
-_ANY_STRING: Final = re.compile(_STRING, re.DOTALL)
-_NOT_BRACKETS: Final = bytes(byte for byte in range(256) if byte not in b"{}[]")
+_REST: Final = bytes(byte for byte in range(256) if byte not in b'{}[]"')
 _AS_SQUARE: Final = bytes.maketrans(b"{}", b"[]")
 
 
@@ -83,7 +82,8 @@ def nesting(document: bytes) -> Nesting:
     brackets = document.count(b"{") + document.count(b"[")
     if brackets <= MAX_DEPTH:
         return Nesting(brackets, 0)
-    bare = _ANY_STRING.sub(b"", document).translate(_AS_SQUARE, _NOT_BRACKETS)
+    unescaped = document.replace(b"\\\\", b"").replace(b'\\"', b"").translate(_AS_SQUARE, _REST)
+    bare = b"".join(unescaped.replace(b'""', b"").split(b'"')[::2])
     containers, depth = bare.count(b"["), 0
     while bare and depth <= MAX_DEPTH and containers <= MAX_CONTAINERS:
         bare, depth = bare.replace(b"[]", b""), depth + 1

@@ -19,9 +19,11 @@ import re
 from typing import Final, LiteralString, NamedTuple
 
 import orjson
+from pydantic_core import from_json
 
 from worker.gateway.members import MAX_CONTAINERS, MAX_DEPTH, nesting, shallow
 
+SMALL_BYTES: Final = 64 * 1024
 _SURROGATE: Final = re.compile("[\ud800-\udfff]")
 _BLANK: Final = "\ufeff\x00 \t\r\n"
 _BLANK_BYTES: Final = _BLANK.encode()
@@ -53,9 +55,14 @@ def read_json(body: bytes) -> Document | Unreadable:
     if nested.depth > MAX_DEPTH:
         body = shallow(body.lstrip(_BLANK_BYTES))
     try:
-        return Document(orjson.loads(body), body)
-    except orjson.JSONDecodeError:
+        return Document(_parsed(body), body)
+    except ValueError:
         return _read_leniently(body)
+
+
+def _parsed(body: bytes) -> object:
+    """What the JSON says. orjson takes half the time of jiter for a small body, and twelve times a large one's size."""
+    return orjson.loads(body) if len(body) <= SMALL_BYTES else from_json(body, allow_inf_nan=False)
 
 
 def _read_leniently(body: bytes) -> Document | Unreadable:
@@ -67,7 +74,7 @@ def _read_leniently(body: bytes) -> Document | Unreadable:
     try:
         value, end = _LENIENT.raw_decode(text)
         raw = _encoded(value, text[:end])
-        return Document(orjson.loads(raw), raw)
+        return Document(_parsed(raw), raw)
     except (ValueError, RecursionError):
         return Unreadable("it is not JSON")
 
@@ -76,8 +83,8 @@ def _encoded(value: object, text: str) -> bytes:
     """The document as valid JSON: its own text if nothing but what surrounds it was wrong."""
     raw = text.encode("utf-8", "surrogatepass")
     try:
-        orjson.loads(raw)
-    except orjson.JSONDecodeError:
+        _parsed(raw)
+    except ValueError:
         written = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
         return _SURROGATE.sub("\ufffd", written).encode()
     return raw
