@@ -145,7 +145,7 @@ class Exchange:
 
     async def _next_unless_whole(self, chunks: AsyncIterator[bytes]) -> bytes:
         """The next piece; b"" also where silence follows what reads as a whole answer."""
-        if not self._body.endswith((b"}", b"}\n")):
+        if not self._body[-16:].rstrip().endswith(b"}"):
             return await self._next(chunks)
         piece = asyncio.ensure_future(self._next(chunks))
         try:

@@ -37,7 +37,7 @@ def mended(head: bytes) -> Head:
     first, *lines = _LINE_END.split(head.rstrip(b"\r\n"))
     fields = [field for line in lines if (field := _field(line)) is not None]
     lengths = [value for name, value in fields if name.lower() == b"content-length"]
-    chunked = any(name.lower() == b"transfer-encoding" for name, _ in fields)
+    chunked = any(name.lower() == b"transfer-encoding" and b"chunked" in value.lower() for name, value in fields)
     sizes = {size.strip() for value in lengths for size in value.split(b",")}
     if chunked and lengths:
         fields = [field for field in fields if field[0].lower() != b"content-length"]
