@@ -17,8 +17,9 @@ from api_contracts.errors import ErrorCode
 from worker.failures.failure import Failure, TransportKind, from_http, from_transport, invalid_response
 from worker.gateway.answers import TOO_LARGE, Answer, is_event_stream, read_document, tells_its_kind, unusable
 from worker.gateway.inflating import InflateError, Inflater
+from worker.gateway.key_guard import KeyGuard
 from worker.gateway.sessions import Phase, Progress
-from worker.gateway.sse import Decoder, EventTooLargeError
+from worker.gateway.sse import Decoder, Event, EventTooLargeError
 from worker.gateway.stream import StreamReader
 
 MAX_ERROR_BYTES: Final = 64 * 1024  # an error that takes more to explain is told by its status
@@ -46,6 +47,7 @@ class Exchange:
     deadline: float
     silence_s: float | None
     max_bytes: int
+    guard: KeyGuard
     on_event: Callable[[bytes], None]
     status: int = 0
     headers: Mapping[str, str] = field(default_factory=dict[str, str])
@@ -56,11 +58,13 @@ class Exchange:
     async def read(self, response: httpx.Response) -> Answer | Failure:
         """The outcome of an answer whose head is here."""
         self.progress.phase = Phase.READING
-        self.status, self.headers = response.status_code, dict(response.headers.items())
+        self.status = response.status_code
+        self.headers = self.guard.clean_headers(response.headers)
         chunks = self._inflated(response.aiter_raw())
         if not response.is_success:
             within_s = ERROR_S if self.silence_s is None else min(ERROR_S, self.silence_s)
-            return from_http(self.status, self.headers, await self._rest(chunks, within_s=within_s))
+            said = self.guard.clean(await self._rest(chunks, within_s=within_s))
+            return from_http(self.status, self.headers, said)
         try:
             await self._read_head(chunks)
             if is_event_stream(self.headers.get("content-type", ""), bytes(self._body)):
@@ -90,18 +94,19 @@ class Exchange:
         return None if unusable else outcome
 
     def _told_by_body(self) -> Answer | Failure | None:
-        return read_document(bytes(self._body), self.headers, self.status) if self._body else None
+        return self._document() if self._body else None
+
+    def _document(self) -> Answer | Failure:
+        return read_document(self.guard.clean(bytes(self._body)), self.headers, self.status)
 
     def _told_by_events(self) -> Answer | Failure | None:
         """The outcome of the event that was open, or of the document that stood where events should."""
         if self._stream is None or self._decoder is None:
             return None
         last = self._decoder.end()
-        if last is not None:
-            self.on_event(last.data)
-        if last is not None and (outcome := self._stream.take(last)) is not None:
+        if last is not None and (outcome := self._take(last, self._stream)) is not None:
             return outcome
-        document = self._decoder.document
+        document = self.guard.clean(self._decoder.document)
         return self._stream.take_document(document) if document else None
 
     async def _inflated(self, pieces: AsyncIterator[bytes]) -> AsyncGenerator[bytes]:
@@ -141,7 +146,7 @@ class Exchange:
     async def _read_body(self, chunks: AsyncIterator[bytes]) -> Answer | Failure:
         while chunk := await self._next_unless_whole(chunks):
             self._hold(chunk)
-        return read_document(bytes(self._body), self.headers, self.status)
+        return self._document()
 
     async def _next_unless_whole(self, chunks: AsyncIterator[bytes]) -> bytes:
         """The next piece; b"" also where silence follows what reads as a whole answer."""
@@ -163,12 +168,16 @@ class Exchange:
         chunk, self._body = bytes(self._body), bytearray()
         while chunk:
             for event in decoder.feed(chunk):
-                self.on_event(event.data)
-                if (outcome := stream.take(event)) is not None:
+                if (outcome := self._take(event, stream)) is not None:
                     await self._rest(chunks, within_s=TAIL_S)  # only a stream read to its end frees its connection
                     return outcome
             chunk = await self._next(chunks)
         return self._told_by_events() or replace(from_transport(TransportKind.CUT_SHORT), http_status=self.status)
+
+    def _take(self, event: Event, stream: StreamReader) -> Answer | Failure | None:
+        event = Event(event.name, self.guard.clean(event.data))
+        self.on_event(event.data)
+        return stream.take(event)
 
 
 def now() -> float:

@@ -39,6 +39,7 @@ from worker.failures.error_reader import request_id
 from worker.failures.failure import Failure
 from worker.gateway.answers import Answer
 from worker.gateway.exchange import LOST, Exchange, now
+from worker.gateway.key_guard import KeyGuard
 from worker.gateway.sessions import NoCookies, Progress, open_session, progress
 
 __all__ = ["Answer", "Call", "Upstream"]
@@ -116,15 +117,17 @@ class Upstream:
         `asyncio.CancelledError`, and then the connection is closed at once.
         """
         started = time.monotonic()
+        key = _usable_key(self._api_key)
         exchange = Exchange(
             progress=Progress(self._write_s),
             limit=asyncio.timeout(timeout_s),
             deadline=now() + timeout_s,
             silence_s=self._silence_s,
             max_bytes=self._max_answer_bytes,
+            guard=KeyGuard(key or ""),
             on_event=on_event or (lambda _: None),
         )
-        outcome = await self._perform(exchange, body, stream=stream)
+        outcome = _NO_KEY if key is None else await self._perform(exchange, body, key, stream=stream)
         return Call(
             outcome=outcome,
             http_status=exchange.status or None,
@@ -137,13 +140,10 @@ class Upstream:
         """Close every connection; calls still in flight end as lost, later ones as never sent."""
         await self._client.aclose()
 
-    async def _perform(self, exchange: Exchange, body: bytes, *, stream: bool) -> Answer | Failure:
-        authorization = _authorization(self._api_key)
-        if authorization is None:
-            return _NO_KEY
+    async def _perform(self, exchange: Exchange, body: bytes, key: str, *, stream: bool) -> Answer | Failure:
         if self._client.is_closed:
             return exchange.broken()
-        request = self._request(body, authorization, stream=stream)
+        request = self._request(body, f"Bearer {key}", stream=stream)
         mark = progress.set(exchange.progress)
         try:
             async with exchange.limit, contextlib.aclosing(await self._client.send(request, stream=True)) as response:
@@ -176,13 +176,13 @@ def _endpoint(base_url: str) -> httpx.URL:
     return url.copy_with(path=url.path.rstrip("/").removesuffix("/v1") + "/v1/responses")
 
 
-def _authorization(api_key: Callable[[], str]) -> str | None:
-    """The header's value; None if there is no key, or one that no header can carry."""
+def _usable_key(api_key: Callable[[], str]) -> str | None:
+    """The key as it stands now; None if there is none, or one that no header can carry."""
     try:
         key = api_key().strip()
     except OSError:
         return None
-    return f"Bearer {key}" if key and key.isascii() and key.isprintable() else None
+    return key if key and key.isascii() and key.isprintable() else None
 
 
 async def _in_steps(body: bytes) -> AsyncIterator[bytes]:
