@@ -194,6 +194,38 @@ SPOKEN: dict[str, Row] = {
     "a broken server": Row(500, "", BROKEN, {}, {"scope": "unknown"}),
 }
 
+
+def litellm(kind: str, said: object) -> str:
+    """How LiteLLM 1.106 passes on what its upstream said."""
+    quoted = said if isinstance(said, str) else json.dumps(said)
+    return (
+        f"litellm.{kind}: {kind}: OpenAIException - {quoted}\n\nLiteLLM: model group 'm' failed with the error above."
+    )
+
+
+INVALID_TYPE = {"type": "invalid_request_error", "param": None}
+LOST = "Response payload is not completed: <ContentLengthError: 400>"
+RELAYED: dict[str, Row] = {
+    "no model": Row(404, error("404", litellm("NotFoundError", error("model_not_found")), **INVALID_TYPE), NO_MODEL),
+    "filter": Row(400, error("400", litellm("BadRequestError", error("content_filter")), **INVALID_TYPE), REJECTED),
+    "wallet": Row(
+        429, error("429", litellm("RateLimitError", error("credit_balance_exhausted")), type="throttling_error"), QUOTA
+    ),
+    "mistake": Row(
+        500,
+        error(
+            "500", litellm("InternalServerError", error("invalid_request", type="new_api_error")), type="server_error"
+        ),
+        INVALID,
+    ),
+    "no route": Row(404, error("404", litellm("NotFoundError", "404: Not Found"), **INVALID_TYPE), BROKEN),
+    "lost": Row(500, error("500", litellm("InternalServerError", LOST), type="server_error"), BROKEN, {}, COSTLY),
+    "reset": Row(
+        500, error("500", litellm("InternalServerError", "[Errno 104] Connection reset by peer")), BROKEN, {}, COSTLY
+    ),
+    "quotes a prompt": Row(400, error("400", 'litellm: {"code": "insufficient_quota"}', **INVALID_TYPE), INVALID),
+}
+
 RETRIED = (BROKEN, OVERLOADED, TIMEOUT, Code.UPSTREAM_UNREACHABLE, Code.INVALID_RESPONSE)
 PAUSED = {QUOTA: Route.CREDENTIAL, AUTH: Route.CREDENTIAL, RATE_LIMITED: Route.THROTTLE}
 ROUTES = PAUSED | dict.fromkeys(RETRIED, Route.RETRY)
@@ -203,7 +235,7 @@ NEVER_AGAIN = {
 }
 
 
-@pytest.mark.parametrize("row", (HTTP | SPOKEN).values(), ids=HTTP | SPOKEN)
+@pytest.mark.parametrize("row", (HTTP | SPOKEN | RELAYED).values(), ids=HTTP | SPOKEN | RELAYED)
 def test_an_http_error_becomes_the_failure_of_its_row(row: Row) -> None:
     failure = row.failure()
 

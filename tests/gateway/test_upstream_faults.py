@@ -138,3 +138,12 @@ async def test_how_far_a_call_got_decides_what_its_end_means(
 
     assert call.outcome == replace(from_transport(kind), http_status=http_status)
     assert (call.duration_ms >= 790) is (script in {think, drip}), "only the call's own timeout takes so long"
+
+
+async def test_silence_within_an_answer_is_bounded_by_the_call_alone_unless_told_otherwise() -> None:
+    """A model may think between two pieces for as long as the caller waits; a second call would cost as much again."""
+    async with calling(stall) as (upstream, _):
+        call = await upstream.create(BODY, stream=False, timeout_s=0.6)
+
+    assert call.outcome == replace(from_transport(TransportKind.READ_TIMEOUT), http_status=200)
+    assert call.duration_ms >= 590

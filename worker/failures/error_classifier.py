@@ -20,6 +20,7 @@ from worker.failures.error_tables import (
     MEANT_WITHOUT_WORDS,
     NAMED,
     NAMED_SCOPES,
+    OF_A_LOST_ANSWER,
     OF_A_SERVER,
     SCOPES,
     TELLING_STATUS,
@@ -51,6 +52,8 @@ class Classification:
     code: ErrorCode
     by_status: bool
     scope: Scope
+    answer_lost: bool = False
+    """The gateway says that it lost an answer midway, which may have been billed."""
 
 
 def judge(evidence: ReportedError, *, wait_stated: bool = False) -> Classification:
@@ -66,7 +69,8 @@ def judge(evidence: ReportedError, *, wait_stated: bool = False) -> Classificati
             if before is ErrorCode.RATE_LIMITED and after is ErrorCode.QUOTA_EXHAUSTED and wait_stated:
                 continue
             return Classification(after, by_status=False, scope=_scope(evidence, after))
-    return Classification(decided, by_status=named is None, scope=_scope(evidence, decided))
+    lost = decided is ErrorCode.UPSTREAM_ERROR and OF_A_LOST_ANSWER(evidence.text) is not None
+    return Classification(decided, by_status=named is None, scope=_scope(evidence, decided), answer_lost=lost)
 
 
 def _unnamed(evidence: ReportedError) -> ErrorCode:

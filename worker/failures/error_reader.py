@@ -160,6 +160,8 @@ def _scalar(value: object) -> str:
     return ""
 
 
+_RELAYED: Final = re.compile(r"litellm\.\w{1,40}error: .{0,120}exception - ", re.IGNORECASE | re.DOTALL)
+"""How LiteLLM begins a message in which it quotes the upstream, whatever names of its own it puts beside it."""
 _STATUS: Final = re.compile(r"[45]\d\d", re.ASCII)
 _QUOTED_STATUS: Final = re.compile(r"\b(?:status[ _]code|error code)[ :=]{1,3}([45]\d\d)\b", re.ASCII | re.IGNORECASE)
 # The quotes may be single (a printed Python dict) or escaped (JSON in JSON).
@@ -176,10 +178,10 @@ def _weigh(http_status: int | None, said: list[tuple[str, str]]) -> ReportedErro
     statuses = [text for key, text in said if key in (*_NAME_KEYS, "param") and _STATUS.fullmatch(text)]
     names = [_snake(name) for name in (*codes, *types) if not name.isdecimal()]
     text = "\n".join(words)[:EXAMINED_CHARS]
-    if all(map(WRAPPERS.fullmatch, names)):
+    if all(map(WRAPPERS.fullmatch, names)) or _RELAYED.match(text):
         statuses += _QUOTED_STATUS.findall(text)[:1]
         quoted = sorted(islice(_QUOTED_NAME.finditer(text), SIBLINGS), key=lambda name: name[1] != "code")
-        names += [_snake(name[2]) for name in quoted]
+        names = [*(_snake(name[2]) for name in quoted), *names]
     return ReportedError(
         status=int(statuses[0]) if statuses else http_status,
         names=tuple(names),

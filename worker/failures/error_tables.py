@@ -158,9 +158,10 @@ _SERVER: Final = re.compile(
     r"|upstream (?:connect )?(?:error|failed)|connection (?:reset|refused)|bad gateway|service unavailable"
     r"|temporarily unavailable|something went wrong|服务器(?:内部)?错误|内部错误"
 ).search
+# new-api controller/relay.go; kong/kong; LiteLLM 1.106 about a page that is no error object.
 _NO_ROUTE: Final = re.compile(
-    r"invalid url \(|no route matched|无效的(?:请求)?路径"
-).search  # new-api controller/relay.go
+    r"invalid url \(|no route matched|exception - (?:404: not found|405: method not allowed|403: forbidden)"
+).search
 
 WORDED: Final[tuple[tuple[ErrorCode, bool, Shows, ErrorCode], ...]] = (
     (ErrorCode.RATE_LIMITED, True, _never_fits, ErrorCode.REQUEST_TOO_LARGE),
@@ -187,6 +188,14 @@ WORDED: Final[tuple[tuple[ErrorCode, bool, Shows, ErrorCode], ...]] = (
 
 OF_A_SERVER: Final = _SERVER
 """Words of a server about itself: under 5xx they beat a vague name that blames the request."""
+
+OF_A_LOST_ANSWER: Final = re.compile(
+    r"before any terminal event|payload is not completed|incomplete chunked read|peer closed connection"
+    r"|connection reset by peer|server disconnected|stream_read_error|unexpected eof"
+    r'|exception - (?:\n|\{.{0,200}"object": ?"response")'
+).search
+"""A gateway lost its upstream's answer midway, which may have been billed: LiteLLM 1.106, Wei-Shaw/sub2api#1471 and
+#6410, new-api's words for Go's io.ErrUnexpectedEOF."""
 
 LIMITS: Final[tuple[tuple[Limit, Shows], ...]] = (
     ("concurrency", re.compile(r"concurren|并发").search),

@@ -244,7 +244,8 @@ def _from_evidence(evidence: ReportedError, http_status: int | None, headers: Ma
         limit=limit_named(evidence) if verdict.code in _ABOUT_LIMITS else None,
         slow_down="slow_down" in evidence.names,
     )
-    return _overruled(_by_status(failure, evidence.status), said, by_status=verdict.by_status)
+    judged = _overruled(_by_status(failure, evidence.status), said, by_status=verdict.by_status)
+    return costly(judged) if verdict.answer_lost else judged
 
 
 def _wait_s(evidence: ReportedError, headers: Mapping[str, str]) -> float | None:

@@ -6,7 +6,7 @@
 |                                           | else a message of the stream's text         | 9router#705            |
 |                                           | else a message of `output_text`             | openai-python#3286     |
 | a message without its streamed text       | that text                                   | agentgateway#2281      |
-| `output` an object or a string            | a list of it                                |                        |
+| `output` an object                        | a list of it                                |                        |
 | an item or part that is null              | nothing                                     | opencode#45330         |
 | an item or part that is a string          | a message or part of that text              |                        |
 | `content` a string or an object           | a list of one part                          |                        |
@@ -106,8 +106,6 @@ def _output_text(response: Object) -> list[Object]:
 
 def _items(output: object) -> list[Object] | None:
     """The items of an `output`, itself if nothing is wrong with it; None if there is nothing to read."""
-    if isinstance(output, str):
-        return [_message(output)] if output else []
     if isinstance(output, dict):
         return [_item(cast("Object", output))] if output else None
     if not isinstance(output, list):
