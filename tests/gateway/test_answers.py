@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from support.raw_gateway import DELTA, INCOMPLETE, RESPONSE, error_body, terminal
 
 from api_contracts.errors import ErrorCode
+from api_contracts.responses import ResponseObject
 from worker.failures.failure import Failure
 from worker.gateway.answers import Answer, is_event_stream, read_document
 from worker.gateway.members import member_bytes
@@ -208,3 +209,18 @@ def test_other_events_tell_nothing(data: bytes) -> None:
 def test_events_are_known_by_what_they_are_first(content_type: str, head: bytes, expected: bool) -> None:  # noqa: FBT001  # a table
     """Gateways put either label on either body."""
     assert is_event_stream(content_type, head) is expected
+
+
+def test_a_terminal_event_without_its_response_ends_what_the_stream_began() -> None:
+    """The object as it began, with the items that were finished since."""
+    reader = StreamReader({}, 200, 100_000)
+    begun = RESPONSE.replace(b"completed", b"in_progress")
+    item = orjson.dumps(orjson.loads(RESPONSE)["output"][0])
+
+    assert reader.take(Event("", b'{"type":"response.created","response":%s}' % begun)) is None
+    assert reader.take(Event("", b'{"type":"response.output_item.done","output_index":0,"item":%s}' % item)) is None
+    answer = reader.take(Event("", b'{"type":"response.completed","response":null}'))
+
+    assert isinstance(answer, Answer)
+    assert (answer.status, answer.response_id) == ("completed", "resp_1")
+    assert ResponseObject.model_validate_json(answer.raw).output_text

@@ -22,6 +22,7 @@ from worker.failures.error_tables import (
     NAMED_SCOPES,
     OF_A_LOST_ANSWER,
     OF_A_SERVER,
+    OF_AN_ACCOUNT,
     SCOPES,
     TELLING_STATUS,
     VAGUE,
@@ -105,6 +106,8 @@ def _scope(evidence: ReportedError, code: ErrorCode) -> Scope:
     by_code: Scope = SCOPES.get(code, "unknown")
     if by_code == "request":
         return by_code
+    if code is ErrorCode.PERMISSION_DENIED and OF_AN_ACCOUNT(evidence.text):
+        by_code = "account"
     return named or worded or by_code
 
 

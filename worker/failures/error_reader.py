@@ -79,11 +79,11 @@ def _is_api_error(document: object, status: int) -> bool:
     if not isinstance(document, dict):
         return False
     said = cast("dict[str, object]", document)
-    if isinstance(error := said.get("error"), dict | list):
-        return bool(cast("object", error))
+    if isinstance(error := said.get("error"), dict):
+        return any(map(_tells, cast("dict[str, object]", error).values()))
     reason = http.client.responses.get(status, "").lower()
     told = [key for key in _WORDS if _says_more_than(reason, said.get(key))]
-    labelled = any(said.get(key) for key in ("code", "type")) or "error" in (said.get("object"), *told)
+    labelled = any(said.get(key) for key in ("code", "type")) or "error" in {str(said.get("object")), *told}
     return bool(told) and (labelled or "detail" in told or "errors" in told or said.get("success") is False)
 
 

@@ -92,6 +92,7 @@ TELLING_STATUS: Final = {
     401: ErrorCode.AUTHENTICATION_FAILED,
     402: ErrorCode.QUOTA_EXHAUSTED,
     403: ErrorCode.PERMISSION_DENIED,
+    405: ErrorCode.UPSTREAM_ERROR,  # the method is ours and always the same; only a wrong address refuses it
     408: ErrorCode.UPSTREAM_ERROR,
     409: ErrorCode.UPSTREAM_ERROR,
     413: ErrorCode.REQUEST_TOO_LARGE,
@@ -227,6 +228,9 @@ _OF_A_MODEL: Final = re.compile(
 ).search
 _OF_A_TIER: Final = re.compile(r"service[_ ]tier|flex (?:tier|processing)|resource unavailable").search
 
+OF_AN_ACCOUNT: Final = re.compile(r"\bip\b|organi[sz]ation|\bgroup\b|\bregion\b|country|banned|分组|封禁").search
+"""A refused permission that any request of this key would meet: new-api middleware/auth.go, openai-docs."""
+
 WORDED_SCOPES: Final[tuple[tuple[Shows, Scope], ...]] = (
     (_NOTHING_LEFT, "account"),
     (_TOO_DEAR, "request"),
@@ -242,4 +246,5 @@ NAMED_SCOPES: Final[dict[str, Scope]] = {
     "model_not_allowed": "model",
     "ip_not_allowed": "account",
     "group_not_allowed": "account",
+    "unsupported_country_region_territory": "account",
 }

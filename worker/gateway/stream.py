@@ -79,6 +79,8 @@ class StreamReader:
         response, stated = said.get("response"), _STATED.get(kind, "")
         if isinstance(response, dict) and (raw := member_bytes(document.raw, "response")):
             document = Document(cast("object", response), raw)
+        elif stated and self._begun is not None and "output" not in said:
+            document = self._begun
         return read_response(document, self.headers, self.http_status, stated=stated, streamed=self._streamed)
 
     def _judged(self, outcome: Answer | Failure) -> Answer | Failure:
