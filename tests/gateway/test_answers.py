@@ -224,3 +224,14 @@ def test_a_terminal_event_without_its_response_ends_what_the_stream_began() -> N
     assert isinstance(answer, Answer)
     assert (answer.status, answer.response_id) == ("completed", "resp_1")
     assert ResponseObject.model_validate_json(answer.raw).output_text
+
+
+def test_watchers_see_events_that_are_json_and_no_others() -> None:
+    """Whoever follows a stream reads every entry: a cut event, a mark and bare text are not told."""
+    seen: list[bytes] = []
+    reader = StreamReader({}, 200, 100_000, seen.append)
+
+    for data in (DELTA, b"[DONE]", b'{"type":"response.completed","respo', b"\xef\xbb\xbf" + DELTA, b"ping"):
+        reader.take(Event("", data))
+
+    assert seen == [DELTA, DELTA]

@@ -1,6 +1,7 @@
 """Whatever a gateway sends: reading it never raises, costs what its length costs, and publishes nothing unreadable."""
 
 import gzip
+import json
 import time
 import tracemalloc
 from collections.abc import Callable
@@ -16,7 +17,7 @@ from api_contracts.errors import ErrorCode
 from api_contracts.responses import ResponseObject
 from worker.failures.failure import Failure, Route, from_http
 from worker.gateway.answers import Answer, read_document
-from worker.gateway.sse import Decoder
+from worker.gateway.sse import Decoder, Event
 from worker.gateway.stream import StreamReader
 
 MEGABYTE: Final = 1024 * 1024
@@ -124,8 +125,9 @@ def test_a_stream_of_large_deltas_is_given_up_at_the_limit_of_an_answer() -> Non
     assert (outcome.route, "too large" in outcome.message) == (Route.ANSWER, True)
 
 
-async def test_a_bomb_is_inflated_no_further_than_an_answer_may_be_large() -> None:
-    bomb = gzipped(gzip.compress(b" " * 100 * MEGABYTE))
+@pytest.mark.parametrize("filling", [b" ", b"x"])
+async def test_a_bomb_is_inflated_no_further_than_an_answer_may_be_large(filling: bytes) -> None:
+    bomb = gzipped(gzip.compress(filling * 100 * MEGABYTE))
 
     tracemalloc.start()
     async with calling(replies(bomb), max_answer_bytes=4 * MEGABYTE) as (upstream, _):
@@ -149,3 +151,34 @@ def _cost(work: Callable[[], object], size: int) -> float:
     tracemalloc.stop()
     assert peak < 10 * size + MEGABYTE
     return spent_s
+
+
+@pytest.mark.parametrize(
+    "told",
+    [
+        b'{"type":"response.output_text.delta","output_index":%d,"delta":"x"}',
+        b'{"type":"response.output_item.added","output_index":%d,"item":{}}',
+        b'{"type":"response.output_item.done","output_index":%d,"item":{"a":[{},{},{},{},{},{}]}}',
+    ],
+)
+def test_a_stream_of_ever_new_items_is_remembered_within_bounds(told: bytes) -> None:
+    reader = StreamReader({}, 200, MEGABYTE)
+    tracemalloc.start()
+    for index in range(60_000):
+        reader.take(Event("", told % index))
+    held = tracemalloc.get_traced_memory()[0]
+    tracemalloc.stop()
+
+    assert held < 8 * MEGABYTE
+
+
+@pytest.mark.parametrize("padding", [0, 100_000], ids=["small", "large"])
+def test_numbers_that_no_writer_takes_do_not_stop_a_repair(padding: int) -> None:
+    """Large bodies are read by a parser that takes more numbers than the writer does."""
+    item = b'null,{"type":"message","content":"x","big":%s,"huge":1e999,"pad":"%s"}' % (b"9" * 60, b"p" * padding)
+
+    outcome = read_document(in_output(item), {}, 200)
+
+    assert isinstance(outcome, Answer)
+    assert ResponseObject.model_validate_json(outcome.raw).output_text == "x"
+    json.loads(outcome.raw, parse_constant=pytest.fail)

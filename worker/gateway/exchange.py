@@ -90,8 +90,8 @@ class Exchange:
     def _salvaged(self) -> Answer | Failure | None:
         """What had come before the end that was none: an answer, or an error in the upstream's own words."""
         outcome = self._told_by_events() if self._stream else self._told_by_body()
-        unusable = isinstance(outcome, Failure) and outcome.code is ErrorCode.INVALID_RESPONSE
-        return None if unusable else outcome
+        is_none = isinstance(outcome, Failure) and outcome.code is ErrorCode.INVALID_RESPONSE
+        return None if is_none else outcome
 
     def _told_by_body(self) -> Answer | Failure | None:
         return self._document() if self._body else None
@@ -134,9 +134,15 @@ class Exchange:
         return bytes(rest[:MAX_ERROR_BYTES])
 
     async def _read_head(self, chunks: AsyncIterator[bytes]) -> None:
-        """Reads until the body tells whether it is a stream of events; white space tells nothing."""
+        """Reads until the body tells whether it is a stream of events; white space tells nothing, and is dropped."""
+        blank_bytes = 0
         while not tells_its_kind(bytes(self._body)) and (chunk := await self._next(chunks)):
             self._hold(chunk)
+            if self._body.isspace():
+                blank_bytes += len(self._body)
+                self._body.clear()
+            if blank_bytes > self.max_bytes:
+                raise EventTooLargeError
 
     def _hold(self, chunk: bytes) -> None:
         self._body += chunk
@@ -164,7 +170,7 @@ class Exchange:
 
     async def _read_events(self, chunks: AsyncIterator[bytes]) -> Answer | Failure:
         self._decoder = decoder = Decoder(self.max_bytes)
-        self._stream = stream = StreamReader(self.headers, self.status, self.max_bytes)
+        self._stream = stream = StreamReader(self.headers, self.status, self.max_bytes, self.on_event)
         chunk, self._body = bytes(self._body), bytearray()
         while chunk:
             for event in decoder.feed(chunk):
@@ -175,9 +181,7 @@ class Exchange:
         return self._told_by_events() or replace(from_transport(TransportKind.CUT_SHORT), http_status=self.status)
 
     def _take(self, event: Event, stream: StreamReader) -> Answer | Failure | None:
-        event = Event(event.name, self.guard.clean(event.data))
-        self.on_event(event.data)
-        return stream.take(event)
+        return stream.take(Event(event.name, self.guard.clean(event.data)))
 
 
 def now() -> float:

@@ -20,13 +20,12 @@ Every other byte stays as it was written.
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from io import StringIO
 from operator import is_
 from typing import Any, Final, cast
 
-import orjson
-
 from worker.gateway.members import replaced
-from worker.gateway.repair import TOO_MANY, Document, Unreadable
+from worker.gateway.repair import TOO_MANY, Document, Unreadable, parsed, written
 
 MAX_PARTS: Final = 50_000
 """Items and parts of items that an answer may have: a consumer holds a kilobyte for each."""
@@ -37,16 +36,23 @@ Object = dict[str, Any]
 
 @dataclass(slots=True)
 class Streamed:
-    """What a stream told before its terminal event: finished items by their index, text, and the id."""
+    """What a stream told before its terminal event: finished items by their index, text, and the id.
 
-    items: dict[int, Object] = field(default_factory=dict[int, Object])
-    texts: dict[int, list[str]] = field(default_factory=dict[int, list[str]])
+    Items stay as they were written, because most are told again by the terminal event and never looked at.
+    """
+
+    items: dict[int, bytes] = field(default_factory=dict[int, bytes])
+    texts: dict[int, StringIO] = field(default_factory=dict[int, StringIO])
     response_id: str | None = None
+
+    def finished(self) -> dict[int, Object]:
+        """The items that the stream finished."""
+        return {index: cast("Object", parsed(item)) for index, item in self.items.items()}
 
     def output(self) -> list[Object]:
         """The items in order; text that streamed for no finished item is a message of its own."""
-        indices = sorted(self.items.keys() | self.texts.keys())
-        return [self._filled(index, self.items.get(index)) for index in indices]
+        items = self.finished()
+        return [self._filled(index, items.get(index)) for index in sorted(items.keys() | self.texts.keys())]
 
     def filled(self, items: list[Object]) -> list[Object]:
         """The terminal event's own items, with the text that streamed where a message lacks it."""
@@ -54,7 +60,7 @@ class Streamed:
         return items if all(map(is_, full, items)) else full
 
     def _filled(self, index: int, item: Object | None) -> Object:
-        text = "".join(self.texts.get(index, ()))
+        text = self.texts[index].getvalue() if index in self.texts else ""
         if item is None:
             return _message(text)
         if not text or item.get("type") != "message" or _has_words(item):
@@ -79,7 +85,7 @@ def shaped(document: Document, stated: str = "", streamed: Streamed = NOTHING_ST
         return TOO_MANY
     if not changes:
         return document
-    return Document(response, replaced(document.raw, {name: orjson.dumps(value) for name, value in changes.items()}))
+    return Document(response, replaced(document.raw, {name: written(value) for name, value in changes.items()}))
 
 
 def _status(response: Object, stated: str) -> Object:

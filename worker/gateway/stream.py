@@ -6,8 +6,9 @@ because that is how gateways report theirs. Once output has streamed, the call w
 failure from there on counts as costly.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from io import StringIO
 from typing import Any, Final, cast
 
 from api_contracts.responses import TERMINAL_EVENTS
@@ -27,6 +28,8 @@ _STATED: Final = {
 _ENDS: Final = TERMINAL_EVENTS | _STATED.keys() | {"response.error"}
 _FINAL: Final = frozenset({"completed", "incomplete", "failed"})
 _BEFORE_OUTPUT: Final = frozenset({"response.created", "response.queued", "response.in_progress"})
+MAX_INDICES: Final = 10_000
+"""Items of a stream that are told apart."""
 
 Object = dict[str, Any]
 
@@ -38,6 +41,8 @@ class StreamReader:
     headers: Mapping[str, str]
     http_status: int
     max_bytes: int
+    on_event: Callable[[bytes], None] = lambda _: None
+    """Gets the data of every event that is a JSON object, the terminal one included, and must not raise."""
     generated: bool = False
     """Whether any output has come, finished or not."""
     _streamed: Streamed = field(default_factory=Streamed)
@@ -52,6 +57,7 @@ class StreamReader:
         document = read_json(event.data)
         if isinstance(document, Unreadable) or not isinstance(document.value, dict):
             return self._untyped(event)
+        self.on_event(document.raw)
         said = cast("Object", document.value)
         if event.name == "error" or not isinstance(said.get("type"), str):
             said["type"] = event.name
@@ -90,14 +96,14 @@ class StreamReader:
         self.generated = self.generated or kind not in _BEFORE_OUTPUT
         index = said.get("output_index")
         index = index if isinstance(index, int) else len(self._streamed.items)
-        item, delta, text = said.get("item"), said.get("delta"), said.get("text")
+        delta, text = said.get("delta"), said.get("text")
         if kind in _BEFORE_OUTPUT and isinstance(response := said.get("response"), dict):
             self._begin(cast("Object", response), raw)
-        elif kind == "response.output_item.added":
+        elif kind == "response.output_item.added" and len(self._open) < MAX_INDICES:
             self._open.add(index)
-        elif kind == "response.output_item.done" and isinstance(item, dict):
+        elif kind == "response.output_item.done" and isinstance(said.get("item"), dict):
             self._open.discard(index)
-            self._keep_item(index, cast("Object", item), len(raw))
+            self._keep_item(index, member_bytes(raw, "item") or b"{}")
         elif isinstance(delta, str):
             return self._keep_delta(kind, index, delta)
         elif kind == "response.output_text.done" and isinstance(text, str) and index not in self._streamed.texts:
@@ -110,9 +116,9 @@ class StreamReader:
         if isinstance(response_id := response.get("id"), str):
             self._streamed.response_id = response_id
 
-    def _keep_item(self, index: int, item: Object, size: int) -> None:
+    def _keep_item(self, index: int, item: bytes) -> None:
         """Items beyond the limit are forgotten, all of them: some of an output would pass for the whole."""
-        self._item_bytes += size
+        self._item_bytes += len(item)
         if self._item_bytes <= self.max_bytes:
             self._streamed.items[index] = item
         else:
@@ -122,8 +128,9 @@ class StreamReader:
         self._delta_bytes += len(delta)
         if self._delta_bytes > self.max_bytes:
             return unusable(TOO_LARGE, self.http_status)
-        if kind == "response.output_text.delta":
-            self._streamed.texts.setdefault(index, []).append(delta)
+        texts = self._streamed.texts
+        if kind == "response.output_text.delta" and delta and (index in texts or len(texts) < MAX_INDICES):
+            texts.setdefault(index, StringIO()).write(delta)
         return None
 
     def _marked_done(self) -> Answer | Failure | None:
@@ -131,7 +138,7 @@ class StreamReader:
 
         With every item finished, that is an answer (moeru-ai/airi#2589).
         """
-        items = self._streamed.items.values()
+        items = self._streamed.finished().values()
         finished = [item.get("status") for item in items if item.get("type") in ("message", "function_call")]
         if self._begun is None or self._open or not finished or set(finished) != {"completed"}:
             return None

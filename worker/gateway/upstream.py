@@ -113,8 +113,8 @@ class Upstream:
         """Send `body` as it is and read the answer to its end, within `timeout_s` in all.
 
         `stream` says whether `body` asks for events; an answer in the other form is understood. `on_event`
-        gets the data of every event, the terminal one included, and must not raise. Raises nothing but
-        `asyncio.CancelledError`, and then the connection is closed at once.
+        gets the data of every event that is a JSON object, the terminal one included, and must not raise.
+        Raises nothing but `asyncio.CancelledError`, and then the connection is closed at once.
         """
         started = time.monotonic()
         key = _usable_key(self._api_key)
