@@ -14,7 +14,6 @@ from pydantic import ValidationError
 
 from api_contracts.responses import ResponseObject, Usage
 from worker.failures.failure import Failure, Route, from_object, invalid_response
-from worker.gateway.members import MAX_DEPTH, nesting
 from worker.gateway.repair import Document, Unreadable, read_json
 from worker.gateway.shape import NOTHING_STREAMED, Streamed, shaped
 
@@ -71,8 +70,6 @@ def read_response(
     mended = shaped(document, stated, streamed)
     if isinstance(mended, Unreadable):
         return unusable(mended, http_status)
-    if nesting(mended.raw).depth > MAX_DEPTH:
-        return unusable(Unreadable("it is nested too deep", oversized=True), http_status)
     failure = from_object(mended.value, mended.raw, headers)
     if failure is not None and failure.response is None:
         return failure
