@@ -18,7 +18,7 @@ DEEP: Final = json.loads("[" * 300 + "]" * 300)
 
 
 def message(text: str) -> Object:
-    part = {"type": "output_text", "text": text, "annotations": []}
+    part: Object = {"type": "output_text", "text": text, "annotations": list[Object]()}
     return {"id": "msg_1", "type": "message", "role": "assistant", "status": "completed", "content": [part]}
 
 
@@ -48,15 +48,16 @@ ANYWHERE: Final[dict[str, Callable[[Object], Object]]] = {
 }
 """Of the response object, wherever it stands."""
 
-DOCUMENTS: Final[dict[str, Callable[[Object], Object]]] = ANYWHERE | {
+_DOCUMENTS_ONLY: Final[dict[str, Callable[[Object], Object]]] = {
     "no status": lambda answer: _without(answer, "status"),
     "null output": lambda answer: answer | {"output": None, "output_text": _text(answer)},
     "no output": lambda answer: _without(answer, "output") | {"output_text": _text(answer)},
     "no id": lambda answer: _without(answer, "id"),
 }
+DOCUMENTS: Final = ANYWHERE | _DOCUMENTS_ONLY
 """Of a plain document, which nothing came before."""
 
-SNAPSHOTS: Final[dict[str, Callable[[Object], Object]]] = ANYWHERE | {
+_SNAPSHOTS_ONLY: Final[dict[str, Callable[[Object], Object]]] = {
     "null status": lambda answer: answer | {"status": None},
     "status of the beginning": lambda answer: answer | {"status": "in_progress"},
     "no id": lambda answer: _without(answer, "id"),
@@ -64,6 +65,7 @@ SNAPSHOTS: Final[dict[str, Callable[[Object], Object]]] = ANYWHERE | {
     "no output": lambda answer: _without(answer, "output"),
     "empty output": lambda answer: answer | {"output": []},
 }
+SNAPSHOTS: Final = ANYWHERE | _SNAPSHOTS_ONLY
 """Of the object inside of the terminal event."""
 
 BYTES: Final[dict[str, Callable[[bytes], bytes]]] = {
@@ -100,7 +102,8 @@ TRANSPORTS: Final[dict[str, Callable[[bytes, str], bytes]]] = {
 
 def streamed(text: str, snapshot: Callable[[Object], Object], data: Callable[[bytes], bytes]) -> bytes:
     """The events of an answer, of which the last is distorted."""
-    begun = response("") | {"status": "in_progress", "output": [], "usage": None}
+    unfinished: Object = {"status": "in_progress", "output": [], "usage": None}
+    begun = response("") | unfinished
     half = len(text) // 2
     events: list[Object] = [
         {"type": "response.created", "response": begun},
