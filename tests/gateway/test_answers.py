@@ -10,7 +10,7 @@ from support.raw_gateway import DELTA, INCOMPLETE, RESPONSE, error_body, termina
 
 from api_contracts.errors import ErrorCode
 from api_contracts.responses import ResponseObject
-from worker.failures.failure import Failure
+from worker.failures.failure import Failure, Route
 from worker.gateway.answers import Answer, is_event_stream, read_document
 from worker.gateway.members import member_bytes
 from worker.gateway.sse import Event
@@ -235,3 +235,18 @@ def test_watchers_see_events_that_are_json_and_no_others() -> None:
         reader.take(Event("", data))
 
     assert seen == [DELTA, DELTA]
+
+
+@pytest.mark.parametrize("code", ["server_error", "rate_limit_exceeded", "server_is_overloaded"])
+def test_a_failure_after_output_was_paid_for_in_part(code: str) -> None:
+    """It spends an attempt and is made once more, even where the same failure at the start would spend none."""
+    early, late = StreamReader({}, 200, 1000), StreamReader({}, 200, 1000)
+    late.take(Event("", DELTA))
+
+    first, second = early.take(Event("", error_body(code))), late.take(Event("", error_body(code)))
+
+    assert isinstance(first, Failure)
+    assert isinstance(second, Failure)
+    assert not first.maybe_billed
+    assert (second.code, second.maybe_billed, second.max_attempts) == (first.code, True, 2)
+    assert second.route is Route.RETRY
