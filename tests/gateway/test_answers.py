@@ -238,10 +238,11 @@ def test_watchers_see_events_that_are_json_and_no_others() -> None:
 
 
 @pytest.mark.parametrize("code", ["server_error", "rate_limit_exceeded", "server_is_overloaded"])
-def test_a_failure_after_output_was_paid_for_in_part(code: str) -> None:
+@pytest.mark.parametrize("delta", [DELTA, b'{"type":"response.function_call_arguments.delta","delta":"{"}'])
+def test_a_failure_after_output_was_paid_for_in_part(delta: bytes, code: str) -> None:
     """It spends an attempt and is made once more, even where the same failure at the start would spend none."""
     early, late = StreamReader({}, 200, 1000), StreamReader({}, 200, 1000)
-    late.take(Event("", DELTA))
+    late.take(Event("", delta))
 
     first, second = early.take(Event("", error_body(code))), late.take(Event("", error_body(code)))
 
