@@ -9,10 +9,9 @@ from worker.config.sentry_settings import SentrySettings
 from worker.config.settings import Settings
 
 PREFIX: Final = "WORKER_"
-KNOWN: Final = frozenset(
-    variable(settings, name) for settings in (Settings, SentrySettings) for name in settings.model_fields
-)
-"""Every variable that is read."""
+_ALL: Final = [variable(settings, name) for settings in (Settings, SentrySettings) for name in settings.model_fields]
+KNOWN: Final = frozenset(name for name in _ALL if name.startswith(PREFIX))
+"""Every WORKER_ variable that is read."""
 _CLOSE: Final = 0.8
 
 
