@@ -21,10 +21,9 @@ EXPORTS = ("WORKER_REDIS_URL", "WORKER_UPSTREAM_URL", "WORKER_UPSTREAM_API_KEY",
 
 def printed_commands() -> list[str]:
     """The commands that the demo prints at its end, without their explanations."""
-    console = Console(file=io.StringIO(), width=300)
-    console.print(next_steps(HERE))
-    lines = console.file.getvalue().splitlines()  # pyright: ignore[reportAttributeAccessIssue]  # a StringIO
-    return [re.split(r" {3,}", line.strip())[0] for line in lines if line.startswith("  ")]
+    printed = io.StringIO()
+    Console(file=printed, width=300).print(next_steps(HERE))
+    return [re.split(r" {3,}", line.strip())[0] for line in printed.getvalue().splitlines() if line.startswith("  ")]
 
 
 def test_every_command_that_the_demo_prints_works(tmp_path: Path) -> None:
