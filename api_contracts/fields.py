@@ -24,6 +24,7 @@ from pydantic import (
     WrapValidator,
 )
 
+from api_contracts.limits import MAX_ID_CHARS, MAX_NAME_CHARS
 from api_contracts.violations import RefusedValue
 
 T = TypeVar("T")
@@ -54,7 +55,7 @@ def _whole(value: object) -> object:
 
 
 def _text_or_none(value: object) -> str | None:
-    """A string; gateways put numbers, and worse, where the document says string."""
+    """A string. Gateways also send numbers and other types for fields that the API document calls strings."""
     if isinstance(value, int) and not isinstance(value, bool):
         return str(value)
     return value if isinstance(value, str) else None
@@ -84,10 +85,10 @@ class _Omissible:
 
 
 Omissible = Annotated[T | None, _Omissible()]
-"""A field that may be left out, and then reads as `None`, but that is never `null` in JSON."""
+"""A field that may be left out. It then reads as `None`, but it is never `null` in JSON."""
 
 Lenient = Annotated[T | None, WrapValidator(_none_if_unreadable)]
-"""A field of an answer that reads as `None` when it is not what it should be, and takes nothing else with it."""
+"""A field of an answer. A value of another type reads as `None`, and the other fields are kept."""
 
 Timestamp = Annotated[
     datetime,
@@ -100,8 +101,8 @@ Timestamp = Annotated[
 WHOLE: Final = BeforeValidator(_whole)
 """Beside a strict `int`: a float without a fraction counts as the integer it is."""
 
-Name = Annotated[str, Field(min_length=1, max_length=64, pattern=r"^[A-Za-z0-9._:-]+$")]
-RequestId = Annotated[str, Field(min_length=1, max_length=128, pattern=r"^[A-Za-z0-9._:-]+$")]
+Name = Annotated[str, Field(min_length=1, max_length=MAX_NAME_CHARS, pattern=r"^[A-Za-z0-9._:-]+$")]
+RequestId = Annotated[str, Field(min_length=1, max_length=MAX_ID_CHARS, pattern=r"^[A-Za-z0-9._:-]+$")]
 TraceParent = Annotated[
     str, Field(pattern=r"^[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}(-.*)?$", max_length=512)
 ]

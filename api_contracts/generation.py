@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError
 
 from api_contracts.errors import ErrorCode, MappedError, UpstreamError
 from api_contracts.fields import WHOLE, Name, RequestId, Timestamp, TraceParent
-from api_contracts.limits import MAX_KEYS
+from api_contracts.limits import MAX_KEYS, MAX_METADATA, MAX_METADATA_CHARS
 from api_contracts.queues import DEFAULT_TENANT
 from api_contracts.responses import ResponseObject, ResponsesRequest
 from api_contracts.violations import ContractViolation, Violation, printable, violations_of
@@ -63,7 +63,9 @@ class GenerationRequest(BaseModel):
     """Seconds that one call of the gateway may take, in all. Default: the worker's setting, 600."""
     max_attempts: Annotated[int, Field(ge=1, le=20), WHOLE] | None = None
     """Calls of the gateway that may fail; throttling spends none. Default: the worker's setting, 5."""
-    metadata: Annotated[dict[str, Annotated[str, Field(max_length=512)]], Field(max_length=16)] = {}
+    metadata: Annotated[
+        dict[str, Annotated[str, Field(max_length=MAX_METADATA_CHARS)]], Field(max_length=MAX_METADATA)
+    ] = {}
     """Echoed in the result and never interpreted."""
     traceparent: TraceParent | None = None
     """W3C trace context; joins the caller's trace."""

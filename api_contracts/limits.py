@@ -1,4 +1,4 @@
-"""How deep and how varied a request may be: bounds that hold before anything is decoded.
+"""Limits of a request: its names, its depth and its variety. Depth and variety are checked before decoding.
 
 A reader of results stops at 200 levels of nesting (jiter, the JSON parser of pydantic), and a gateway echoes `tools`,
 so a request that nests deeper could be answered and never be read. A document of many small values costs a decoder
@@ -11,6 +11,18 @@ from typing import Final
 
 from api_contracts.violations import Violation
 
+MAX_ID_CHARS: Final = 128
+"""Characters of a request id."""
+
+MAX_NAME_CHARS: Final = 64
+"""Characters of a tenant, a lane or another name."""
+
+MAX_METADATA: Final = 16
+"""Pairs of metadata that a request may carry."""
+
+MAX_METADATA_CHARS: Final = 512
+"""Characters of one value of metadata."""
+
 MAX_DEPTH: Final = 128
 """Levels of arrays and objects in a request's body. An answer that echoes them stays under a reader's 200."""
 
@@ -21,7 +33,7 @@ MAX_KEYS: Final = 256
 """Keys of one object whose names the contract knows. Each unknown one costs a validator 8 microseconds."""
 
 FARTHEST: Final = timedelta(days=7)
-"""How far from now a deadline, an eta or the time of enqueueing may be."""
+"""The longest time from now to a deadline, an eta or the time of enqueueing."""
 
 _ENVELOPE_LEVELS: Final = 4
 """`[args, kwargs, embed]`, `args`, the envelope, and the body in it."""
@@ -33,9 +45,9 @@ _ONE_KIND: Final = bytes.maketrans(b"{}", b"[]")
 
 
 def too_complex(document: bytes, field: str) -> Violation | None:
-    """The violation of a JSON document that nests too deep or holds too many values; None where it does neither.
+    """The violation of a JSON document that nests too deep or holds too many values; None without one.
 
-    `document` may be anything: what is not JSON is counted as if it were. Takes time linear in its length.
+    `document` may be any bytes. Bytes that are not JSON are counted as if they were. Takes time linear in its length.
     """
     opened = document.count(b"[") + document.count(b"{")
     if opened <= MAX_DEPTH and opened + document.count(b",") <= MAX_VALUES:

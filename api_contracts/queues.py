@@ -66,5 +66,5 @@ def cancel_key(tenant: str, request_id: str) -> str:
 
 
 def _scoped(tenant: str, request_id: str) -> str:
-    """Both names may hold a colon, so the tenant's is escaped: `a:b` + `c` must not meet `a` + `b:c`."""
+    """Tenant and id as one part of a key. Both may hold a colon, so a colon of the tenant is escaped."""
     return f"{tenant.replace(':', '%3A')}:{request_id}"

@@ -1,14 +1,13 @@
 """For Celery's command line: `celery -A worker.app worker` starts the worker that `responses-worker run` starts."""
 
 import sys
-from typing import Any, Final
+from typing import Any
 
+from worker.config.exit_codes import WRONG
 from worker.config.settings import WrongSettingsError, load
 from worker.runtime.celery_app import create_app, run
 
 __all__ = ["create_app", "run"]
-
-_WRONG_SETTINGS: Final = 2
 
 
 def __getattr__(name: str) -> Any:
@@ -19,4 +18,4 @@ def __getattr__(name: str) -> Any:
         return create_app(load())
     except WrongSettingsError as error:
         sys.stderr.write(f"{error}\n")
-        sys.exit(_WRONG_SETTINGS)
+        sys.exit(WRONG)

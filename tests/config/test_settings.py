@@ -9,29 +9,13 @@ from pathlib import Path
 from typing import Final
 
 import pytest
-from hypothesis import given
-from hypothesis import settings as bounded
-from hypothesis import strategies as st
+from support.settings_reader import VARIABLES, read
 
-from worker.config.environment import EnvironmentSettings, WrongSettingsError, variable
+from worker.config.environment import WrongSettingsError
 from worker.config.sentry_settings import SentrySettings, load_sentry
-from worker.config.settings import Settings, check_key_file, load
+from worker.config.settings import Settings, check_key_file
 
-VARIABLES: Final = {
-    variable(settings, name): settings for settings in (Settings, SentrySettings) for name in settings.model_fields
-}
 KEY: Final = "sk-live-9Q7ZK9XW2V"
-
-
-def read(environment: Mapping[str, str]) -> EnvironmentSettings:
-    """The settings of exactly this environment; those of Sentry where it holds one of theirs."""
-    with pytest.MonkeyPatch.context() as patch:
-        for name in VARIABLES:
-            patch.delenv(name, raising=False)
-        for name, text in environment.items():
-            patch.setenv(name, text)
-        loaders = {Settings: load, SentrySettings: load_sentry}
-        return [loaders[VARIABLES[name]]() for name in environment][-1] if environment else load()
 
 
 def worker(**environment: str) -> Settings:
@@ -231,56 +215,6 @@ def test_a_socket_may_hold_an_at_sign(path: str) -> None:
 
 def test_quoted_passwords_are_read() -> None:
     assert worker(REDIS_URL="redis://:p%2Fa%40s%23s@host/2").redis.password == "p/a@s#s"  # of no server
-
-
-VALUES: Final = st.one_of(
-    st.text(st.characters(exclude_characters="\0", exclude_categories=("Cs",)), max_size=40),
-    st.text("0123456789.,=*smhd e+-_x", max_size=30),
-    st.lists(st.sampled_from(
-        ["redis://", "https://", "sentinel://", "unix://", ":", "@", "/", "?", "#", "[", "]", ";", "%", "1", "65536",
-         "host", "..", "db=x", "master_name=m", "ssl_cert_reqs=none", "=", ",", "*", "batch", "7d", "\n", " ", "\u2100"]
-    ), max_size=9).map("".join),
-)  # fmt: skip
-
-
-def outcome(environment: Mapping[str, str]) -> tuple[str, list[str]]:
-    """The repr of the settings, or the lines of complaint: whatever is shown of this environment."""
-    try:
-        return repr(read(environment)), []
-    except WrongSettingsError as error:
-        return repr(error), str(error).split("\n")
-
-
-@bounded(max_examples=300, deadline=None)
-@given(st.sampled_from(sorted(VARIABLES)), VALUES)
-def test_any_text_is_a_setting_or_one_clear_line(name: str, text: str) -> None:
-    """No other exception is ever raised."""
-    _, lines = outcome({name: text})
-
-    assert [line.partition(":")[0] for line in lines] in ([], [name])
-
-
-SECRETS: Final = ("WORKER_REDIS_URL", "WORKER_UPSTREAM_URL", "WORKER_UPSTREAM_API_KEY", "SENTRY_DSN")
-PIECES: Final = ("QZKX", "WVJY", "HQGZ", "XKPW")
-BREAKS: Final = st.sampled_from(
-    ["", "/", ":", "@", "?", "#", "[", "]", "%", ";", "&", "=", "\n", "\t", "\u2100", ":/", "@["]
-)
-FORMS: Final = (
-    "{}", "redis://:{}@host/0", "redis://{}", "sentinel://u:{}@a;sentinel://b/0", "unix://{}", "https://{}@host/1",
-    "https://host/?{}", "https://u:{}@host:x", "rediss://:{}@host/0?ssl_cert_reqs={}",
-)  # fmt: skip
-
-
-@bounded(max_examples=300, deadline=None)
-@given(st.sampled_from(SECRETS), st.lists(BREAKS, min_size=3, max_size=3), st.sampled_from(FORMS))
-def test_no_part_of_a_secret_is_repeated(name: str, breaks: list[str], form: str) -> None:
-    """In whatever way it breaks the form of the value; only a gateway's URL that is right is shown."""
-    secret = "".join(piece + between for piece, between in zip(PIECES, [*breaks, ""], strict=True))
-    shown, lines = outcome({name: form.replace("{}", secret)})
-
-    assert [line.partition(":")[0] for line in lines] in ([], [name])
-    if lines or name != "WORKER_UPSTREAM_URL":
-        assert not [piece for piece in PIECES if piece.lower() in shown.lower()]
 
 
 @pytest.mark.parametrize(

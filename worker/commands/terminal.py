@@ -7,17 +7,25 @@ import sys
 from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 import typer
+
+from worker.config.exit_codes import FAILED, INTERRUPTED, NO_ANSWER_YET, WRONG
 
 if TYPE_CHECKING:
     from worker.config.settings import Settings
 
-FAILED: Final = 1
-WRONG: Final = 2
-NO_ANSWER_YET: Final = 3
-INTERRUPTED: Final = 130
+__all__ = [
+    "FAILED",
+    "INTERRUPTED",
+    "NO_ANSWER_YET",
+    "WRONG",
+    "command_path",
+    "connected",
+    "ended",
+    "settings",
+]
 
 
 def ended(message: str, code: int = FAILED) -> typer.Exit:

@@ -1,6 +1,6 @@
 """Stand-ins for the world, on 127.0.0.1 and free ports: an embedded Valkey and the simulated gateway.
 
-Tests, benches and the demo run against these, and against nothing that is not a real server on a real socket.
+Tests, benches and the demo use these. Both are real servers on real sockets.
 """
 
 import asyncio
@@ -60,13 +60,13 @@ class EmbeddedValkey:
         self._running = True
 
     def stop(self) -> None:
-        """Stop it as an operator would (SIGTERM); what was to be persisted is."""
+        """Stops it as an operator would (SIGTERM); it persists its data first."""
         if self._running:
             self._running = False
             self._server.stop()
 
     def kill(self) -> None:
-        """Kill -9: only what the append-only file holds survives."""
+        """Kills it with SIGKILL: only the content of the append-only file survives."""
         self._running = False
         self._server.terminate()
 
@@ -77,7 +77,7 @@ class EmbeddedValkey:
 
     @property
     def pid(self) -> int:
-        """The process id, for signals of a test's own such as SIGSTOP."""
+        """The process id, for further signals such as SIGSTOP."""
         with redis.Redis(host=HOST, port=self.port) as client:
             server: dict[str, Any] = client.info("server")  # pyright: ignore[reportUnknownMemberType]  # untyped kwargs
             return int(server["process_id"])
@@ -91,10 +91,10 @@ def embedded_valkey(
     port: int | None = None,
     config: Mapping[str, str] | None = None,
 ) -> Generator[EmbeddedValkey]:
-    """A running Valkey that is gone afterwards, its data too unless `data_dir` is given.
+    """A running Valkey. It is stopped afterwards, and its data is removed unless `data_dir` is given.
 
     `appendonly` fsyncs every write; `config` holds further valkey.conf directives. Raises DevstackError
-    where the `[demo]` extra is not installed or the server does not start.
+    without the `[demo]` extra, and for a server that does not start.
     """
     settings = {"appendonly": "yes", "appendfsync": "always"} if appendonly else {}
     with ExitStack() as stack:
@@ -145,7 +145,7 @@ class Simulator:
 
 @contextmanager
 def simulated_gateway(config: SimulatorConfig | None = None, *, port: int = 0) -> Generator[Simulator]:
-    """The gateway in a thread of this process: at once there, but it shares the interpreter with its caller.
+    """The gateway in a thread of this process. It starts at once, but shares the interpreter with its caller.
 
     Raises OSError where the port is taken.
     """

@@ -41,12 +41,12 @@ class Line:
     size: int = 0
     """Bytes of the line in the file."""
     offset: int = 0
-    """Where the line begins in the file."""
+    """The offset of the line in the file, in bytes."""
     problem: str = ""
 
 
 class _ProblemError(Exception):
-    """Why a line is no request."""
+    """The reason that a line is no request."""
 
 
 def hash_of(source: Path) -> str:
@@ -171,12 +171,12 @@ class Output:
 
     @property
     def errors(self) -> Path:
-        """Where lines without an answer go, as the Batch API keeps them apart."""
+        """The file of lines without an answer. The Batch API keeps them apart as well."""
         return self.answers.with_suffix(f".errors{self.answers.suffix}")
 
     @property
     def stale(self) -> Path:
-        """Where answers go whose lines are no longer in the file."""
+        """The file of answers whose lines are no longer in the input."""
         return self.answers.with_suffix(f".stale{self.answers.suffix}")
 
     def open(self, wanted: set[str]) -> Self:

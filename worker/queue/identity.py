@@ -14,19 +14,16 @@ from dataclasses import dataclass, field
 from typing import Any, Final, cast
 from uuid import UUID
 
+from api_contracts.limits import MAX_ID_CHARS, MAX_METADATA, MAX_METADATA_CHARS, MAX_NAME_CHARS
 from api_contracts.queues import DEFAULT_TENANT
 
-LONGEST_ID: Final = 128
-LONGEST_NAME: Final = 64
 DERIVED_RULE: Final = (
-    "must be 1 to 128 characters of A-Za-z0-9._:- or the envelope must hold such a request_id; "
+    f"must be 1 to {MAX_ID_CHARS} characters of A-Za-z0-9._:- or the envelope must hold such a request_id; "
     "this answer is for `sha256-` and the first 32 hex digits of the id's SHA-256"
 )
 """What the sender of an id that is no name is told."""
 
 _NAME: Final = re.compile(r"[A-Za-z0-9._:\-]+")
-_METADATA_PAIRS: Final = 16
-_METADATA_CHARS: Final = 512
 
 _SEARCHED: Final = 64 * 1024
 """Bytes at either end of a message beyond repair in which ids are looked for."""
@@ -58,17 +55,17 @@ def identify(outer: Mapping[str, Any], headers: Mapping[str, Any], envelope: obj
     given = as_object(envelope)
     properties = as_object(outer.get("properties"))
     task_id = task_id_of(headers.get("id")) or task_id_of(properties.get("correlation_id"))
-    request_id = as_name(given.get("request_id"), LONGEST_ID)
+    request_id = as_name(given.get("request_id"), MAX_ID_CHARS)
     if task_id is None and request_id is None:
         return None
-    tenant = as_name(given.get("tenant", DEFAULT_TENANT), LONGEST_NAME)
+    tenant = as_name(given.get("tenant", DEFAULT_TENANT), MAX_NAME_CHARS)
     own_id = request_id if tenant else None
     known_id = own_id or task_id or cast("str", request_id)
     return Identity(
         task_id=task_id or known_id,
         request_id=known_id,
         tenant=tenant or DEFAULT_TENANT,
-        reply_to=as_name(given.get("reply_to"), LONGEST_NAME),
+        reply_to=as_name(given.get("reply_to"), MAX_NAME_CHARS),
         metadata=_metadata(given.get("metadata")),
         owned=tenant is not None,
         derived=request_id is None and not _is_plain(headers.get("id"), properties.get("correlation_id")),
@@ -91,8 +88,8 @@ def recover(raw: bytes) -> Identity | None:
     return Identity(
         task_id=task_id or request_id,
         request_id=request_id,
-        tenant=found.get(b"tenant", DEFAULT_TENANT)[:LONGEST_NAME],
-        reply_to=as_name(found.get(b"reply_to"), LONGEST_NAME),
+        tenant=found.get(b"tenant", DEFAULT_TENANT)[:MAX_NAME_CHARS],
+        reply_to=as_name(found.get(b"reply_to"), MAX_NAME_CHARS),
         metadata=metadata,
     )
 
@@ -107,7 +104,7 @@ def task_id_of(value: object) -> str | None:
     if isinstance(value, bool) or not isinstance(value, str | int | float) or value == "":
         return None
     text = str(value)
-    return text if as_name(text, LONGEST_ID) else derived_id(text)
+    return text if as_name(text, MAX_ID_CHARS) else derived_id(text)
 
 
 def derived_id(text: str) -> str:
@@ -149,8 +146,9 @@ def _uuid(value: Mapping[str, object]) -> str | None:
 def _metadata(value: object) -> Mapping[str, str]:
     """What can be echoed: nothing, where any of it breaks the contract."""
     pairs = as_object(value)
-    fits = len(pairs) <= _METADATA_PAIRS and all(
-        isinstance(text, str) and len(text) <= _METADATA_CHARS and _is_text(name + text) for name, text in pairs.items()
+    fits = len(pairs) <= MAX_METADATA and all(
+        isinstance(text, str) and len(text) <= MAX_METADATA_CHARS and _is_text(name + text)
+        for name, text in pairs.items()
     )
     return pairs if fits else {}
 

@@ -15,6 +15,7 @@ from celery.apps.worker import Worker as CeleryWorker
 from celery.worker import state
 
 from worker import __version__, telemetry
+from worker.config.exit_codes import WRONG
 from worker.config.sentry_settings import load_sentry
 from worker.config.settings import Settings, WrongSettingsError, check_key_file
 from worker.queue.celery_message import known_tasks
@@ -23,7 +24,6 @@ from worker.runtime.settings_report import report_settings
 from worker.tasks import TASKS
 from worker.telemetry import sentry
 
-_WRONG_SETTINGS: Final = 2
 _QUIET: Final = {"without_gossip": True, "without_mingle": True, "without_heartbeat": True}
 """Workers tell each other nothing through Celery: what they share is in Redis."""
 
@@ -168,7 +168,7 @@ def run(settings: Settings) -> int:
         app = create_app(settings)
     except WrongSettingsError as error:
         sys.stderr.write(f"{error}\n")
-        return _WRONG_SETTINGS
+        return WRONG
     worker = app.Worker(quiet=True)
     worker.start()
     return worker.exitcode or 0

@@ -1,4 +1,4 @@
-"""Options of `celery -A worker.app worker`: each is honoured, or refused with one line that says what to do instead.
+"""Options of `celery -A worker.app worker`: each is honoured, or refused with one line that names the alternative.
 
 An option that is in neither list is refused as well: an option of a later Celery is not ignored silently.
 """
@@ -11,6 +11,7 @@ from typing import Any, Final
 import click
 from click.core import ParameterSource
 
+from worker.config.exit_codes import WRONG
 from worker.config.settings import WrongSettingsError, load
 
 HONOURED: Final = frozenset(
@@ -57,7 +58,7 @@ REFUSED: Final = {
     "config": _CONFIG,
     "loader": _CONFIG,
 }
-"""Click's name of an option -> what to do instead."""
+"""Click's name of an option -> the alternative."""
 
 _GLOBAL: Final = ("broker", "result_backend", "config", "loader")
 _LEVELS: Final = {getattr(logging, name): name for name in ("DEBUG", "INFO", "WARNING", "ERROR")}
@@ -77,7 +78,7 @@ def _check(context: click.Context, _option: click.Parameter, _value: Any) -> Non
         problems = list(_applied(context))
     if problems:
         sys.stderr.write("\n".join(problems) + "\n")
-        context.exit(2)
+        context.exit(WRONG)
 
 
 def _refused(context: click.Context) -> Iterator[str]:

@@ -1,11 +1,11 @@
-"""How a process lets go of its requests when it leaves.
+"""Hands back or finishes the requests of a process that leaves.
 
 1. The fetcher stops. Requests that are claimed but have no call in flight go back at once; they cost nothing.
 2. Calls in flight go on for `grace_s`. Their answers are paid for, and wait as long for Redis to take them.
-3. What is left is interrupted and goes back: no attempt spent, marked `maybe_billed`.
+3. The rest is interrupted and goes back: no attempt spent, marked `maybe_billed`.
 
-This takes at most the grace plus a few seconds, and for Redis alone only those seconds: what Redis cannot take back
-now, another worker's rescuer finds when the lease has run out.
+This takes at most the grace plus a few seconds, and for Redis alone only those seconds: another worker's rescuer
+finds the deliveries that Redis cannot take back now, once their leases have run out.
 """
 
 import asyncio
@@ -16,10 +16,10 @@ from worker.request.execution import Interruption
 from worker.runtime.executor import Executor
 
 HANDBACK_S: Final = 2.0
-"""How long handing back may take once nothing but Redis is waited for."""
+"""Seconds for handing back, once only Redis is waited for."""
 
 LOOK_S: Final = 0.1
-"""How often a draining process looks whether calls are still in flight."""
+"""Seconds between two looks for calls in flight."""
 
 
 async def drain(executor: Executor, fetching: "asyncio.Task[None]", grace_s: float) -> None:
@@ -35,11 +35,11 @@ async def drain(executor: Executor, fetching: "asyncio.Task[None]", grace_s: flo
 
 
 async def _wait_for_calls(executor: Executor, fetching: "asyncio.Task[None]", grace_s: float) -> None:
-    """Until all is done, the grace is over, or nothing that costs money has been under way for a while."""
+    """Waits until all is done, the grace is over, or no paid call has been under way for a while."""
     now = time.monotonic()
     grace_ends, patience_ends = now + grace_s, now + HANDBACK_S
     while now < grace_ends and now < patience_ends and (executor.tasks or not fetching.done()):
-        await _wait(LOOK_S, *executor.tasks, fetching)  # what a pop under way took is held, too
+        await _wait(LOOK_S, *executor.tasks, fetching)  # deliveries of a pop under way are held, too
         now = time.monotonic()
         if any(execution.on_the_wire or execution.answer for execution in executor.held):
             patience_ends = now + HANDBACK_S

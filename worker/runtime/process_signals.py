@@ -1,4 +1,4 @@
-"""What the signals of the operating system do to a worker.
+"""Handlers for the signals of the operating system.
 
 TERM, INT, QUIT   drain; a second one leaves now, and leases bring back what was held
 HUP               drain, however often it comes; ignored where the process was started to ignore it (nohup)

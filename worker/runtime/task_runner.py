@@ -76,7 +76,7 @@ class TaskRunner:
     consumer: Callable[[], Any]
 
     async def run(self, execution: Execution) -> Disposition:
-        """Runs the coroutine that is registered for the message; a task of no known name is answered as a mistake."""
+        """Runs the coroutine registered for the message. A message of an unknown task is answered as a mistake."""
         task = self.tasks.get(task_name(execution.delivery.message) or "", self.tasks[TASK_NAME])
         if any(signal.receivers for signal in _SIGNALS):
             return await self._run_and_tell(task, execution)
@@ -118,7 +118,7 @@ class TaskRunner:
 
 
 def _tell_end(task: Any, request: Any, execution: Execution, ended: Disposition, runtime_s: float) -> str:
-    """Sends the signal for how the delivery ended; returns Celery's word for its state."""
+    """Sends the signal for the end of the delivery. Returns Celery's word for its state."""
     state = _STATES.get(ended, "IGNORED")
     error = execution.error if ended is Disposition.FAILED else None
     if error is not None and error.code in _REVOKING:

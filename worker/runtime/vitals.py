@@ -1,4 +1,4 @@
-"""Decides what the probes answer, and reports a standstill once."""
+"""Decides the answers of the probes, and reports a standstill once."""
 
 import sys
 import time
@@ -41,7 +41,7 @@ class Pulse:
 
 @dataclass(slots=True, kw_only=True)
 class Vitals:
-    """The probes' threads ask it; `threads` gives the ident of the thread that each state is about."""
+    """The probes' threads ask it; `threads` gives the ident of the thread of each state."""
 
     service: Callable[[], Service | None]
     threads: Callable[[], Mapping[State, int | None]]

@@ -37,17 +37,9 @@ def build(settings: Settings, sentry: Sentry, task_runner: Callable[[Processor],
     ledger = Ledger(runner)
     admission = _admission(settings, runner, events)
     queues = AdmissionQueues.of(admission, settings.lanes)
-    upstream = Upstream(
-        "default",
-        settings.upstream_url,
-        settings.api_key,
-        silence_s=settings.idle_timeout.total_seconds() or None,
-        max_answer_bytes=settings.max_answer,
-    )
+    upstream = _upstream(settings)
     relay = DeltaRelay(runner.client)
-    maintenance = Maintenance(
-        ledger, runner, list(settings.lanes), settings.results_retention, settings.results_high_water, events
-    )
+    maintenance = _maintenance(settings, ledger, runner, events)
     processor = Processor(ledger, queues, admission, upstream, relay, policy(settings), events)
     executor = Executor(
         task_runner=task_runner(processor),
@@ -59,9 +51,7 @@ def build(settings: Settings, sentry: Sentry, task_runner: Callable[[Processor],
     fetcher = Fetcher(
         ledger, Shares(settings.lanes), executor.places, queues.vacancies, executor.start, events, executor.freed
     )
-    cancellation = QueuedCancellation(
-        runner, ledger, settings.lanes, settings.max_body, executor.takes, executor.start, events
-    )
+    cancellation = _cancellation(settings, runner, ledger, executor, events)
     return Service(
         executor=executor,
         fetch=fetcher.run,
@@ -82,7 +72,7 @@ def build(settings: Settings, sentry: Sentry, task_runner: Callable[[Processor],
 
 
 def observer(settings: Settings, sentry: Sentry, held: HeldRequests) -> Observer:
-    """Everything that listens, for a process that holds `held`."""
+    """The listener of a process that holds `held`."""
     metrics = Metrics(settings.lanes)
     metrics.concurrency.set(settings.concurrency)
     metrics.show_limits(settings.requests_per_minute, settings.tokens_per_minute, settings.max_in_flight)
@@ -107,6 +97,28 @@ def policy(settings: Settings) -> Policy:
         patience=settings.patience,
         retries=RetryPolicy(longest_pause_s=settings.max_pause.total_seconds()),
     )
+
+
+def _upstream(settings: Settings) -> Upstream:
+    return Upstream(
+        "default",
+        settings.upstream_url,
+        settings.api_key,
+        silence_s=settings.idle_timeout.total_seconds() or None,
+        max_answer_bytes=settings.max_answer,
+    )
+
+
+def _maintenance(settings: Settings, ledger: Ledger, runner: ScriptRunner, events: Observer) -> Maintenance:
+    return Maintenance(
+        ledger, runner, list(settings.lanes), settings.results_retention, settings.results_high_water, events
+    )
+
+
+def _cancellation(
+    settings: Settings, runner: ScriptRunner, ledger: Ledger, executor: Executor, events: Observer
+) -> QueuedCancellation:
+    return QueuedCancellation(runner, ledger, settings.lanes, settings.max_body, executor.takes, executor.start, events)
 
 
 def _admission(settings: Settings, runner: ScriptRunner, events: AdmissionEvents) -> Admission:

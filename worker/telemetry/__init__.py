@@ -1,8 +1,8 @@
-"""What the worker says about itself: lines to a log, numbers to Prometheus, incidents and traces to Sentry.
+"""The reports of a worker about itself: lines to a log, numbers to Prometheus, incidents and traces to Sentry.
 
 observer          hears every event of the process; request_observer and process_observer are its two halves
 event_fields      one execution as fields        logs        lines, all through one chain
-events            the closed vocabulary          redaction   what never leaves
+events            the closed vocabulary          redaction   data that never leaves
 metrics           numbers                        tracing     one request as spans
 incidents         one event per incident         reports     an incident as a Sentry event
 event_throttle    few events, with counts        sentry      the client, and its set-up

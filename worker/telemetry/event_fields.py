@@ -137,7 +137,7 @@ def queue_ms(execution: Execution) -> int | None:
 
 
 def first_claim(execution: Execution) -> bool:
-    """Whether this is the request's first claim: only then was all its waiting queueing."""
+    """True for the request's first claim. All its waiting was then queueing."""
     return (
         execution.claimed
         and not execution.lease.attempts

@@ -35,7 +35,7 @@ class Impact:
     total: int
     """Since the series began."""
     since_s: float
-    """When the series began, by the clock given to the throttle."""
+    """The begin of the series, by the clock given to the throttle."""
     window_s: float
     tenants: tuple[str, ...]
     """At most 1,000, the most affected first."""

@@ -30,7 +30,7 @@ _GATES: Final[dict[str, Kind]] = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Load:
-    """What a process holds at one moment."""
+    """The load of a process at one moment."""
 
     held: int
     calling: int
@@ -135,7 +135,7 @@ class ProcessObserver:
         self.incidents.began(state, Facts(upstream="worker", detail=f"no heartbeat for {silence_s:.0f} s, at {at}"))
 
     def tick(self, load: Load, late_s: float) -> None:
-        """Updates what changes with time; call it once a second. `late_s` is how late the event loop was."""
+        """Updates time-dependent metrics; call it once a second. `late_s` is the delay of the event loop."""
         now = time.monotonic()
         self.metrics.loop_lag.observe(max(0.0, late_s))
         self.metrics.held.labels("calling").set(load.calling)
@@ -152,7 +152,7 @@ class ProcessObserver:
 
 
 def why_waiting(load: Load, *, redis_up: bool, said: str, started: int) -> WaitReason | None:
-    """The reason why a process started none of its requests for a second; None where it did, or had none to start."""
+    """The reason why a process started none of its requests for a second; None if it started one or had none."""
     if started:
         return None
     if load.draining:

@@ -54,7 +54,7 @@ class Incident:
 def event_of(
     incident: Incident, impact: Impact, *, since: datetime, oldest_age_s: float | None, runbook_url: str
 ) -> dict[str, Any]:
-    """The event; `since` is when the series began, `oldest_age_s` the age of the oldest request held here."""
+    """The event; `since` is the begin of the series, `oldest_age_s` the age of the oldest request held here."""
     kind, facts = incident.kind, incident.facts
     failure_class = FAILURES[kind]
     entry = failure_class.runbook

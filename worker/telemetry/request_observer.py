@@ -1,4 +1,4 @@
-"""Reports what becomes of requests: a log line and numbers for each, and an incident or a trace where it is due.
+"""Reports the ends of requests: a log line and numbers for each, and an incident or a trace when one is due.
 
 Called from the request's own task. Nothing here waits, and nothing here decides what happens to a request.
 """
@@ -73,7 +73,7 @@ class RequestObserver:
         speaking.set(_ids)
 
     def request_finished(self, execution: Execution, disposition: str) -> None:
-        """Writes the canonical line, and everything that follows from how the delivery ended."""
+        """Writes the canonical line, and all reports that follow from the end of the delivery."""
         line = line_of(execution)
         log("request.finished", "warning" if "unknown_keys" in line else "info", outcome=disposition, **line)
         self._count(execution, disposition)

@@ -1,4 +1,4 @@
-"""One request as a Sentry transaction, written when the request is over, from what the execution noted on its way.
+"""One request as a Sentry transaction, written at the end of the request from the notes of its execution.
 
 While the request runs, nothing is created for its trace: a request that is not sampled costs one comparison. The SDK's
 own spans would cost 0.25 ms a request at any sample rate.
@@ -64,7 +64,7 @@ def span_id(token: str) -> str:
 
 
 def sampled(raw: bytes, traceparent: str | None, rate: float, draw: Callable[[], float] = random.random) -> bool:
-    """The caller's decision where it made one, else one by `rate`.
+    """The caller's decision if it made one, else one by `rate`.
 
     A W3C flag says yes or no. A `sentry-trace` without a flag leaves the decision to us (and looks like a no in W3C),
     so the message itself is looked at again, but only for the few that would be sampled anyway.
@@ -77,7 +77,7 @@ def sampled(raw: bytes, traceparent: str | None, rate: float, draw: Callable[[],
 
 
 def parent_of(raw: bytes, trace_id: str, span: str, traceparent: str | None) -> Parent:
-    """Whose child this is; a trace that began elsewhere keeps its sampling context."""
+    """The parent of the transaction. A trace that began elsewhere keeps its sampling context."""
     parts = (traceparent or "").split("-")
     joined = len(parts) > 2 and parts[1] == trace_id  # noqa: PLR2004  # version, trace, span
     return Parent(

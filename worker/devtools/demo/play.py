@@ -1,7 +1,6 @@
-"""The main job, end to end on one machine: a real Valkey, a gateway, a real worker, and what callers send.
+"""The main job, end to end on one machine: a real Valkey, a gateway, a real worker and the messages of callers.
 
-Nothing here is a special case: messages are plain Celery, results come from the stream. `scenarios` says what is played
-and judges it.
+Messages are plain Celery, and results come from the stream. `scenarios` holds the requests and judges the results.
 """
 
 import os
@@ -25,7 +24,7 @@ from worker.devtools.devstack import Simulator, embedded_valkey, simulator_proce
 from worker.operations.overview import read
 
 REQUESTS_PER_MINUTE: Final = 420
-"""Small enough that a burst of 30 is seen to wait."""
+"""A limit so small that a burst of 30 visibly waits."""
 _KEY: Final = "sk-demo"
 _GATEWAY: Final[Mapping[str, Any]] = {
     "requests_per_minute": REQUESTS_PER_MINUTE,
@@ -47,7 +46,7 @@ class DemoError(RuntimeError):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Progress:
-    """Where the demo is; heard some ten times a second."""
+    """The state of the demo, told to the listener about ten times a second."""
 
     doing: str
     answered: int = 0
@@ -55,16 +54,16 @@ class Progress:
     in_flight: int = 0
     parked: int = 0
     answering: bool = False
-    """Whether it has begun: before that the counts say nothing."""
+    """True once requests are enqueued. Before that the counts mean nothing."""
 
 
 Listener = Callable[[Progress], None]
-"""May raise, and so end the demo; processes are then cleaned up as always."""
+"""Hears of progress. It may raise, which ends the demo; processes are then cleaned up as always."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stage:
-    """All that runs while a demo is played."""
+    """The processes of one demo."""
 
     redis_url: str
     gateway: Simulator | None
@@ -74,7 +73,7 @@ class Stage:
 def play(requests: Sequence[Request], *, simulated: bool, log: Path, listen: Listener) -> Report:
     """Enqueues the requests, follows the results, and leaves no process behind.
 
-    `log` receives what the worker writes. Raises DemoError, or DevstackError where a stand-in does not start.
+    `log` receives the output of the worker. Raises DemoError, or DevstackError where a stand-in does not start.
     """
     with _stage(simulated=simulated, log=log, listen=listen) as stage, _connected(stage.redis_url) as client:
         started_s = time.monotonic()
@@ -111,7 +110,7 @@ def _stage(*, simulated: bool, log: Path, listen: Listener) -> Generator[Stage]:
 
 
 def _own_environment(*, simulated: bool) -> dict[str, str]:
-    """Ours, without Sentry; in front of a simulated gateway without settings that were made for a real one."""
+    """Our environment without Sentry. With a simulated gateway it also lacks the settings made for a real one."""
     prefixes = ("SENTRY_", "WORKER_" if simulated else "WORKER_LANES")
     return {name: value for name, value in os.environ.items() if not name.startswith(prefixes)}
 
@@ -126,7 +125,7 @@ def _simulated(url: str) -> dict[str, str]:
 
 @contextmanager
 def _worker(environment: Mapping[str, str], log: Path) -> Generator["subprocess.Popen[bytes]"]:
-    """A worker in a session of its own, which Ctrl-C does not reach: it leaves when it is told to, here."""
+    """A worker in a session of its own, which Ctrl-C does not reach. It is stopped here."""
     with (
         log.open("wb") as written,
         subprocess.Popen(
@@ -167,7 +166,7 @@ def _enqueue(redis_url: str, requests: Sequence[Request]) -> None:
 
 
 def _await_answers(client: Any, wanted: int, stage: Stage, listen: Listener) -> int:
-    """Until there is a result for each request and nothing is left that could make one more; returns what is left."""
+    """Waits for a result of each request and for empty lanes. Returns the number of messages that are left."""
     give_up_at = time.monotonic() + _ANSWERS_S
     while True:
         overview = read(client, DEFAULT_LANES)

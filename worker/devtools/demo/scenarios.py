@@ -1,4 +1,4 @@
-"""What the demo plays: one scene per file of `examples/`, and whether it went as it should. Pure but for the files."""
+"""The requests of the demo, one scene per file of `examples/`, and the judgement of their results. Only reads files."""
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
@@ -11,18 +11,18 @@ from api_contracts import ErrorCode, GenerationResult
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Scene:
-    """A file of `examples/`, how it is enqueued, and what is to come of it."""
+    """A file of `examples/`, how it is enqueued, and the expected result."""
 
     file: str
     lane: str = "interactive"
     ids: int = 1
-    """How many requests are made of it, each with an id of its own."""
+    """The number of requests made of it, each with an id of its own."""
     sends: int = 1
-    """How often each is enqueued, under the same id."""
+    """The number of times each is enqueued, under the same id."""
     outcome: Literal["completed", "incomplete", "failed"] = "completed"
     code: ErrorCode | None = None
     simulated: bool = False
-    """Whether only the simulated gateway can play it."""
+    """True for a scene that needs the simulated gateway."""
 
 
 SCENES: Final = (
@@ -55,18 +55,18 @@ class Request:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Report:
-    """What was asked and what came of it."""
+    """The requests of a demo and their results."""
 
     requests: Sequence[Request]
     results: Sequence[GenerationResult]
     left: int
-    """Messages that were still somewhere between lane and answer."""
+    """Messages without an answer at the end."""
     took_s: float
     calls: Mapping[str, int] | None = None
-    """The simulated gateway's calls by HTTP status; None where it was the real one."""
+    """The simulated gateway's calls by HTTP status; None for the real one."""
 
     def answers(self, request: Request) -> list[GenerationResult]:
-        """One, if all is well."""
+        """The results of one request: exactly one, if all is well."""
         return [result for result in self.results if result.request_id == request.request_id]
 
 
@@ -81,7 +81,7 @@ def requests_of(examples: Path, *, simulated: bool) -> list[Request]:
 
 
 def problems(report: Report) -> list[str]:
-    """What did not go as it should; empty if all did."""
+    """One line for each deviation from the expected results; empty without one."""
     found = [problem for request in report.requests for problem in _problems(request, report)]
     if report.left:
         found.append(f"{report.left} messages were left without an answer")

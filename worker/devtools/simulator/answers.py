@@ -14,7 +14,7 @@ _UNKNOWN_FIELD: Final = (
     '"x_gateway": {"channel": 7, "ratio": 1.50, "group": "\\u9ed8\\u8ba4", "trace": 12345678901234567890}'
 )
 """A field no contract knows, in JSON that no parser and printer reproduces: 1.50, escapes, a long integer.
-Whoever republishes an answer byte for byte keeps it; whoever decodes and encodes it does not."""
+A worker that republishes an answer byte for byte keeps it; one that decodes and encodes it does not."""
 
 _TERMINAL_EVENTS: Final = {
     "completed": "response.completed",

@@ -20,7 +20,7 @@ class Limit:
 
     per_minute: int
     burst_s: float = 10.0
-    """How many seconds of refill a continuous bucket holds when full."""
+    """Seconds of refill that a full continuous bucket holds."""
     window_s: float = 0.0
     phase_s: float = 0.0
     """When, after time 0, one of the windows begins."""
@@ -37,7 +37,7 @@ class AccountLimits:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Refused:
-    """Why a call was not admitted, and when it would be."""
+    """The limit that refused a call, and the time until it would admit it."""
 
     limit: LimitName
     retry_after_s: float
@@ -46,7 +46,7 @@ class Refused:
 
 
 class Meter(Protocol):
-    """What is left of one limit. Times are nanoseconds of one clock and never go back."""
+    """The rest of one limit. Times are nanoseconds of one clock and never go back."""
 
     @property
     def limit(self) -> Limit: ...
@@ -59,11 +59,11 @@ class Meter(Protocol):
     def remaining(self, now_ns: int) -> int: ...
 
     def wait_ns(self, amount: int, now_ns: int) -> int:
-        """How long until `amount` fits; 0 if it fits now. Meaningless above `capacity`."""
+        """Seconds until `amount` fits; 0 if it fits now. Meaningless above `capacity`."""
         ...
 
     def reset_ns(self, now_ns: int) -> int:
-        """How long until nothing counts as taken any more."""
+        """Seconds until the limit is unused again."""
         ...
 
     def take(self, amount: int, now_ns: int) -> None:

@@ -1,4 +1,4 @@
-"""What the gateway saw: one record per call, and totals that outlive the records."""
+"""The calls that the gateway received: one record per call, and totals that outlive the records."""
 
 from collections import Counter, deque
 from dataclasses import asdict, dataclass, field

@@ -1,4 +1,4 @@
-"""What one simulated gateway is like. Everything has a default, and the defaults are a perfect gateway."""
+"""The settings of one simulated gateway. The defaults make a gateway without limits and faults."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
@@ -33,16 +33,16 @@ class SimulatorConfig:
     """A call counts its estimated input plus `max_output_tokens` when it is admitted."""
     max_in_flight: int = 0
     burst_s: float = 10.0
-    """How many seconds of refill the continuous buckets hold."""
+    """Seconds of refill that the continuous buckets hold."""
     requests_window_s: float = 0.0
     """Above 0: requests are counted in fixed windows of this length instead."""
     tokens_window_s: float = 0.0
     window_phase_s: float = 0.0
     """Windows begin at this offset from the simulator's start."""
     count_refused: bool = False
-    """Whether a 429 counts as a request too, as at OpenAI."""
+    """True: a 429 counts as a request too, as at OpenAI."""
     count_failed: bool = True
-    """Whether an admitted call that is answered with an error status keeps what it took."""
+    """True: an admitted call keeps its requests and tokens although it ends with an error status."""
     default_output_tokens: int = 256
     """Reserved, and the longest answer, where the caller sets no `max_output_tokens`."""
 
@@ -50,7 +50,7 @@ class SimulatorConfig:
     """`openai`: x-ratelimit-* and Retry-After; `retry-after`: that alone; `none`: new-api's silence."""
     retry_after: RetryAfter = "seconds+ms"
     dialect: Dialect = "new-api"
-    """Whose request ids: `X-Oneapi-Request-Id`, repeated in messages, or `x-request-id`."""
+    """The form of request ids: `X-Oneapi-Request-Id`, repeated in messages, or `x-request-id`."""
     rate_limit_fault: str = "429"
     """The fault that answers a call over a limit; `429` also names the limit, as OpenAI does."""
 
@@ -58,9 +58,9 @@ class SimulatorConfig:
     latency_sigma: float = 0.0
     """Of the logarithm: 0 is a constant latency, 0.5 a p95 of 2.3 medians."""
     refusal_latency_s: float = 0.0
-    """How long a 429 by a limit takes: gateways that retry before they refuse are slow to do so."""
+    """Seconds until a 429 by a limit. Gateways that retry before they refuse are slow."""
     stream_deltas: int = 8
-    """Into how many `response.output_text.delta` events, at most, an answer is split."""
+    """The most `response.output_text.delta` events of one answer."""
     seed: int = 0
 
     models: tuple[str, ...] = ("gpt-5.4-mini",)
@@ -68,14 +68,14 @@ class SimulatorConfig:
     """The valid keys; empty: any key is."""
     revoked_keys: tuple[str, ...] = field(default=(), repr=False)
     empty_wallets: tuple[str, ...] = field(default=(), repr=False)
-    """Keys that nobody pays for any more."""
+    """Keys of accounts without quota."""
     revoked_key_fault: str = "401"
     empty_wallet_fault: str = "quota"
 
     fault_rates: Mapping[str, float] = field(default_factory=dict[str, float])
     """Fault name to the probability, of 1, that an admitted call without a marker meets it."""
     call_log_size: int = 200_000
-    """How many calls the log remembers; the statistics count them all."""
+    """Calls that the log remembers; the statistics count them all."""
 
     def __post_init__(self) -> None:
         for name, choices in _CHOICES.items():
@@ -123,7 +123,7 @@ class SimulatorConfig:
 
 
 def key_alias(key: str) -> str:
-    """A name for a key that tells keys apart and gives none away."""
+    """A name for a key. It differs for each key and does not reveal it."""
     return f"key-{sha256(key.encode()).hexdigest()[:8]}"
 
 

@@ -1,4 +1,4 @@
-"""What a call's ending does to its connection: the only module that writes answers, cuts and resets."""
+"""Writes the end of a call to its connection. No other module writes answers, cuts or resets."""
 
 import asyncio
 import socket
@@ -42,7 +42,7 @@ class Exchange:
 
     @property
     def streamed(self) -> bool:
-        """Whether events are what the client gets; an error status precedes any stream."""
+        """True if the client gets events. An error status precedes any stream."""
         if self.ending is Ending.REPLY:
             return self.asked.stream and self.plan.fault.status == HTTPStatus.OK
         return self.asked.stream and self.ending not in (Ending.RESET, Ending.HANG)

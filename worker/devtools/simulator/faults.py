@@ -1,4 +1,4 @@
-"""Everything that can go wrong at a gateway, as one table.
+"""Every fault of a gateway, as one table.
 
 Bodies follow what OpenAI documents and what new-api gateways answer (QuantumNous/new-api `types/error.go`,
 `middleware/auth.go`, `service/error.go`, `relay/channel/openai/relay_responses.go`).
@@ -16,7 +16,7 @@ HTML_TYPE: Final = "text/html; charset=utf-8"
 
 
 class Ending(StrEnum):
-    """How a call meets its end."""
+    """The kinds of end of a call."""
 
     REPLY = "reply"
     """An HTTP answer of `status` and `error` or `body`; streamed, a 200 with `error` is an `error` event."""
@@ -31,7 +31,7 @@ class Ending(StrEnum):
     HANG = "hang"
     """No answer for as long as the client stays."""
     GOOD = "good"
-    """A good answer after all, with something about it changed."""
+    """A good answer with one detail changed."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,11 +50,11 @@ class Fault:
     patch: Mapping[str, Any] = field(default_factory=dict[str, Any])
     retry_after_s: float | None = None
     argument: str = ""
-    """What the number in `[[sim:name=number]]` means; empty where none is taken."""
+    """The meaning of the number in `[[sim:name=number]]`; empty for a fault without one."""
 
     @property
     def is_refusal(self) -> bool:
-        """Whether it is an HTTP error, which the gateway's own rules may answer with."""
+        """True for an HTTP error: the gateway's own rules may answer with it."""
         return self.ending is Ending.REPLY and self.status >= HTTPStatus.BAD_REQUEST
 
 

@@ -1,4 +1,4 @@
-"""How the gateway words a refusal: bodies with request ids, Retry-After, x-ratelimit headers."""
+"""The words of a refusal: bodies with request ids, Retry-After, x-ratelimit headers."""
 
 import json
 import math

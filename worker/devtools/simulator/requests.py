@@ -1,4 +1,4 @@
-"""What a caller asked of the gateway, checked as strictly as the gateway's own OpenAPI document."""
+"""A request to the gateway, checked as strictly as the gateway's own OpenAPI document."""
 
 import json
 from collections.abc import Callable, Mapping

@@ -1,4 +1,4 @@
-"""Which fault a call meets: what its prompt asks for, else what the dice say."""
+"""The choice of a fault for a call: by the markers of its prompt, else at random."""
 
 import re
 from collections import OrderedDict
@@ -37,7 +37,7 @@ class Marker:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What is to become of one call."""
+    """The fate of one call."""
 
     name: str = ""
     fault: Fault = GOOD_ANSWER
@@ -46,7 +46,7 @@ class Plan:
 
 
 def prompt_hash(prompt: str) -> str:
-    """What the call log shows of a prompt: the contents of its input items, joined by newlines."""
+    """The name of a prompt in the call log. `prompt` is the contents of its input items, joined by newlines."""
     return sha256(prompt.encode(errors="surrogatepass")).hexdigest()[:16]
 
 
@@ -62,9 +62,9 @@ def markers(prompt: str) -> tuple[Marker, ...]:
 
 
 def plan_of(found: tuple[Marker, ...], earlier_calls: int) -> Plan:
-    """What the markers make of the call of this prompt that comes after so many earlier ones.
+    """The plan for the next call of a prompt, by its markers and the number of its earlier calls.
 
-    Faults take their turns: `[[sim:500*2]] [[sim:429]]` is two 500s, then 429 for ever. Changes to a good
+    Faults follow each other: `[[sim:500*2]] [[sim:429]]` is two 500s, then 429 for ever. Changes to a good
     answer (`slow`, `tokens`) hold beside them.
     """
     active: dict[str, float | None] = {}

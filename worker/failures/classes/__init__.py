@@ -1,4 +1,4 @@
-"""Each failure class once: what it does to a request, what the caller and Sentry are told, and its runbook entry.
+"""Each failure class once: its effect on a request, its report to the caller and Sentry, and its runbook entry.
 
 To add one: name it in `api_contracts.errors.ErrorCode` (or `State` in `model`), then add its row to one of
 

@@ -55,9 +55,9 @@ class RunbookEntry:
 
     meaning: str
     first_look: str
-    """Where an engineer looks first."""
+    """The first place for an engineer to look."""
     remedy: str
-    """What ends it."""
+    """The action that ends the condition."""
     command: str = STATUS_COMMAND
     """A command to type."""
 
@@ -72,13 +72,13 @@ class FailureClass:
     fault: Fault
     """The party at fault, for the error budget: faults of callers do not count against the service."""
     customer_sees: str
-    """What the customer sees in the meantime."""
+    """The effect on customers in the meantime."""
     runbook: RunbookEntry
     pages: bool = False
-    """Whether the first event pages an engineer. The others are read in office hours."""
+    """True: the first event pages an engineer. The others are read in office hours."""
     end_is_told: bool = False
-    """Whether Sentry is told of the end. True where one process of the fleet sees the end; every process
-    sees the other ends, and logs them."""
+    """True: Sentry is told of the end, because only one process of the fleet sees it. Every process sees and
+    logs the other ends."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,10 +87,10 @@ class ErrorClass(FailureClass):
 
     route: Route
     retryable: bool
-    """Whether enqueueing the request again can help its caller."""
+    """True if enqueueing the request again can help its caller."""
     message: str
     """One sentence for the caller."""
     costly: bool = False
-    """Whether such a call may have been billed. It is then repeated at most once."""
+    """True: such a call may have been billed. It is then repeated at most once."""
     trace_status: str
     """The status of spans in Sentry (develop.sentry.dev/sdk/telemetry/traces/span-statuses)."""

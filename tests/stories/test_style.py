@@ -1,0 +1,66 @@
+"""Files and functions stay small enough to be read in one go."""
+
+import ast
+import subprocess
+from pathlib import Path
+from typing import Final
+
+import pytest
+from support.command_line import ROOT
+
+FILE_LINES: Final = 280
+FUNCTION_LINES: Final = 40
+
+LONGER: Final = {
+    "api_contracts/client.py": "is being split",
+    "bench/sim_gateway.py": "is being split",
+    "bench/simulate_admission.py": "is being split",
+    "tests/admission/test_admission.py": "is being split",
+    "tests/admission/test_admission_machine.py": "one state machine",
+    "tests/oracles/admission_model.py": "one model of all admission commands",
+    "tests/oracles/ledger_model.py": "one model of all ledger commands",
+    "tests/queue/test_ledger_machine.py": "one state machine",
+    "tests/request/test_processor_exits.py": "is being split",
+}
+"""Files that may be longer, each with its reason."""
+
+_LISTED: Final = subprocess.check_output(["git", "ls-files", "*.py", "*.lua"], cwd=ROOT, text=True)  # noqa: S607  # git of the checkout
+FILES: Final = [name for name in _LISTED.splitlines() if (ROOT / name).exists()]
+PRODUCTION: Final = [name for name in FILES if name.endswith(".py") and not name.startswith(("tests/", "helm/tests/"))]
+
+
+def test_files_are_short() -> None:
+    lengths = {name: len(_text(name).splitlines()) for name in FILES}
+
+    assert {name: lines for name, lines in lengths.items() if lines > FILE_LINES and name not in LONGER} == {}
+
+
+def test_every_exception_exists() -> None:
+    assert LONGER.keys() - set(FILES) == set()
+
+
+def test_functions_are_short() -> None:
+    lengths = {found: lines for name in PRODUCTION for found, lines in functions(name, _text(name))}
+
+    assert len(lengths) > 500
+    assert {found: lines for found, lines in lengths.items() if lines > FUNCTION_LINES} == {}
+
+
+@pytest.mark.parametrize("keyword", ["def", "async def"])
+def test_a_long_function_is_found(keyword: str) -> None:
+    body = "    pass\n" * FUNCTION_LINES
+
+    assert functions("file", f"{keyword} long():\n{body}") == [("file:1 long", FUNCTION_LINES + 1)]
+
+
+def functions(name: str, text: str) -> list[tuple[str, int]]:
+    """Place and number of lines of every function."""
+    return [
+        (f"{name}:{node.lineno} {node.name}", (node.end_lineno or node.lineno) - node.lineno + 1)
+        for node in ast.walk(ast.parse(text))
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+    ]
+
+
+def _text(name: str) -> str:
+    return Path(ROOT, name).read_text(encoding="utf-8")
