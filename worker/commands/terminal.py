@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 import typer
 
+from worker.commands.printable import shown
+
 if TYPE_CHECKING:
     from worker.config.settings import Settings
 
@@ -18,8 +20,8 @@ INTERRUPTED: Final = 130
 
 
 def ended(message: str, code: int = FAILED) -> typer.Exit:
-    """To be raised: ends the command once `message` is on stderr."""
-    sys.stderr.write(f"{message}\n")
+    """To be raised: ends the command once `message` is on stderr. It may quote what came from outside."""
+    sys.stderr.write(f"{shown(message)}\n")
     return typer.Exit(code)
 
 
