@@ -95,11 +95,11 @@ class Model:
         if arg.token not in self.inflight:
             return ["SUPERSEDED", self.now]
         known = self.requests.get(key.request)
-        if known and (refusal := self._refusal(known, arg.token, arg.fingerprint, key.results)):
+        if known and (refusal := self._refusal(known, arg, key.results)):
             if refusal == "REPUBLISHED":
                 self._publish(key.results, arg.request_id, known["state"], known["result"])
                 known["replied"] += f"{key.results} "
-            if refusal not in ("CONFLICT", "GONE"):
+            if refusal not in ("CONFLICT", "WITHHELD", "GONE"):
                 self._drop(arg.token)
             return [refusal, self.now]
         if not known or known["state"] in FINAL:
@@ -119,16 +119,18 @@ class Model:
         names += sorted((name for name in known if name.startswith("attempt:")), key=lambda name: int(name[8:]))
         return [status, self.now, *(known[name] for name in names)]
 
-    def _refusal(self, known: Fields, token: str, fingerprint: str, stream: str) -> str:
+    def _refusal(self, known: Fields, arg: Any, stream: str) -> str:
         final = known["state"] in FINAL
-        if known["token"] == token:
+        if known["token"] == arg.token:
             return "DUPLICATE" if final else ""
-        if known.get("fingerprint", fingerprint) != fingerprint:
+        if known.get("fingerprint", arg.fingerprint) != arg.fingerprint:
             return "CONFLICT"
         if final and known["retryable"] == "1":
             return ""
         if final and f" {stream} " in known["replied"]:
             return "DUPLICATE"
+        if final and not arg.republish:
+            return "WITHHELD"
         if final:
             return "REPUBLISHED" if "result" in known else "GONE"
         return "BUSY" if known["token"] in self.inflight or known["token"] in self.parked else ""

@@ -97,6 +97,15 @@ async def test_the_kept_result_goes_to_another_stream_once(desk: Desk) -> None:
     assert desk.places() == {}
 
 
+async def test_a_kept_result_stays_on_its_stream_where_the_claim_says_so(desk: Desk) -> None:
+    await complete(desk, await desk.leased())
+
+    assert await claimed(desk, claim_of(stream=OTHER, republish=False)) is Refusal.WITHHELD
+    assert desk.places() == {"inflight": 1}, "it needs an answer of its own"
+    assert await claimed(desk, claim_of(republish=False)) is Refusal.DUPLICATE
+    assert desk.results(OTHER) == []
+
+
 async def test_a_result_no_longer_kept_cannot_go_to_another_stream(desk: Desk) -> None:
     await complete(desk, await desk.leased(), kept_ms=1000)
     desk.advance(1000)

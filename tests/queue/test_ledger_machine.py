@@ -134,6 +134,7 @@ class LedgerMachine(RuleBasedStateMachine):
             deadline=None if deadline_ms is None else self.model.now + deadline_ms,
             default_deadline_ms=3_600_000,
             longest_deadline_ms=7 * DAY_MS,
+            republish=which % 3 > 0,
         )
 
     @rule(which=INDEX, number=st.integers(1, 3))

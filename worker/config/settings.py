@@ -86,6 +86,9 @@ class Settings(EnvironmentSettings):
     result_ttl: Annotated[timedelta, between("1ms", "3650d")] = timedelta(hours=1)
     """How long a result is also kept under its request id."""
 
+    republish: Literal["tenant", "never"] = "tenant"
+    """Who may have a kept result on a second stream, with the same id and body and another `reply_to`: its own tenant, or nobody."""
+
     shutdown_grace: Annotated[timedelta, between("0s", "7d")] = timedelta(seconds=25)
     """How long calls in flight may go on after SIGTERM before they are handed back."""
 

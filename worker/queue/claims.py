@@ -31,6 +31,8 @@ class Claim:
     default_deadline_ms: int
     longest_deadline_ms: int
     stream: str
+    republish: bool = True
+    """Whether a kept result may go to a second stream."""
 
     @property
     def keys(self) -> Keys:
@@ -78,6 +80,8 @@ class Refusal(StrEnum):
     """The lease was lost; somebody else has the message."""
     CONFLICT = "CONFLICT"
     """The id belongs to another body; this delivery still needs its answer."""
+    WITHHELD = "WITHHELD"
+    """Already answered on another stream, and results go to one stream only; still needs its answer."""
     GONE = "GONE"
     """Already answered elsewhere, and the result is no longer kept; still needs its answer."""
     DEAD_LETTERED = "DEAD_LETTERED"

@@ -78,6 +78,7 @@ CLAIM: Final = Command(
         "deadline": int | None,
         "default_deadline_ms": int,
         "longest_deadline_ms": int,
+        "republish": bool,
     },
     reply=_claim_reply,
 )

@@ -90,6 +90,7 @@ class Ledger:
             deadline=claim.deadline_ms,
             default_deadline_ms=claim.default_deadline_ms,
             longest_deadline_ms=claim.longest_deadline_ms,
+            republish=claim.republish,
         )
         if isinstance(found, Refused):
             return Refusal(found.status)

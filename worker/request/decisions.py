@@ -79,6 +79,10 @@ GONE: Final = _error(
     ErrorCode.DUPLICATE_CONFLICT,
     "this request_id was answered before and its result is no longer kept; choose another id to run it again",
 )
+WITHHELD: Final = _error(
+    ErrorCode.DUPLICATE_CONFLICT,
+    "this request_id was answered on another stream, and results go to one stream only; read it there",
+)
 CANCELLED: Final = _error(ErrorCode.CANCELLED, "the request was cancelled")
 EXPIRED: Final = _error(ErrorCode.DEADLINE_EXCEEDED, "the deadline passed before the request could run")
 THROTTLED: Final = _error(
@@ -92,5 +96,9 @@ POISON: Final = _error(
 )
 BUG: Final = _error(ErrorCode.INTERNAL_ERROR, "the worker failed on this request", retryable=True)
 
-REFUSED: Final[Mapping[Refusal, MappedError]] = {Refusal.CONFLICT: CONFLICT, Refusal.GONE: GONE}
+REFUSED: Final[Mapping[Refusal, MappedError]] = {
+    Refusal.CONFLICT: CONFLICT,
+    Refusal.WITHHELD: WITHHELD,
+    Refusal.GONE: GONE,
+}
 """Refusals of the ledger that must be answered; the other deliveries are gone already."""

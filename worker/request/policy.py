@@ -49,6 +49,8 @@ class Policy:
     timeout: timedelta
     default_deadline: Mapping[str, timedelta]
     result_ttl: timedelta
+    republish: bool = True
+    """Whether the kept result of a request goes to a second stream that asks for it."""
     patience: Mapping[str, timedelta | None] = field(default_factory=dict[str, timedelta | None])
     retries: RetryPolicy = field(default_factory=RetryPolicy)
 
@@ -71,6 +73,7 @@ class Policy:
             default_deadline_ms=default_ms,
             longest_deadline_ms=_ms_of(FARTHEST),
             stream=result_stream(message.reply_to),
+            republish=self.republish,
         )
 
     def before_call(self, lease: Lease, message: Message) -> Finish | Park | None:

@@ -97,6 +97,7 @@ def policy(settings: Settings) -> Policy:
         timeout=settings.request_timeout,
         default_deadline=settings.default_deadline,
         result_ttl=settings.result_ttl,
+        republish=settings.republish == "tenant",
         patience=settings.patience,
     )
 

@@ -84,9 +84,11 @@ local function first_claim(arg)
     math.min(deadline, now + arg.longest_deadline_ms))
 end
 
--- What an answered request is to one more delivery of it: the kept result goes to every stream that asks, once.
+-- What an answered request is to one more delivery of it: the kept result goes to every stream that asks, once, or to
+-- no other stream at all.
 local function answered_before(key, arg, known)
   if not known.replied or string.find(known.replied, ' ' .. key.results .. ' ', 1, true) then return 'DUPLICATE' end
+  if not arg.republish then return 'WITHHELD' end
   if not known.result then return 'GONE' end
   publish(key, arg.tenant, arg.request_id, known.state, known.result)
   redis.call('HSET', key.request, 'replied', known.replied .. key.results .. ' ')
@@ -109,7 +111,7 @@ local function refusal(key, arg, known)
   return held and 'BUSY' or nil
 end
 
-local UNANSWERED = { CONFLICT = true, GONE = true } -- such a delivery stays for an answer of its own
+local UNANSWERED = { CONFLICT = true, WITHHELD = true, GONE = true } -- such a delivery stays for an answer of its own
 
 -- Puts the request into the hands of this delivery; returns what is known of it.
 local function adopt(key, arg, known)
@@ -143,7 +145,7 @@ end
 -- Returns a status and server time; with LEASE, CANCELLED or EXPIRED also enqueued_at, enqueued_at_source, deadline,
 -- claimed_at, failures, crashes, throttle_ms and the attempts so far.
 -- KEYS inflight leases request cancel cancel_task deltas results streams dead
--- ARGV lane token tenant request_id fingerprint enqueued_at deadline default_deadline_ms longest_deadline_ms
+-- ARGV lane token tenant request_id fingerprint enqueued_at deadline default_deadline_ms longest_deadline_ms republish
 function commands.claim(key, arg)
   local record = redis.call('HGET', key.inflight, arg.token)
   if not record then return { 'SUPERSEDED', now } end
