@@ -5,7 +5,6 @@ import inspect
 import pkgutil
 import re
 import time
-from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
 from types import ModuleType
@@ -44,7 +43,8 @@ class Expression:
                 case "sub":
                     self.pattern.sub(lambda match: match[0], subject)
                 case "finditer":
-                    deque[Any](self.pattern.finditer(subject), maxlen=0)
+                    for _ in self.pattern.finditer(subject):
+                        pass
                 case _:
                     getattr(self.pattern, method)(subject)
 

@@ -129,10 +129,9 @@ class Model:
             return ""
         if final and f" {stream} " in known["replied"]:
             return "DUPLICATE"
-        if final and not arg.republish:
-            return "WITHHELD"
         if final:
-            return "REPUBLISHED" if "result" in known else "GONE"
+            kept = "REPUBLISHED" if "result" in known else "GONE"
+            return kept if arg.republish else "WITHHELD"
         return "BUSY" if known["token"] in self.inflight or known["token"] in self.parked else ""
 
     def begin(self, key: Any, arg: Any, _: Any) -> str:

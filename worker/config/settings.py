@@ -87,13 +87,16 @@ class Settings(EnvironmentSettings):
     """How long a result is also kept under its request id."""
 
     republish: Literal["tenant", "never"] = "tenant"
-    """Who may have a kept result on a second stream, with the same id and body and another `reply_to`: its own tenant, or nobody."""
+    """Who gets a kept result on a second stream, by id and body with another `reply_to`: its tenant, or nobody."""
 
     shutdown_grace: Annotated[timedelta, between("0s", "7d")] = timedelta(seconds=25)
     """How long calls in flight may go on after SIGTERM before they are handed back."""
 
     http_port: int = Field(8080, ge=0, le=65535)
     """Port for `/livez`, `/readyz` and `/metrics`; 0 = any free port."""
+
+    metrics_from: Literal["anywhere", "loopback"] = "anywhere"
+    """Who may read `/metrics`: whoever reaches the port, or only its own pod, such as a scraper beside the worker."""
 
     log_format: Literal["auto", "json", "console"] = "auto"
     """`auto` is readable on a terminal and JSON elsewhere."""
