@@ -12,7 +12,7 @@ import redis
 from support.heard import Heard
 from support.ledger_parts import COMPLETED, LANES, RESULTS, Desk, claim_of, eventually, on_movable_clock, open_desk
 
-from worker.queue import maintenance as housekeeping
+from worker.queue import maintenance
 from worker.queue.claims import Backlog, Lease
 from worker.queue.maintenance import FORGOTTEN_AT_ONCE, RETENTION, Maintenance
 
@@ -50,7 +50,7 @@ class House:
 
 @pytest.fixture
 async def house(valkey: redis.Redis, redis_url: str, monkeypatch: pytest.MonkeyPatch) -> AsyncGenerator[House]:
-    monkeypatch.setattr(housekeeping, "RETENTION", on_movable_clock(RETENTION))
+    monkeypatch.setattr(maintenance, "RETENTION", on_movable_clock(RETENTION))
     heard = Heard()
     async with open_desk(valkey, redis_url) as desk:
         keeping = Maintenance(
@@ -224,7 +224,7 @@ async def test_a_step_that_fails_is_told_and_does_not_stop_the_others(
     house: House, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name in ("PROMOTE_S", "RECLAIM_S", "RETAIN_S"):
-        monkeypatch.setattr(housekeeping, name, 0.01)
+        monkeypatch.setattr(maintenance, name, 0.01)
     house.redis.set("responses:kept", "mine")
     house.desk.redis.zadd("responses:delayed:batch", {"forgotten": 1})
 

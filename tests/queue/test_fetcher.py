@@ -12,7 +12,7 @@ import redis
 from support.heard import Heard
 from support.ledger_parts import Desk, eventually, open_desk
 
-from worker.queue import fetcher as intake
+from worker.queue import fetcher
 from worker.queue.claims import Delivery
 from worker.queue.fetcher import BULK, Fetcher, Shares
 
@@ -150,7 +150,7 @@ async def test_no_more_is_taken_from_a_lane_than_it_has_vacancies(worker: Worker
 
 
 async def test_a_place_that_becomes_free_is_filled_at_once(worker: Worker, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(intake, "SLOW_POLL_S", 3600.0)
+    monkeypatch.setattr(fetcher, "SLOW_POLL_S", 3600.0)
     worker.places = 1
     worker.desk.enqueue("a", "b")
     worker.begin()
@@ -176,7 +176,7 @@ async def test_an_idle_intake_asks_about_five_times_a_second(worker: Worker) -> 
 
 async def test_a_refusal_of_the_ledger_is_told_and_survived(worker: Worker, monkeypatch: pytest.MonkeyPatch) -> None:
     """Something else in place of a lane's key must not end the process, and every other one of the fleet."""
-    monkeypatch.setattr(intake, "REFUSED_S", 0.01)
+    monkeypatch.setattr(fetcher, "REFUSED_S", 0.01)
     worker.desk.redis.set("responses:leases:batch", "mine")
     worker.desk.enqueue("a")
     worker.begin()

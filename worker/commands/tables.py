@@ -19,7 +19,7 @@ WAITS_FOR: Final = {
     "concurrency": "a call in flight to end",
     "share": "the turn of its lane",
 }
-"""The words of `worker/lua/admission.lua` for operators."""
+"""The words of `worker/admission/lua/admission.lua` for operators."""
 
 
 def overview_tables(overview: Overview) -> Iterable[RenderableType]:
@@ -94,7 +94,7 @@ def _upstream(name: str, upstream: Upstream) -> Table:
     facts.add_row("tokens a minute", _budget(upstream.tokens))
     limit = f" of {upstream.in_flight_limit}" if upstream.in_flight_limit else ""
     facts.add_row("calls in flight", f"{upstream.in_flight}{limit}")
-    facts.add_row("waiting", Text(f"{upstream.waiting}, for {why_waiting(upstream)}") if upstream.waiting else "0")
+    facts.add_row("waiting", Text(f"{upstream.waiting}: {why_waiting(upstream)}") if upstream.waiting else "0")
     return facts
 
 
@@ -107,14 +107,14 @@ def _budget(budget: Budget) -> RenderableType:
 
 
 def why_waiting(upstream: Upstream) -> str:
-    """Why what waits is not called, and what ends it, in the order in which admission decides."""
+    """The reason why requests wait and its end, in the order in which admission decides."""
     if upstream.state == "paused":
-        return "an operator: `resume` ends it"
+        return "an operator paused the fleet; `resume` ends it"
     if upstream.state == "throttled":
-        return "the pause the gateway asked for"
+        return "the gateway asked for a pause"
     if upstream.state != "open":
-        return f"one probe to succeed: `runbook {upstream.code or upstream.state}`"
-    return WAITS_FOR.get(upstream.waits_for, "its turn")
+        return f"one probe must succeed: `runbook {upstream.code or upstream.state}`"
+    return f"for {WAITS_FOR.get(upstream.waits_for, 'its turn')}"
 
 
 def _ready(by_priority: Mapping[int, int]) -> str:

@@ -80,7 +80,7 @@ class ProcessObserver:
         for name, kind in _GATES.items():
             if name != gate:
                 self.incidents.ended(kind)
-        self._show(gate or "ok")
+        self._show(gate or "open")
 
     def gate_confirmed(self, gate: Gate, code: str) -> None:
         execution = current()
@@ -104,7 +104,7 @@ class ProcessObserver:
             self.metrics.deferrals.labels(known_reason(grant.reason)).inc()
         paused = grant.reason == "paused"
         if paused != (self._gate == "paused"):
-            self._show("paused" if paused else "ok")
+            self._show("paused" if paused else "open")
 
     def deliveries_reclaimed(self, reclaimed: Sequence[Reclaimed]) -> None:
         calling = sum(1 for one in reclaimed if one.attempt)
@@ -149,7 +149,7 @@ class ProcessObserver:
         self.incidents.tick()
 
     def _show(self, state: str) -> None:
-        self._gate = "" if state == "ok" else state
+        self._gate = "" if state == "open" else state
         self.metrics.show_upstream("default", state)
 
 
