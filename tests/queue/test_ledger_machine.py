@@ -116,7 +116,9 @@ class LedgerMachine(RuleBasedStateMachine):
     def pop(self, interactive: int, batch: int, more: int) -> None:
         limits = (("interactive", interactive, interactive + more), ("batch", batch, batch + more))
         rows = [Row(keys.lane(lane), {"lane": lane, "quota": quota, "limit": limit}) for lane, quota, limit in limits]
-        self.ask(POP, {}, rows, lease_ms=LEASE_MS, pop_id=f"p{len(self.asked)}", total=interactive + batch)
+        self.ask(
+            POP, {}, rows, lease_ms=LEASE_MS, pop_id=f"{self.process()}-p{len(self.asked)}", total=interactive + batch
+        )
 
     @rule(which=INDEX, deadline_ms=st.sampled_from([None, None, 20_000, 0]))
     def claim(self, which: int, deadline_ms: int | None) -> None:
@@ -180,7 +182,16 @@ class LedgerMachine(RuleBasedStateMachine):
     def answer(self, which: int) -> None:
         lane, token, message = self.delivery(which)
         request_id = self.messages[message][0]
-        self.ask(ANSWER, self.keys(lane, message), token=token, tenant=TENANT, request_id=request_id, result="conflict")
+        self.ask(
+            ANSWER,
+            self.keys(lane, message),
+            lane=lane,
+            token=token,
+            tenant=TENANT,
+            request_id=request_id,
+            result="conflict",
+            dead_reason="",
+        )
 
     @rule(which=INDEX)
     def bury(self, which: int) -> None:
@@ -203,7 +214,9 @@ class LedgerMachine(RuleBasedStateMachine):
     @rule(limit=st.integers(1, 3))
     def reclaim(self, limit: int) -> None:
         rows = [Row(keys.lane(lane), {"lane": lane}) for lane in LANES]
-        self.ask(RECLAIM, keys.FLEET, rows, lease_ms=LEASE_MS, limit=limit)
+        self.ask(
+            RECLAIM, keys.FLEET, rows, lease_ms=LEASE_MS, limit=limit, pop_id=f"{self.process()}-r{len(self.asked)}"
+        )
 
     @rule(request_id=st.sampled_from(IDS))
     def cancel(self, request_id: str) -> None:
@@ -266,6 +279,8 @@ class LedgerMachine(RuleBasedStateMachine):
             self.deliveries += [(lane, token, message) for token, lane, message in taken]
         else:
             assert reply == expected
+        if command is RECLAIM:
+            self.deliveries += [(row[0], row[5], row[6]) for row in zip(*[iter(reply)] * 7, strict=True) if row[5]]
         self.seen, self.at_once = look(self.server), True
         assert self.seen == self.model.state(), command.name
         self.check_fencing(command.name, reply, holder, before)
@@ -289,7 +304,9 @@ class LedgerMachine(RuleBasedStateMachine):
         assert not places or max(places.values()) == 1, "in two places"
         gone = self.here - places
         assert not places - self.here, "back from the dead"
-        assert not gone or (command in LETS_GO and list(gone) == [holder]), f"{command} lost a message"
+        buried = {message for _, message in self.seen["dead"]}
+        let_go = gone.keys() <= buried if command == "reclaim" else command in LETS_GO and list(gone) == [holder]
+        assert not gone or let_go, f"{command} lost a message"
         self.here = places
         assert self.seen["leases"].keys() == self.seen["inflight"].keys()
         assert self.seen["due"].keys() == self.seen["parked"].keys()
@@ -298,7 +315,7 @@ class LedgerMachine(RuleBasedStateMachine):
         """No message moves but as docs/explanation/delivery.md draws it."""
         after, buried = places(self.seen), {message for _, message in self.seen["dead"]}
         for message, place in places(before).items():
-            gone = "dead" if message in buried and command != "complete" else "answered"
+            gone = "dead" if message in buried and command not in ("complete", "answer") else "answered"
             there = after.get(message, gone)
             assert there == place or (place, there, command) in DRAWN, f"{command}: {place} -> {there}"
 
@@ -337,6 +354,10 @@ class LedgerMachine(RuleBasedStateMachine):
         return token in self.seen["inflight"] and self.seen["requests"].get(key, {}).get("token") == token
 
     # How it is seen
+
+    def process(self) -> str:
+        """One of two that take in turns."""
+        return "ab"[len(self.asked) // 7 % 2]
 
     def delivery(self, which: int) -> tuple[str, str, str]:
         """One that was taken, be it lost by now; or one that nobody ever had."""

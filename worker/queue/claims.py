@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, Self
 
 from api_contracts.queues import cancel_key
 from worker.storage import keys
@@ -16,6 +16,8 @@ class Delivery:
     token: str
     lane: str
     message: bytes = field(repr=False)
+    lost: bool = False
+    """Whether so many deliveries before it were lost unclaimed that this one is answered without being decoded."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,6 +33,21 @@ class Claim:
     default_deadline_ms: int
     longest_deadline_ms: int
     stream: str
+
+    @classmethod
+    def bare(cls, tenant: str, request_id: str, task_id: str, stream: str) -> Self:
+        """What an answer needs to know of a request that was never claimed."""
+        return cls(
+            tenant=tenant,
+            request_id=request_id,
+            task_id=task_id,
+            fingerprint="",
+            enqueued_at_ms=None,
+            deadline_ms=None,
+            default_deadline_ms=0,
+            longest_deadline_ms=0,
+            stream=stream,
+        )
 
     @property
     def keys(self) -> Keys:
@@ -63,6 +80,10 @@ class Lease:
     crashes: int
     throttle_ms: int
     attempts: tuple[bytes, ...]
+    group: int = 1
+    """How many deliveries with as many crashes, or more, fell when this request last did."""
+    alone: bool = True
+    """Whether nothing else fell when this request last did."""
 
 
 class Refusal(StrEnum):
@@ -93,13 +114,17 @@ class WriteOutcome(StrEnum):
 
 
 class Reclaimed(NamedTuple):
-    """A delivery whose worker fell silent; `attempt` is the number of the call it died in, or 0."""
+    """A delivery whose worker fell silent; `attempt` is the number of the call it died in, or 0.
+
+    `handed` is its new delivery where the caller has to answer it.
+    """
 
     lane: str
     token: str
     request_key: str
     attempt: int
     crashes: int
+    handed: Delivery | None = None
 
 
 class Backlog(NamedTuple):

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Final
 
-from worker.queue.claims import Backlog
+from worker.queue.claims import Backlog, Delivery
 from worker.queue.events import QueueEvents
 from worker.queue.ledger import Ledger
 from worker.storage import keys
@@ -44,6 +44,8 @@ class Maintenance:
     retention: timedelta
     high_water: int
     events: QueueEvents
+    start: Callable[[Delivery], None] = lambda _: None
+    """Takes what a reclaim handed over; set once there is an executor."""
     backlog: Backlog | None = None
     """The result stream above the high-water mark, as of the last look."""
 
@@ -60,6 +62,9 @@ class Maintenance:
         reclaimed = await self.ledger.reclaim(self.lanes)
         if reclaimed:
             self.events.deliveries_reclaimed(reclaimed)
+        for one in reclaimed:
+            if one.handed is not None:
+                self.start(one.handed)
 
     async def retain(self) -> None:
         """Drops what nobody needs any more and looks at how much is unread."""

@@ -87,7 +87,12 @@ THROTTLED: Final = _error(
 OVERSIZED: Final = _error(ErrorCode.REQUEST_TOO_LARGE, "the request needs more tokens than a whole minute's budget")
 POISON: Final = _error(
     ErrorCode.INTERNAL_ERROR,
-    "workers died while calling for this request; it is kept as a dead letter",
+    "workers died while they held this request; it is kept as a dead letter",
+    retryable=True,
+)
+LOST: Final = _error(
+    ErrorCode.INTERNAL_ERROR,
+    "this message was lost with every worker that took it; it is kept as a dead letter",
     retryable=True,
 )
 BUG: Final = _error(ErrorCode.INTERNAL_ERROR, "the worker failed on this request", retryable=True)

@@ -18,6 +18,7 @@ from worker.queue.queued_cancellation import QueuedCancellation
 from worker.request.held import HeldRequests
 from worker.request.policy import Policy
 from worker.request.processor import Processor
+from worker.request.quarantine import Quarantine
 from worker.runtime.executor import Executor
 from worker.runtime.service import Service
 from worker.runtime.task_runner import TaskRunner
@@ -41,14 +42,17 @@ def build(settings: Settings, sentry: Sentry, task_runner: Callable[[Processor],
     maintenance = Maintenance(
         ledger, runner, list(settings.lanes), settings.results_retention, settings.results_high_water, events
     )
-    processor = Processor(ledger, queues, admission, upstream, relay, policy(settings), events)
+    quarantine = Quarantine()
+    processor = Processor(ledger, queues, admission, upstream, relay, policy(settings), events, quarantine=quarantine)
     executor = Executor(
         task_runner=task_runner(processor),
         observer=events,
         maintenance=maintenance,
         concurrency=settings.concurrency,
         held=held,
+        quarantine=quarantine,
     )
+    maintenance.start = executor.start
     fetcher = Fetcher(
         ledger, Shares(settings.lanes), executor.places, queues.vacancies, executor.start, events, executor.freed
     )

@@ -24,8 +24,16 @@ Keys = dict[str, str]
 
 INFLIGHT: Final = "responses:inflight:"
 PARKED: Final = "responses:parked:"
-PREFIXES: Final[Mapping[str, str]] = {"INFLIGHT": INFLIGHT, "PARKED": PARKED, "DELAYED": DELAYED}
-"""For scripts that find in a record which lane they need: only there a key's name is made inside Lua."""
+LOST: Final = "responses:lost:"
+FALLEN: Final = "responses:fallen:"
+PREFIXES: Final[Mapping[str, str]] = {
+    "INFLIGHT": INFLIGHT,
+    "PARKED": PARKED,
+    "DELAYED": DELAYED,
+    "LOST": LOST,
+    "FALLEN": FALLEN,
+}
+"""For scripts that find in a record which lane, message or process is meant: only there a key's name is made in Lua."""
 
 LISTS: Final = tuple(f"list{priority}" for priority in PRIORITIES)
 """A lane's lists, the highest priority first."""

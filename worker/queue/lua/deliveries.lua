@@ -141,7 +141,7 @@ end
 
 -- Decides whether this delivery may run its request, and makes it the request's one delivery.
 -- Returns a status and server time; with LEASE, CANCELLED or EXPIRED also enqueued_at, enqueued_at_source, deadline,
--- claimed_at, failures, crashes, throttle_ms and the attempts so far.
+-- claimed_at, failures, crashes, throttle_ms, group, alone and the attempts so far.
 -- KEYS inflight leases request cancel cancel_task deltas results streams dead
 -- ARGV lane token tenant request_id fingerprint enqueued_at deadline default_deadline_ms longest_deadline_ms
 function commands.claim(key, arg)
@@ -166,7 +166,8 @@ function commands.claim(key, arg)
   header.request = key.request
   redis.call('HSET', key.inflight, arg.token, pack(header, message))
   return add_attempts({ standing(key, known.deadline), now, known.enqueued_at, known.enqueued_at_source,
-    known.deadline, known.claimed_at, known.failures, known.crashes, known.throttle_ms }, known)
+    known.deadline, known.claimed_at, known.failures, known.crashes, known.throttle_ms,
+    known.group or 1, known.alone or 1 }, known)
 end
 
 -- Records an attempt before its call, so that a killed one is in the history.
@@ -227,10 +228,15 @@ function commands.complete(key, arg)
 end
 
 -- Publishes a failed result for a delivery that does not own its request id.
--- KEYS inflight leases results streams
--- ARGV token tenant request_id result
+-- KEYS inflight leases results streams dead
+-- ARGV lane token tenant request_id result dead_reason
 function commands.answer(key, arg)
-  if redis.call('HEXISTS', key.inflight, arg.token) == 0 then return 'SUPERSEDED' end
+  local record = redis.call('HGET', key.inflight, arg.token)
+  if not record then return 'SUPERSEDED' end
+  if arg.dead_reason ~= '' then
+    local _, message = unpack_record(record)
+    dead_letter(key, arg.lane, arg.dead_reason, arg.tenant, arg.request_id, message)
+  end
   publish(key, arg.tenant, arg.request_id, 'failed', arg.result)
   drop(key, arg.token)
   return 'OK'

@@ -1,4 +1,4 @@
--- The way back to the lane: parked, handed back, kept alive or lost; and how a request is cancelled or forgotten.
+-- The way back to the lane: parked, handed back, kept alive; and how a request is cancelled or forgotten.
 -- Behind ledger.lua.
 
 -- Puts a delivery aside; it comes back by itself at a set time: a retry after backoff, or a Celery eta.
@@ -79,56 +79,6 @@ function commands.renew(key, arg, held)
     end
   end
   return lost
-end
-
--- Until when nothing is reclaimed: for one full lease after a gap in server time or in these ticks, because workers
--- could not renew during the gap. After an outage of Redis no call must be paid for twice.
-local function held_until(reclaimer, lease_ms)
-  local guard = redis.call('HMGET', reclaimer, 'tick', 'hold_until')
-  local gap = now - tonumber(guard[1] or now)
-  local hold_until = gap > lease_ms / 2 and now + lease_ms or tonumber(guard[2] or 0)
-  hold_until = math.min(hold_until, now + lease_ms) -- the clock may have jumped back since
-  redis.call('HSET', reclaimer, 'tick', now, 'hold_until', hold_until)
-  return hold_until
-end
-
--- A lease further away than any lease can be was written before the clock jumped back.
-local function shorten_absurd(lane, lease_ms, limit)
-  for _, token in ipairs(redis.call('ZRANGEBYSCORE', lane.leases, now + 2 * lease_ms, '+inf', 'LIMIT', 0, limit)) do
-    redis.call('ZADD', lane.leases, now + lease_ms, token)
-  end
-end
-
--- Counts the crash where a call was under way. Returns request key, number of its attempt, crashes so far.
-local function autopsy(token, record)
-  local request = unpack_record(record).request
-  local held = request and redis.call('HMGET', request, 'token', 'calling') or {}
-  local calling = held[1] == token and tonumber(held[2] or 0) or 0
-  return request or '', calling, calling > 0 and redis.call('HINCRBY', request, 'crashes', 1) or 0
-end
-
--- Returns deliveries whose lease ran out to the front of their lane: lane, token, request key, calling and crashes of
--- each. The key of each request is only in its record.
--- KEYS reclaimer
--- ARGV lease_ms limit
--- ROWS lanes: inflight leases list0 list3 list6 list9 | lane
-function commands.reclaim(key, arg, lanes)
-  local hold_until, reclaimed = held_until(key.reclaimer, arg.lease_ms), {}
-  for _, lane in ipairs(lanes) do
-    shorten_absurd(lane, arg.lease_ms, arg.limit)
-    local expired = now < hold_until and {} or
-      redis.call('ZRANGEBYSCORE', lane.leases, '-inf', now, 'LIMIT', 0, arg.limit)
-    for i = #expired, 1, -1 do
-      local record = redis.call('HGET', lane.inflight, expired[i])
-      if record then
-        local row = { lane.lane, expired[i], autopsy(expired[i], record) }
-        back_to_lane(expired[i], record)
-        for _, value in ipairs(row) do reclaimed[#reclaimed + 1] = value end
-      end
-      drop(lane, expired[i])
-    end
-  end
-  return reclaimed
 end
 
 -- Marks a request as cancelled; one that is parked is woken, so that its answer is not late. Its lane is only in its
