@@ -13,6 +13,7 @@ FINAL: Final = ("completed", "incomplete", "failed")
 PRIORITIES: Final = ("", "\x06\x163", "\x06\x166", "\x06\x169")
 MARKER_MS: Final = 3_600_000
 ATTEMPTS_KEPT: Final = 50
+STREAMS_WAITING: Final = 16
 LOST_MOST: Final = 5
 LOST_LAST: Final = 7
 CRASHES_LAST: Final = 16
@@ -113,17 +114,21 @@ class Model:
             if refusal == "REPUBLISHED":
                 self._publish(key.results, arg.request_id, known["state"], known["result"])
                 known["replied"] += f"{key.results} "
-            if refusal not in ("CONFLICT", "GONE"):
+            if refusal not in ("CONFLICT", "GONE", "CROWDED"):
                 self._drop(arg.token)
             return [refusal, self.now]
         if not known or known["state"] in FINAL:
-            at = arg.enqueued_at or self.now
+            reach = arg.longest_deadline_ms
+            honest = arg.enqueued_at is not None and abs(arg.enqueued_at - self.now) <= reach
+            at = arg.enqueued_at if honest else self.now
             known = {"v": "1", "fingerprint": arg.fingerprint, "enqueued_at": str(at), "claimed_at": str(self.now)}
-            known["enqueued_at_source"] = "caller" if arg.enqueued_at else "worker"
-            latest = self.now + arg.longest_deadline_ms
-            known["deadline"] = str(min(arg.deadline or at + arg.default_deadline_ms, latest))
+            known["enqueued_at_source"] = "caller" if honest else "worker"
+            deadline = at + arg.default_deadline_ms if arg.deadline is None else arg.deadline
+            known["deadline"] = str(max(self.now - reach, min(deadline, self.now + reach)))
             known |= {"failures": "0", "crashes": "0", "throttle_ms": "0"}
         held = {"state": "running", "token": arg.token, "lane": arg.lane, "calling": "0"}
+        waiting = known.get("waiting", " ")
+        known["waiting"] = waiting if f" {key.results} " in waiting else f"{waiting}{key.results} "
         self.requests[key.request] = known | held
         self.expires[key.request] = max(int(known["deadline"]), self.now) + MARKER_MS
         self.inflight[arg.token] = replace(self.inflight[arg.token], request=key.request)
@@ -146,7 +151,14 @@ class Model:
             return "DUPLICATE"
         if final:
             return "REPUBLISHED" if "result" in known else "GONE"
-        return "BUSY" if known["token"] in self.inflight or known["token"] in self.parked else ""
+        return self._join(known, stream) if known["token"] in self.inflight or known["token"] in self.parked else ""
+
+    def _join(self, known: Fields, stream: str) -> str:
+        waiting = known.get("waiting", " ")
+        if f" {stream} " not in waiting and len(waiting.split()) >= STREAMS_WAITING:
+            return "CROWDED"
+        known["waiting"] = waiting if f" {stream} " in waiting else f"{waiting}{stream} "
+        return "BUSY"
 
     def begin(self, key: Any, arg: Any, _: Any) -> str:
         if not self._holds(arg.token, key.request):
@@ -170,11 +182,15 @@ class Model:
             return "SUPERSEDED"
         if arg.dead_reason and record:
             self.dead.append((arg.dead_reason, record.message))
-        self._publish(key.results, arg.request_id, outcome, arg.result)
+        others = [stream for stream in (known or {}).get("waiting", "").split() if stream != key.results]
+        for stream in (key.results, *others):
+            self._publish(stream, arg.request_id, outcome, arg.result)
         self.cancelled.discard(key.cancel)
         kept = {name: value for name, value in (known or {}).items() if not name.startswith("attempt:")}
+        kept.pop("waiting", None)
+        replied = " ".join([*others, key.results])
         answer = {"state": outcome, "token": token, "result": arg.result, "retryable": str(int(arg.retryable))}
-        self.requests[key.request] = kept | answer | {"replied": f" {key.results} ", "calling": "0"}
+        self.requests[key.request] = kept | answer | {"replied": f" {replied} ", "calling": "0"}
         self.kept[key.request] = self.now + arg.kept_ms
         marked = max(int(kept.get("deadline", 0)) + MARKER_MS, self.now + MARKER_MS)
         self.expires[key.request] = max(marked, self.kept[key.request])

@@ -21,7 +21,7 @@ from support.ledger_parts import LANES, LEASE_MS, RESULTS
 from support.ledger_view import IDS, STREAMS, TENANT, look, plain
 from support.movable_clock import CLOCK, on_movable_clock
 
-from api_contracts.queues import cancel_key, request_key
+from api_contracts.queues import request_key
 from worker.queue.commands import (
     ANSWER,
     BEGIN,
@@ -120,8 +120,9 @@ class LedgerMachine(RuleBasedStateMachine):
             POP, {}, rows, lease_ms=LEASE_MS, pop_id=f"{self.process()}-p{len(self.asked)}", total=interactive + batch
         )
 
-    @rule(which=INDEX, deadline_ms=st.sampled_from([None, None, 20_000, 0]))
-    def claim(self, which: int, deadline_ms: int | None) -> None:
+    @rule(which=INDEX, deadline_ms=st.sampled_from([None, None, 20_000, 0]),
+          age_ms=st.sampled_from([None, None, 5_000, 30 * DAY_MS, -30 * DAY_MS]))  # fmt: skip
+    def claim(self, which: int, deadline_ms: int | None, age_ms: int | None = None) -> None:
         lane, token, message = self.delivery(which)
         request_id, fingerprint, _ = self.messages[message]
         self.ask(
@@ -132,7 +133,7 @@ class LedgerMachine(RuleBasedStateMachine):
             tenant=TENANT,
             request_id=request_id,
             fingerprint=fingerprint,
-            enqueued_at=None,
+            enqueued_at=None if age_ms is None else self.model.now - age_ms,
             deadline=None if deadline_ms is None else self.model.now + deadline_ms,
             default_deadline_ms=3_600_000,
             longest_deadline_ms=7 * DAY_MS,
@@ -371,8 +372,7 @@ class LedgerMachine(RuleBasedStateMachine):
         if message is None:
             return names
         request_id, _, stream = self.messages[message]
-        task = {"cancel_task": cancel_key("", f"task-{message}"), "results": stream}
-        return names | keys.request(TENANT, request_id) | task
+        return names | keys.request(TENANT, request_id) | keys.task(f"task-{message}") | {"results": stream}
 
 
 def test_any_order_of_anything(valkey: redis.Redis, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,7 +4,6 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Literal, NamedTuple, Self
 
-from api_contracts.queues import cancel_key
 from worker.storage import keys
 from worker.storage.keys import Keys
 
@@ -53,7 +52,7 @@ class Claim:
     def keys(self) -> Keys:
         """What Redis keeps of the request, by the short names that commands declare."""
         names = keys.request(self.tenant, self.request_id)
-        return names | {"cancel_task": cancel_key("", self.task_id), "results": self.stream}
+        return names | keys.task(self.task_id) | {"results": self.stream}
 
 
 class Standing(StrEnum):
@@ -94,13 +93,15 @@ class Refusal(StrEnum):
     REPUBLISHED = "REPUBLISHED"
     """Already answered; the kept result went to this delivery's stream as well."""
     BUSY = "BUSY"
-    """Another delivery of this id is under way; this one is gone."""
+    """Another delivery of this id is under way, and its result goes to this one's stream as well; this one is gone."""
     SUPERSEDED = "SUPERSEDED"
     """The lease was lost; somebody else has the message."""
     CONFLICT = "CONFLICT"
     """The id belongs to another body; this delivery still needs its answer."""
     GONE = "GONE"
     """Already answered elsewhere, and the result is no longer kept; still needs its answer."""
+    CROWDED = "CROWDED"
+    """Under way, and so many streams wait for its result that no more may; still needs its answer."""
     DEAD_LETTERED = "DEAD_LETTERED"
     """Its request's or its results' key is no hash or no stream; the delivery is gone, the message is kept."""
 

@@ -142,7 +142,7 @@ BURY: Final = Command(
 )
 PARK: Final = Command(
     name="park",
-    keys=(*HELD, "parked", "delayed", "request", "permits", *LISTS),
+    keys=(*HELD, "parked", "delayed", "request", "task", "permits", *LISTS),
     args={
         "token": str,
         "delay_ms": int,
@@ -186,7 +186,12 @@ RECLAIM: Final = Command(
     even_when_full=True,
 )
 CANCEL: Final = Command(
-    name="cancel", keys=("cancel", "request"), args={"ttl_ms": int}, reply=text, even_when_full=True
+    name="cancel",
+    keys=("cancel", "request"),
+    optional=("task",),
+    args={"ttl_ms": int},
+    reply=text,
+    even_when_full=True,
 )
 CANCELLED: Final = Command(name="cancelled", rows=Rows("marks", ("cancel",)), reply=flags, even_when_full=True)
 FORGET: Final = Command(name="forget", keys=("kept",), args={"limit": int}, reply=number, even_when_full=True)

@@ -212,6 +212,11 @@ class Ledger:
         """Marks a request as cancelled; returns the state it was in, or an empty string where unknown."""
         return await self.runner.call(RETURNS, CANCEL, keys.request(tenant, request_id), ttl_ms=ttl_ms)
 
+    async def revoke(self, task_id: str, *, ttl_ms: int) -> str:
+        """The same by Celery task id, whatever the request's own id is."""
+        names = keys.request("", task_id) | keys.task(task_id)
+        return await self.runner.call(RETURNS, CANCEL, names, ttl_ms=ttl_ms)
+
     async def cancelled(self, marks: Sequence[str]) -> list[bool]:
         """Which of the requests with these cancel keys are cancelled."""
         rows = [Row({"cancel": mark}, {}) for mark in marks]

@@ -79,6 +79,11 @@ GONE: Final = _error(
     ErrorCode.DUPLICATE_CONFLICT,
     "this request_id was answered before and its result is no longer kept; choose another id to run it again",
 )
+CROWDED: Final = _error(
+    ErrorCode.DUPLICATE_CONFLICT,
+    "this request is under way, and 16 result streams wait for it already; ask again once it is answered",
+    retryable=True,
+)
 CANCELLED: Final = _error(ErrorCode.CANCELLED, "the request was cancelled")
 EXPIRED: Final = _error(ErrorCode.DEADLINE_EXCEEDED, "the deadline passed before the request could run")
 THROTTLED: Final = _error(
@@ -97,5 +102,9 @@ LOST: Final = _error(
 )
 BUG: Final = _error(ErrorCode.INTERNAL_ERROR, "the worker failed on this request", retryable=True)
 
-REFUSED: Final[Mapping[Refusal, MappedError]] = {Refusal.CONFLICT: CONFLICT, Refusal.GONE: GONE}
+REFUSED: Final[Mapping[Refusal, MappedError]] = {
+    Refusal.CONFLICT: CONFLICT,
+    Refusal.GONE: GONE,
+    Refusal.CROWDED: CROWDED,
+}
 """Refusals of the ledger that must be answered; the other deliveries are gone already."""

@@ -72,6 +72,11 @@ def request(tenant: str, request_id: str) -> Keys:
     }
 
 
+def task(task_id: str) -> Keys:
+    """One Celery task: the mark that cancels it, and the way to its request while that is parked."""
+    return {"cancel_task": cancel_key("", task_id), "task": f"responses:task:{task_id}"}
+
+
 def waiting_list(name: str) -> Keys:
     """One list of a lane, and what the search for cancelled messages remembers of it."""
     return {"list": name, "sweeper": f"responses:sweeper:{name}"}

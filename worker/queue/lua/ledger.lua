@@ -11,6 +11,7 @@
 --   delayed                  zset    delivery token -> when it is due
 --   request                  hash    one request; its fields are listed below
 --   cancel                   string  exists = the request is cancelled; with tenant '' the id is a Celery task's
+--   task                     hash    of one Celery task that is parked. request: the key of its request
 --   permits                  zset    delivery token -> expiry; admission.lua owns it, and commands here end permits
 --   kept                     zset    request key -> when its kept result is dropped
 --   streams                  set     result streams that retention looks after
@@ -37,6 +38,7 @@
 --   calling             number of the attempt whose call is under way, or 0
 --   throttle_ms         ms spent waiting for the budget, all deliveries together
 --   attempt:<n>         JSON of attempt n, until the request is answered
+--   waiting             until it is answered: the streams that its result goes to, each between spaces
 --   result, retryable   once answered: JSON, and 1 | 0
 --   replied             once answered: the streams that have the result, each between spaces
 -- A hash that another release wrote may have fewer fields or more. Missing fields count as on a first claim, and

@@ -2,7 +2,7 @@
 -- Behind ledger.lua.
 
 -- Puts a delivery aside; it comes back by itself at a set time: a retry after backoff, or a Celery eta.
--- KEYS inflight leases parked delayed request permits list0 list3 list6 list9
+-- KEYS inflight leases parked delayed request task permits list0 list3 list6 list9
 -- ARGV token delay_ms failures throttle_ms number attempt
 function commands.park(key, arg)
   if redis.call('HEXISTS', key.parked, arg.token) == 1 then return 'OK' end
@@ -10,6 +10,8 @@ function commands.park(key, arg)
   local record = redis.call('HGET', key.inflight, arg.token)
   redis.call('ZADD', key.delayed, now + arg.delay_ms, arg.token)
   redis.call('HSET', key.parked, arg.token, record)
+  redis.call('HSET', key.task, 'request', key.request)
+  redis.call('PEXPIRE', key.task, arg.delay_ms + MARKER_MS)
   redis.call('HSET', key.request, 'state', 'parked', 'calling', 0, 'failures', arg.failures,
     'throttle_ms', arg.throttle_ms)
   if arg.number then redis.call('HSET', key.request, 'attempt:' .. arg.number, arg.attempt) end
@@ -82,12 +84,13 @@ function commands.renew(key, arg, held)
 end
 
 -- Marks a request as cancelled; one that is parked is woken, so that its answer is not late. Its lane is only in its
--- hash.
--- KEYS cancel request
+-- hash. A request that is named by its Celery task is found by what `park` wrote under `task`.
+-- KEYS cancel request [task]
 -- ARGV ttl_ms
 function commands.cancel(key, arg)
   redis.call('SET', key.cancel, now, 'PX', arg.ttl_ms)
-  local held = redis.call('HMGET', key.request, 'state', 'lane', 'token')
+  local request = key.task and redis.call('HGET', key.task, 'request') or key.request
+  local held = redis.call('HMGET', request, 'state', 'lane', 'token')
   if held[1] == 'parked' then redis.call('ZADD', DELAYED .. held[2], 'XX', now, held[3]) end
   return held[1] or ''
 end
