@@ -12,28 +12,14 @@ from typing import Final
 from worker.queue.claims import Backlog, Delivery
 from worker.queue.events import QueueEvents
 from worker.queue.ledger import Ledger
-from worker.storage import keys
-from worker.storage.commands import Command, Script
-from worker.storage.replies import records
+from worker.queue.retention import RETAIN_S, Retention
 from worker.storage.scripts import ScriptError, ScriptRunner
 
 PROMOTE_S: Final = 0.5
 RECLAIM_S: Final = 1.0
-RETAIN_S: Final = 10.0
 
 FORGOTTEN_AT_ONCE: Final = 500
 """Kept results dropped by one call; a busy fleet needs many in one round."""
-
-
-_backlogs = records(Backlog, after=1)
-TRIM: Final = Command(
-    name="trim",
-    keys=("streams", "dead"),
-    args={"retention_ms": int, "cursor": bytes},
-    reply=lambda report: (report[0], _backlogs(report)),
-    even_when_full=True,
-)
-RETENTION: Final = Script.load("queue/lua/retention.lua", commands=(TRIM,))
 
 
 @dataclass(slots=True)
@@ -70,22 +56,10 @@ class Maintenance:
         """Drops what nobody needs any more and looks at how much is unread."""
         while await self.ledger.forget(FORGOTTEN_AT_ONCE) >= FORGOTTEN_AT_ONCE:
             pass
-        worst = max(await self._backlogs(), key=lambda backlog: backlog.unread, default=None)
-        over = worst if worst and worst.unread >= self.high_water else None
+        over = await Retention(self.runner, self.retention, self.high_water).look()
         if over != self.backlog and (over is None or self.backlog is None):
             self.events.backlog_changed(over)
         self.backlog = over
-
-    async def _backlogs(self) -> list[Backlog]:
-        """Trims every result stream, some at a time, because other calls wait meanwhile."""
-        retention_ms = round(self.retention.total_seconds() * 1000)
-        backlogs: list[Backlog] = []
-        cursor = b"0"
-        while True:
-            cursor, some = await self.runner.call(RETENTION, TRIM, keys.FLEET, retention_ms=retention_ms, cursor=cursor)
-            backlogs += some
-            if cursor == b"0":
-                return backlogs
 
     async def _every(self, seconds: float, step: Callable[[], Awaitable[None]]) -> None:
         while True:

@@ -89,8 +89,13 @@ def _lane_rows(lane: str, replies: Iterator[Any]) -> list[Row]:
 
 
 def _group_rows(groups: Any) -> list[Row]:
+    """Redis cannot tell the lag of a group that was made in the middle of its stream: that group has no sample."""
     found: list[dict[str, Any]] = [] if isinstance(groups, Exception) else groups
-    return [((RESULT_STREAM, group["name"].decode()), float((group["lag"] or 0) + group["pending"])) for group in found]
+    return [
+        ((RESULT_STREAM, group["name"].decode()), float(group["lag"] + group["pending"]))
+        for group in found
+        if group["lag"] is not None
+    ]
 
 
 def _row(labels: tuple[str, ...], value: Any) -> list[Row]:

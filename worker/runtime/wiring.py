@@ -34,7 +34,7 @@ def build(settings: Settings, sentry: Sentry, task_runner: Callable[[Processor],
     held = HeldRequests()
     events = observer(settings, sentry, held)
     runner = ScriptRunner(settings.redis.async_client(), events)
-    ledger = Ledger(runner)
+    ledger = Ledger(runner, settings.fleet)
     admission = _admission(settings, runner, events)
     queues = AdmissionQueues.of(admission, settings.lanes)
     upstream = Upstream("default", settings.upstream_url, settings.api_key)
@@ -69,7 +69,7 @@ def build(settings: Settings, sentry: Sentry, task_runner: Callable[[Processor],
             "relay": relay.pump,
         },
         ledger=ledger,
-        renewer=LeaseRenewer(settings.redis.client(), held.leases, LEASE_MS, events),
+        renewer=LeaseRenewer(settings.redis.client(), held.leases, LEASE_MS, events, settings.fleet),
         observer=events,
         upstream=upstream,
         runner=runner,
@@ -114,5 +114,6 @@ def _admission(settings: Settings, runner: ScriptRunner, events: AdmissionEvents
         lease_ms=LEASE_MS,
         longest_pause_ms=round(settings.max_pause.total_seconds() * 1000),
         probe_ms=round(settings.probe_interval.total_seconds() * 1000),
+        upstream=settings.fleet,
         events=events,
     )

@@ -43,6 +43,7 @@ FLEET: Final[Keys] = {
     "kept": "responses:kept",
     "streams": STREAMS,
     "reclaimer": "responses:reclaimer",
+    "retainer": "responses:retainer",
 }
 
 
