@@ -24,6 +24,9 @@ class Settings(EnvironmentSettings):
     redis_url: SecretStr = SecretStr("redis://127.0.0.1:6379/0")
     """Where lanes and results live: `redis://`, `rediss://`, `unix://`, or `sentinel://a:26379;sentinel://b:26379/0?master_name=NAME`."""
 
+    fleet: str = Field("default", pattern=r"^[A-Za-z0-9_-]{1,64}$")
+    """The fleet whose budget and gate these workers share; a name of its own for each gateway key on one Redis."""
+
     upstream_url: str = "https://www.anyfast.ai"
     """The OpenAI-compatible gateway; `/v1/responses` is appended."""
 

@@ -34,10 +34,13 @@ FALLBACK_DEADLINE: Final = timedelta(hours=1)
 """For a lane that no setting names, where `*` is not set either."""
 
 SUSPECT_CRASHES: Final = 2
-"""After 2 crashes during a call, at most one such request runs per process at a time."""
+"""After 2 crashes, at most half as many such requests run side by side as crashed together."""
 
 POISON_CRASHES: Final = 3
-"""After 3 crashes during a call, the request becomes a dead letter."""
+"""After 3 crashes, the last of them alone in its process, the request becomes a dead letter."""
+
+SUSPECT_DELAY_MS: Final = 2_000
+"""Until a suspect asks again whether it may run."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,7 +81,7 @@ class Policy:
 
     def before_call(self, lease: Lease, message: Message) -> Finish | Park | None:
         """The reason to answer or to park a claimed request without a call, if there is one."""
-        if lease.crashes >= POISON_CRASHES:
+        if lease.crashes >= POISON_CRASHES and lease.alone:
             return Finish("failed", POISON, dead="poison")
         if lease.standing is Standing.CANCELLED:
             return Finish("failed", CANCELLED)
@@ -137,6 +140,18 @@ class Policy:
 
     def _default_deadline(self, lane: str) -> timedelta:
         return self.default_deadline.get(lane, self.default_deadline.get("*", FALLBACK_DEADLINE))
+
+
+def suspects_beside(lease: Lease) -> int | None:
+    """How many suspects may run in one process with this one among them; None for a request that is no suspect."""
+    return max(1, lease.group // 2) if lease.crashes >= SUSPECT_CRASHES else None
+
+
+def kept_out(lease: Lease, time_left_s: float) -> Park | Release:
+    """What follows where other requests of this process keep this one from running."""
+    if suspects_beside(lease) is None:
+        return Release()
+    return Park(round(1000 * max(0.0, min(SUSPECT_DELAY_MS / 1000, time_left_s))), Disposition.DELAYED)
 
 
 def not_admitted(why: NotAdmitted | Interruption) -> Finish | Release:

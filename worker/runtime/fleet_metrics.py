@@ -95,11 +95,15 @@ def _lane_rows(lane: str, replies: Iterator[Any]) -> list[Row]:
 
 
 def _group_rows(groups: Any) -> list[Row]:
-    """The groups with the most unread results, then all others together; names that look alike are added up."""
+    """The groups with the most unread results, then all others together; names that look alike are added up.
+
+    Redis cannot tell the lag of a group that was made in the middle of its stream: that group has no sample.
+    """
     found: list[dict[str, Any]] = [] if isinstance(groups, Exception) else groups
     unread = Counter[str]()
     for group in found:
-        unread[label(group["name"])] += (group["lag"] or 0) + group["pending"]
+        if group["lag"] is not None:
+            unread[label(group["name"])] += group["lag"] + group["pending"]
     shown = unread.most_common(MOST_GROUPS)
     rest = [(OTHER_GROUPS, unread.total() - sum(count for _, count in shown))] if len(unread) > MOST_GROUPS else []
     return [((RESULT_STREAM, name), float(count)) for name, count in (*shown, *rest)]

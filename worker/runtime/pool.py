@@ -147,7 +147,7 @@ class Pool(BasePool):
     def _open_probes(self, service: Service) -> ProbeServer:
         """Raises SystemExit, with one clear line, where the port is taken."""
         registry = service.observer.metrics.registry
-        registry.register(FleetCollector(self.settings.redis.client, tuple(self.settings.lanes)))
+        registry.register(FleetCollector(self.settings.redis.client, tuple(self.settings.lanes), self.settings.fleet))
         probes = Probes(
             live=self.vitals.live,
             ready=self.vitals.ready,

@@ -18,6 +18,7 @@ from worker.queue.queued_cancellation import QueuedCancellation
 from worker.request.held import HeldRequests
 from worker.request.policy import Policy
 from worker.request.processor import Processor
+from worker.request.quarantine import Quarantine
 from worker.request.retries import RetryPolicy
 from worker.runtime.executor import Executor
 from worker.runtime.service import Service
@@ -34,7 +35,7 @@ def build(settings: Settings, sentry: Sentry, task_runner: Callable[[Processor],
     held = HeldRequests()
     events = observer(settings, sentry, held)
     runner = ScriptRunner(settings.redis.async_client(), events)
-    ledger = Ledger(runner)
+    ledger = Ledger(runner, settings.fleet)
     admission = _admission(settings, runner, events)
     queues = AdmissionQueues.of(admission, settings.lanes)
     upstream = Upstream(
@@ -48,14 +49,17 @@ def build(settings: Settings, sentry: Sentry, task_runner: Callable[[Processor],
     maintenance = Maintenance(
         ledger, runner, list(settings.lanes), settings.results_retention, settings.results_high_water, events
     )
-    processor = Processor(ledger, queues, admission, upstream, relay, policy(settings), events)
+    quarantine = Quarantine()
+    processor = Processor(ledger, queues, admission, upstream, relay, policy(settings), events, quarantine=quarantine)
     executor = Executor(
         task_runner=task_runner(processor),
         observer=events,
         maintenance=maintenance,
         concurrency=settings.concurrency,
         held=held,
+        quarantine=quarantine,
     )
+    maintenance.start = executor.start
     fetcher = Fetcher(
         ledger, Shares(settings.lanes), executor.places, queues.vacancies, executor.start, events, executor.freed
     )
@@ -72,7 +76,7 @@ def build(settings: Settings, sentry: Sentry, task_runner: Callable[[Processor],
             "relay": relay.pump,
         },
         ledger=ledger,
-        renewer=LeaseRenewer(settings.redis.client(), held.leases, LEASE_MS, events),
+        renewer=LeaseRenewer(settings.redis.client(), held.leases, LEASE_MS, events, settings.fleet),
         observer=events,
         upstream=upstream,
         runner=runner,
@@ -119,5 +123,6 @@ def _admission(settings: Settings, runner: ScriptRunner, events: AdmissionEvents
         lease_ms=LEASE_MS,
         longest_pause_ms=round(settings.max_pause.total_seconds() * 1000),
         probe_ms=round(settings.probe_interval.total_seconds() * 1000),
+        upstream=settings.fleet,
         events=events,
     )
