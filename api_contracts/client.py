@@ -48,7 +48,7 @@ UNREADABLE_KEPT: Final = 10_000
 ABANDONED_MS: Final = 60_000
 """A result read this long ago and never acknowledged belongs to a consumer that is gone."""
 
-CANCELLED_FOR_S: Final = 24 * 3600
+CANCELLED_FOR_S: Final = (7 * 24 + 1) * 3600
 _PIPELINED: Final = 500
 _log: Final = logging.getLogger(__name__)
 _BLOCK_MS: Final = 1000

@@ -26,7 +26,7 @@ from support.producer import body
 from api_contracts import ErrorCode
 from worker.admission.grants import NotAdmitted, Reason
 from worker.queue.claims import Refusal, Standing, WriteOutcome
-from worker.request.decisions import Disposition
+from worker.request.decisions import REFUSED, Disposition
 from worker.request.execution import INTERRUPTED, Interruption
 from worker.request.policy import Policy
 from worker.storage.scripts import ScriptError
@@ -124,14 +124,14 @@ class TestSuperseded:
         assert await task is Disposition.SUPERSEDED
         assert [call.outcome for call in reported(world)] == [outcome]
 
-    @pytest.mark.parametrize("refusal", [r for r in Refusal if r not in {Refusal.CONFLICT, Refusal.GONE}])
+    @pytest.mark.parametrize("refusal", [r for r in Refusal if r not in REFUSED])
     async def test_what_somebody_else_runs_or_ran_is_left_alone(self, refusal: Refusal) -> None:
         world = World(lease=refusal)
 
         assert await process(world) == refusal.lower()
         assert world.names == ["claim"]
 
-    @pytest.mark.parametrize("refusal", [Refusal.CONFLICT, Refusal.GONE])
+    @pytest.mark.parametrize("refusal", list(REFUSED))
     async def test_a_newcomer_that_cannot_run_is_answered_without_touching_the_first(self, refusal: Refusal) -> None:
         world = World(lease=refusal)
 

@@ -19,8 +19,10 @@ LONGER: Final = {
     "tests/admission/test_admission_machine.py": "one state machine",
     "tests/oracles/admission_model.py": "one model of all admission commands",
     "tests/oracles/ledger_model.py": "one model of all ledger commands",
+    "tests/queue/test_cleaner.py": "is being split",
     "tests/queue/test_ledger_machine.py": "one state machine",
     "tests/request/test_processor_exits.py": "is being split",
+    "worker/queue/lua/deliveries.lua": "is being split",
 }
 """Files that may be longer, each with its reason."""
 

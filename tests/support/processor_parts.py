@@ -118,8 +118,8 @@ class World:
         self.tell("complete", token=lease.delivery.token, answer=answer, kept_ms=kept_ms, dead=dead)
         return self.verdict
 
-    async def answer(self, delivery: Delivery, claim: Claim, result: bytes) -> WriteOutcome:
-        self.tell("answer", token=delivery.token, claim=claim, result=json.loads(result))
+    async def answer(self, delivery: Delivery, claim: Claim, result: bytes, *, dead: str = "") -> WriteOutcome:
+        self.tell("answer", token=delivery.token, claim=claim, result=json.loads(result), dead=dead)
         return self.verdict
 
     async def bury(self, delivery: Delivery, reason: str) -> WriteOutcome:

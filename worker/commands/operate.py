@@ -50,7 +50,16 @@ def _with_admission(act: "Callable[[Admission], Awaitable[None]]") -> None:
     async def once() -> None:
         runner = ScriptRunner(current.redis.async_client())
         try:
-            await act(Admission(runner=runner, limits=Limits(), lease_ms=LEASE_MS, longest_pause_ms=0, probe_ms=0))
+            await act(
+                Admission(
+                    runner=runner,
+                    limits=Limits(),
+                    lease_ms=LEASE_MS,
+                    longest_pause_ms=0,
+                    probe_ms=0,
+                    upstream=current.fleet,
+                )
+            )
         finally:
             await runner.aclose()
 

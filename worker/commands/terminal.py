@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
+from worker.commands.printable import shown
 from worker.config.exit_codes import FAILED, INTERRUPTED, NO_ANSWER_YET, WRONG
 
 if TYPE_CHECKING:
@@ -29,8 +30,8 @@ __all__ = [
 
 
 def ended(message: str, code: int = FAILED) -> typer.Exit:
-    """To be raised: ends the command once `message` is on stderr."""
-    sys.stderr.write(f"{message}\n")
+    """To be raised: ends the command once `message` is on stderr. It may quote what came from outside."""
+    sys.stderr.write(f"{shown(message)}\n")
     return typer.Exit(code)
 
 

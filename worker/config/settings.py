@@ -22,7 +22,10 @@ class Settings(EnvironmentSettings):
     model_config = SettingsConfigDict(env_prefix="WORKER_")
 
     redis_url: SecretStr = SecretStr("redis://127.0.0.1:6379/0")
-    """Where lanes and results live: `redis://`, `rediss://`, `unix://`, or `sentinel://a:26379;sentinel://b:26379/0?master_name=NAME`."""
+    """The Redis of lanes and results: `redis://`, `rediss://`, `unix://`, or `sentinel://a:26379;sentinel://b:26379/0?master_name=NAME`."""
+
+    fleet: str = Field("default", pattern=r"^[A-Za-z0-9_-]{1,64}$")
+    """The fleet whose budget and gate these workers share; a name of its own for each gateway key on one Redis."""
 
     upstream_url: str = "https://www.anyfast.ai"
     """The OpenAI-compatible gateway; `/v1/responses` is appended."""
@@ -54,12 +57,12 @@ class Settings(EnvironmentSettings):
     default_deadline: Annotated[dict[str, timedelta], NoDecode, BeforeValidator(lane_deadlines)] = Field(
         {"interactive": timedelta(hours=1), "batch": timedelta(hours=24), "*": timedelta(hours=1)}
     )
-    """Per lane: how long after `enqueued_at` an answer is still useful, where the caller does not say."""
+    """Per lane: the time after `enqueued_at` in which an answer is useful, if the caller does not say."""
 
     patience: Annotated[dict[str, timedelta | None], NoDecode, BeforeValidator(lane_patience)] = Field(
         {"interactive": timedelta(seconds=30), "batch": None, "*": None}
     )
-    """Per lane: how long a request may wait on a dead key, an empty wallet or a broken gateway.
+    """Per lane: the time that a request may wait on a dead key, an empty wallet or a broken gateway.
     `deadline`, the default, means until its deadline."""
 
     max_attempts: int = Field(5, ge=1, le=20)
@@ -81,7 +84,7 @@ class Settings(EnvironmentSettings):
     """The longest pause that the gateway may ask for."""
 
     probe_interval: Annotated[timedelta, between("1ms", "7d")] = timedelta(seconds=60)
-    """How often a dead key, an empty wallet or an open breaker is tried again."""
+    """The time between two probes of a dead key, an empty wallet or an open breaker."""
 
     results_retention: Annotated[timedelta, between("1ms", "3650d")] = timedelta(days=7)
     """Age at which results go from streams that no consumer group reads."""
@@ -90,13 +93,19 @@ class Settings(EnvironmentSettings):
     """Unread results in one stream at which the fleet takes no more work, and reports it."""
 
     result_ttl: Annotated[timedelta, between("1ms", "3650d")] = timedelta(hours=1)
-    """How long a result is also kept under its request id."""
+    """The time that a result is also kept under its request id."""
+
+    republish: Literal["tenant", "never"] = "tenant"
+    """The reader of a kept result on a second stream, by id and body with another `reply_to`: its tenant, or nobody."""
 
     shutdown_grace: Annotated[timedelta, between("0s", "7d")] = timedelta(seconds=25)
-    """How long calls in flight may go on after SIGTERM before they are handed back."""
+    """The time that calls in flight may go on after SIGTERM before they are handed back."""
 
     http_port: int = Field(8080, ge=0, le=65535)
     """Port for `/livez`, `/readyz` and `/metrics`; 0 = any free port."""
+
+    metrics_from: Literal["anywhere", "loopback"] = "anywhere"
+    """The readers of `/metrics`: all that reach the port, or only its own pod, such as a scraper beside the worker."""
 
     log_format: Literal["auto", "json", "console"] = "auto"
     """`auto` is readable on a terminal and JSON elsewhere."""

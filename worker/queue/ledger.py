@@ -6,7 +6,7 @@ that lost the lease cannot reschedule, fail or settle a request that another del
 
 import secrets
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final, Literal
 
 import redis
@@ -58,6 +58,12 @@ class Ledger:
     runner: ScriptRunner
     upstream: str = "default"
     lease_ms: int = LEASE_MS
+    process: str = field(default_factory=lambda: secrets.token_hex(6))
+    """Names this process in every token, so that what falls together is seen to."""
+
+    def fresh_id(self) -> str:
+        """The first part of the tokens that one call hands out."""
+        return f"{self.process}-{secrets.token_hex(8)}"
 
     async def pop(self, quotas: Mapping[str, int], limits: Mapping[str, int] | None = None) -> list[Delivery]:
         """Takes and leases, in one step, as many messages as the quotas add up to; each lane's share comes first.
@@ -71,7 +77,7 @@ class Ledger:
             for lane, quota in quotas.items()
         ]
         taken = await self.runner.call(
-            DELIVERIES, POP, {}, lanes, lease_ms=self.lease_ms, pop_id=secrets.token_hex(8), total=total
+            DELIVERIES, POP, {}, lanes, lease_ms=self.lease_ms, pop_id=self.fresh_id(), total=total
         )
         return [Delivery(*one) for one in taken]
 
@@ -90,6 +96,7 @@ class Ledger:
             deadline=claim.deadline_ms,
             default_deadline_ms=claim.default_deadline_ms,
             longest_deadline_ms=claim.longest_deadline_ms,
+            republish=claim.republish,
         )
         if isinstance(found, Refused):
             return Refusal(found.status)
@@ -107,6 +114,8 @@ class Ledger:
             crashes=found.crashes,
             throttle_ms=found.throttle_ms,
             attempts=found.attempts,
+            group=found.group,
+            alone=found.alone == 1,
         )
 
     async def begin(self, lease: Lease, history: AttemptRecord, previous: AttemptRecord | None = None) -> WriteOutcome:
@@ -144,16 +153,18 @@ class Ledger:
             streamed=answer.streamed,
         )
 
-    async def answer(self, delivery: Delivery, claim: Claim, result: bytes) -> WriteOutcome:
-        """Publishes a failed result for a delivery that does not own its request id."""
+    async def answer(self, delivery: Delivery, claim: Claim, result: bytes, *, dead: str = "") -> WriteOutcome:
+        """Publishes a failed result for a delivery that does not own its request id; `dead` as for `complete`."""
         return await self.runner.call(
             DELIVERIES,
             ANSWER,
             self._keys(delivery, claim),
+            lane=delivery.lane,
             token=delivery.token,
             tenant=claim.tenant,
             request_id=claim.request_id,
             result=result,
+            dead_reason=dead,
         )
 
     async def bury(self, delivery: Delivery, reason: str) -> WriteOutcome:
@@ -193,12 +204,19 @@ class Ledger:
         return await self.runner.call(RETURNS, PROMOTE, {}, _rows(lanes), limit=limit)
 
     async def reclaim(self, lanes: Sequence[str], limit: int = 500) -> list[Reclaimed]:
-        """Returns to their lanes the deliveries whose workers fell silent."""
-        return await self.runner.call(RETURNS, RECLAIM, keys.FLEET, _rows(lanes), lease_ms=self.lease_ms, limit=limit)
+        """Ends the deliveries whose workers fell silent; the caller answers those that were `handed` to it."""
+        return await self.runner.call(
+            RETURNS, RECLAIM, keys.FLEET, _rows(lanes), lease_ms=self.lease_ms, limit=limit, pop_id=self.fresh_id()
+        )
 
     async def cancel(self, tenant: str, request_id: str, *, ttl_ms: int) -> str:
         """Marks a request as cancelled; returns the state it was in, or an empty string where unknown."""
         return await self.runner.call(RETURNS, CANCEL, keys.request(tenant, request_id), ttl_ms=ttl_ms)
+
+    async def revoke(self, task_id: str, *, ttl_ms: int) -> str:
+        """The same by Celery task id, whatever the request's own id is."""
+        names = keys.request("", task_id) | keys.task(task_id)
+        return await self.runner.call(RETURNS, CANCEL, names, ttl_ms=ttl_ms)
 
     async def cancelled(self, marks: Sequence[str]) -> list[bool]:
         """Which of the requests with these cancel keys are cancelled."""

@@ -164,6 +164,12 @@ def _message(
     )
 
 
+def salvage(raw: bytes) -> Message | Unreadable:
+    """Whose message it is, found in its text without decoding it: for what must be answered unread. Never raises."""
+    lost = BrokenMessageError("body", "was lost with every worker that took it")
+    return _recovered(raw, lost)
+
+
 def _recovered(raw: bytes, broken: BrokenMessageError, *, dead: str = "") -> Message | Unreadable:
     """For a message that is not to be parsed: somebody may still wait for the id in it."""
     found = recover(raw)

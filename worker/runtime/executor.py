@@ -8,6 +8,7 @@ from worker.queue.maintenance import Maintenance
 from worker.request.decisions import Disposition
 from worker.request.execution import Execution, Interruption
 from worker.request.held import HeldRequests
+from worker.request.quarantine import Quarantine
 from worker.runtime.task_runner import TaskRunner
 from worker.storage.scripts import ScriptError
 from worker.telemetry.observer import Observer
@@ -23,6 +24,7 @@ class Executor:
     maintenance: Maintenance
     concurrency: int
     held: HeldRequests
+    quarantine: Quarantine = field(default_factory=Quarantine)
     taken: int = 0
     """Deliveries since the start."""
     freed: asyncio.Event = field(default_factory=asyncio.Event)
@@ -38,6 +40,8 @@ class Executor:
         """Whether this process takes work at all."""
         if not self.observer.redis_up:
             return False  # what Redis refuses of one request it may refuse of all, once they are paid for
+        if self.quarantine.closed:
+            return False
         return not self.draining.is_set() and self.maintenance.backlog is None
 
     def load(self) -> Load:
@@ -70,8 +74,8 @@ class Executor:
 
     async def _process(self, execution: Execution) -> None:
         disposition: Disposition | None = None
-        self.observer.request_began(execution)
         try:
+            self.observer.request_began(execution)
             disposition = await self.task_runner.run(execution)
         except ScriptError as error:
             self.observer.request_refused(execution, error)

@@ -1,6 +1,6 @@
 """The composition root: settings in, a wired Service out. The only place that knows every adapter."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from urllib.parse import urlsplit
 
 from worker.admission.admission_queue import AdmissionQueues
@@ -18,9 +18,10 @@ from worker.queue.queued_cancellation import QueuedCancellation
 from worker.request.held import HeldRequests
 from worker.request.policy import Policy
 from worker.request.processor import Processor
+from worker.request.quarantine import Quarantine
 from worker.request.retries import RetryPolicy
 from worker.runtime.executor import Executor
-from worker.runtime.service import Service
+from worker.runtime.service import Job, Service
 from worker.runtime.task_runner import TaskRunner
 from worker.storage.scripts import ScriptRunner
 from worker.telemetry.incidents import Incidents
@@ -34,41 +35,56 @@ def build(settings: Settings, sentry: Sentry, task_runner: Callable[[Processor],
     held = HeldRequests()
     events = observer(settings, sentry, held)
     runner = ScriptRunner(settings.redis.async_client(), events)
-    ledger = Ledger(runner)
+    ledger = Ledger(runner, settings.fleet)
     admission = _admission(settings, runner, events)
     queues = AdmissionQueues.of(admission, settings.lanes)
     upstream = _upstream(settings)
     relay = DeltaRelay(runner.client)
     maintenance = _maintenance(settings, ledger, runner, events)
-    processor = Processor(ledger, queues, admission, upstream, relay, policy(settings), events)
+    quarantine = Quarantine()
+    processor = Processor(ledger, queues, admission, upstream, relay, policy(settings), events, quarantine=quarantine)
     executor = Executor(
         task_runner=task_runner(processor),
         observer=events,
         maintenance=maintenance,
         concurrency=settings.concurrency,
         held=held,
+        quarantine=quarantine,
     )
-    fetcher = Fetcher(
-        ledger, Shares(settings.lanes), executor.places, queues.vacancies, executor.start, events, executor.freed
-    )
+    maintenance.start = executor.start
+    fetcher = _fetcher(settings, ledger, executor, queues, events)
     cancellation = _cancellation(settings, runner, ledger, executor, events)
     return Service(
         executor=executor,
         fetch=fetcher.run,
-        jobs={
-            "admission": queues.pump,
-            "cancellation": cancellation.run,
-            "maintenance": maintenance.run,
-            "relay": relay.pump,
-        },
+        jobs=_jobs(queues, cancellation, maintenance, relay),
         ledger=ledger,
-        renewer=LeaseRenewer(settings.redis.client(), held.leases, LEASE_MS, events),
+        renewer=LeaseRenewer(settings.redis.client(), held.leases, LEASE_MS, events, settings.fleet),
         observer=events,
         upstream=upstream,
         runner=runner,
         lanes=settings.lanes,
         shutdown_grace=settings.shutdown_grace,
     )
+
+
+def _fetcher(
+    settings: Settings, ledger: Ledger, executor: Executor, queues: AdmissionQueues, events: Observer
+) -> Fetcher:
+    return Fetcher(
+        ledger, Shares(settings.lanes), executor.places, queues.vacancies, executor.start, events, executor.freed
+    )
+
+
+def _jobs(
+    queues: AdmissionQueues, cancellation: QueuedCancellation, maintenance: Maintenance, relay: DeltaRelay
+) -> Mapping[str, Job]:
+    return {
+        "admission": queues.pump,
+        "cancellation": cancellation.run,
+        "maintenance": maintenance.run,
+        "relay": relay.pump,
+    }
 
 
 def observer(settings: Settings, sentry: Sentry, held: HeldRequests) -> Observer:
@@ -94,6 +110,7 @@ def policy(settings: Settings) -> Policy:
         timeout=settings.request_timeout,
         default_deadline=settings.default_deadline,
         result_ttl=settings.result_ttl,
+        republish=settings.republish == "tenant",
         patience=settings.patience,
         retries=RetryPolicy(longest_pause_s=settings.max_pause.total_seconds()),
     )
@@ -130,5 +147,6 @@ def _admission(settings: Settings, runner: ScriptRunner, events: AdmissionEvents
         lease_ms=LEASE_MS,
         longest_pause_ms=round(settings.max_pause.total_seconds() * 1000),
         probe_ms=round(settings.probe_interval.total_seconds() * 1000),
+        upstream=settings.fleet,
         events=events,
     )

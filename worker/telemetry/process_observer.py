@@ -16,6 +16,7 @@ from worker.queue.claims import Backlog, Reclaimed
 from worker.storage.scripts import ScriptError
 from worker.telemetry import Event, log
 from worker.telemetry.event_fields import facts_of
+from worker.telemetry.foreign_words import label
 from worker.telemetry.incidents import Incidents
 from worker.telemetry.metrics import WAIT_REASONS, Metrics, WaitReason
 from worker.telemetry.reports import Facts
@@ -120,8 +121,9 @@ class ProcessObserver:
             log("results.drained")
             self.incidents.ended(State.RESULTS_HIGH_WATER)
             return
-        log("results.high_water", "error", stream=backlog.stream, unread=backlog.unread, laggard=backlog.laggard)
-        detail = f"{backlog.unread} entries in {backlog.stream}, group {backlog.laggard or 'none'}"
+        laggard = label(backlog.laggard)
+        log("results.high_water", "error", stream=backlog.stream, unread=backlog.unread, laggard=laggard)
+        detail = f"{backlog.unread} entries in {backlog.stream}, group {laggard or 'none'}"
         self.incidents.began(State.RESULTS_HIGH_WATER, Facts(upstream="results", detail=detail))
 
     def script_refused(self, error: ScriptError) -> None:
