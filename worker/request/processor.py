@@ -52,7 +52,7 @@ class Processor:
 
         Raises ScriptError where the ledger refuses a write; the lease then brings the delivery back.
         """
-        message = decode(execution.delivery.message, max_body=self.policy.max_body)
+        message = decode(execution.open(), max_body=self.policy.max_body)
         if isinstance(message, Unreadable):
             await self.ledger.bury(execution.delivery, message.reason)
             return Disposition.DEAD_LETTERED
@@ -138,8 +138,6 @@ class Processor:
         timeout_s = self.policy.timeout_s(message, execution.time_left_s)
         calling = self.upstream.create(message.body, stream=message.streams, timeout_s=timeout_s, on_event=on_event)
         call = await execution.unless_interrupted(calling)
-        if on_event is not None:
-            await self.relay.flushed()
         if isinstance(call, Interruption):
             return execution.end_attempt(None)
         self.events.call_ended(execution, call)
@@ -151,6 +149,7 @@ class Processor:
         """Takes the events of a streamed call to the request's own stream."""
         message = execution.request
         deltas = self.relay.open(delta_stream(message.tenant, message.request_id), execution.number)
+        execution.flush = deltas.flushed
         if execution.number > 1:
             deltas.restarted(execution.last_failure.code if execution.last_failure else None)
         return deltas.event
@@ -173,6 +172,7 @@ class Processor:
             case Finish(error=error, dead=dead):
                 execution.finish(error)
                 result = build_result(execution, decision)
+                await execution.flush_deltas()
                 return await self.ledger.complete(lease, result, kept_ms=self.policy.kept_ms, dead=dead)
             case Park(delay_ms=delay_ms):
                 return await self.ledger.park(
