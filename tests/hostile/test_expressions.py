@@ -44,7 +44,7 @@ class Expression:
                 case "sub":
                     self.pattern.sub(lambda match: match[0], subject)
                 case "finditer":
-                    deque(self.pattern.finditer(subject), maxlen=0)
+                    deque(cast("Any", self.pattern).finditer(subject), maxlen=0)
                 case _:
                     getattr(self.pattern, method)(subject)
 
