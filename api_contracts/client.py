@@ -187,7 +187,8 @@ class ResponsesClient:
     ) -> Generator[Delta]:
         """The events of a request with `stream: true` as they come, the last one being `finished`.
 
-        After `restarted` forget what came before: an attempt was cut short. `after` resumes behind an id. By its
+        After `restarted` forget what came before: an attempt was cut short. At a `gap` events are missing, because
+        Redis was slow; the result has all. `after` resumes behind an id. By its
         ticket, unlike by its id, a request is never shown what another one streamed under its id before.
         Raises NotAnsweredError when nothing came for `timeout_s`, and NoAnswerError where nothing will.
         """

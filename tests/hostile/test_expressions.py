@@ -5,6 +5,7 @@ import inspect
 import pkgutil
 import re
 import time
+from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
 from types import ModuleType
@@ -43,8 +44,7 @@ class Expression:
                 case "sub":
                     self.pattern.sub(lambda match: match[0], subject)
                 case "finditer":
-                    for _ in self.pattern.finditer(subject):
-                        pass
+                    deque(cast("Any", self.pattern).finditer(subject), maxlen=0)
                 case _:
                     getattr(self.pattern, method)(subject)
 

@@ -87,24 +87,35 @@ class Model:
     def pop(self, _: Any, arg: Any, rows: list[Any]) -> list[Any]:
         tokens = {row.lane: [f"{arg.pop_id}.{row.lane}.{number}" for number in range(1, 100)] for row in rows}
         found = {lane: list(takewhile(self.inflight.__contains__, tokens[lane])) for lane in tokens}
+        full = False
         for beyond_quota in () if any(found.values()) else (False, True):
             for row in rows:
                 taken = sum(len(mine) for mine in found.values())
                 most = row.limit - len(found[row.lane]) if beyond_quota else row.quota
                 for _ in range(min(arg.total - taken, most)):
+                    size = self._next_size(row.lane)
+                    sizes = [len(self.inflight[one].message) for mine in found.values() for one in mine]
+                    full = full or bool(sizes and sum(sizes) + size > arg.bytes)
+                    if full or not size:
+                        break
                     token = next(token for token in tokens[row.lane] if token not in self.inflight)
-                    found[row.lane] += [token] if self._take(row.lane, token, arg.lease_ms) else []
+                    self._take(row.lane, token, arg.lease_ms)
+                    found[row.lane].append(token)
         # The order of the reply is tested elsewhere, with lanes that are easier to read.
         return [self.now, *sorted([one, lane, self.inflight[one].message] for lane in found for one in found[lane])]
 
-    def _take(self, lane: str, token: str, lease_ms: int) -> bool:
-        for suffix in PRIORITIES:
-            name = f"responses.{lane}{suffix}"
-            if self.lists.get(name):
-                self.inflight[token] = Record(lane, name, self.lists[name].pop(0))
-                self.leases[token] = self.now + lease_ms
-                return True
-        return False
+    def _waiting(self, lane: str) -> list[str]:
+        """The names of the lane's lists that are not empty, the highest priority first."""
+        return [name for suffix in PRIORITIES if self.lists.get(name := f"responses.{lane}{suffix}")]
+
+    def _next_size(self, lane: str) -> int:
+        """Of the message next in line; 0 where there is none."""
+        return next((len(self.lists[name][0]) for name in self._waiting(lane)), 0)
+
+    def _take(self, lane: str, token: str, lease_ms: int) -> None:
+        name = self._waiting(lane)[0]
+        self.inflight[token] = Record(lane, name, self.lists[name].pop(0))
+        self.leases[token] = self.now + lease_ms
 
     def claim(self, key: Any, arg: Any, _: Any) -> list[Any]:
         if arg.token not in self.inflight:

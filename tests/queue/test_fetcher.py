@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import AsyncGenerator
 from contextlib import suppress
 from dataclasses import dataclass, field
+from typing import Any
 
 import pytest
 import redis
@@ -194,8 +195,8 @@ async def test_what_was_asked_for_before_leaving_is_still_started(worker: Worker
     pop = worker.desk.ledger.pop
 
     class SlowLedger:
-        async def pop(self, quotas: dict[str, int], limits: dict[str, int]) -> list[Delivery]:
-            deliveries = await pop(quotas, limits)
+        async def pop(self, quotas: dict[str, int], limits: dict[str, int], most_bytes: int) -> list[Delivery]:
+            deliveries = await pop(quotas, limits, most_bytes)
             if deliveries:
                 blocked.set()
                 await release.wait()
@@ -221,7 +222,7 @@ async def test_leaving_does_not_wait_for_a_server_that_is_away(worker: Worker) -
     forever = asyncio.Event()
 
     class SilentLedger:
-        async def pop(self, *_: dict[str, int]) -> list[Delivery]:
+        async def pop(self, *_: Any) -> list[Delivery]:
             await forever.wait()
             return []
 

@@ -112,13 +112,14 @@ class LedgerMachine(RuleBasedStateMachine):
         if calling:
             self.begin(0, 1)
 
-    @rule(interactive=st.integers(0, 3), batch=st.integers(0, 2), more=st.integers(0, 2))
-    def pop(self, interactive: int, batch: int, more: int) -> None:
+    @rule(interactive=st.integers(0, 3), batch=st.integers(0, 2), more=st.integers(0, 2),
+          most_bytes=st.sampled_from([1, 5, 1_000, 1_000]))  # fmt: skip
+    def pop(self, interactive: int, batch: int, more: int, most_bytes: int = 1_000) -> None:
         limits = (("interactive", interactive, interactive + more), ("batch", batch, batch + more))
         rows = [Row(keys.lane(lane), {"lane": lane, "quota": quota, "limit": limit}) for lane, quota, limit in limits]
-        self.ask(
-            POP, {}, rows, lease_ms=LEASE_MS, pop_id=f"{self.process()}-p{len(self.asked)}", total=interactive + batch
-        )
+        pop_id = f"{self.process()}-p{len(self.asked)}"
+        self.ask(POP, {}, rows, lease_ms=LEASE_MS, pop_id=pop_id, total=interactive + batch,
+                 bytes=most_bytes, largest=1_000)  # fmt: skip
 
     @rule(which=INDEX, deadline_ms=st.sampled_from([None, None, 20_000, 0]),
           age_ms=st.sampled_from([None, None, 5_000, 30 * DAY_MS, -30 * DAY_MS]))  # fmt: skip

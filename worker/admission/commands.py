@@ -1,6 +1,7 @@
 """The commands of the admission script, as `admission.lua` implements them.
 
-All but `admit` may write when Redis is full: what a call used, and that the upstream is broken, must be known.
+All may write when Redis is full: a backlog drains only while requests are admitted, and what a call used, and that the
+upstream is broken, must be known.
 """
 
 from typing import Final, NamedTuple
@@ -42,6 +43,7 @@ ADMIT: Final = Command(
     args={**LIMITS, "lease_ms": int, "max_in_flight": int, "probe_ms": int, "lane": str, "weight": int},
     rows=Rows("asked", args={"token": str, "tokens": int}),
     reply=record(Admitted),
+    even_when_full=True,
 )
 REPORT: Final = Command(
     name="report",

@@ -80,6 +80,9 @@ class Settings(EnvironmentSettings):
     max_body: int = Field(4 * 1024 * 1024, ge=1024, le=512 * 1024 * 1024)
     """Largest request body, encoded, in bytes."""
 
+    body_memory: int = Field(128 * 1024 * 1024, ge=1024 * 1024, le=2**40)
+    """Bytes of request bodies and answers at which a process takes no more work; it needs about 150 MB beside them."""
+
     max_pause: Annotated[timedelta, between("1ms", "7d")] = timedelta(minutes=15)
     """The longest pause that the gateway may ask for."""
 

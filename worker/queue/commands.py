@@ -1,11 +1,13 @@
 """The commands of the ledger's scripts, as `ledger.lua`, `deliveries.lua` and `returns.lua` implement them.
 
-Two scripts, because reading one costs Redis more than most commands in it. A command that empties Redis may write even
-when Redis is full: answers must land and leases must move, or it could never drain.
+Two scripts, because reading one costs Redis more than most commands in it. All of them may write even when Redis is
+full. Messages must be taken, answers must land and leases must move, or a full Redis could never drain. What each
+writes beside the message it moves is small. Only a producer's `LPUSH` is refused then.
 """
 
 from typing import Final, NamedTuple
 
+from worker.queue import oversize
 from worker.queue.claims import Delivery, Reclaimed, WriteOutcome
 from worker.queue.deltas import KEPT_MS, LONGEST
 from worker.storage.commands import Command, Rows, Script
@@ -82,9 +84,11 @@ def outcome(reply: bytes) -> WriteOutcome:
 
 POP: Final = Command(
     name="pop",
-    args={"lease_ms": int, "pop_id": str, "total": int},
+    args={"lease_ms": int, "pop_id": str, "total": int, "bytes": int, "largest": int},
     rows=Rows("lanes", (*HELD, *LISTS), {"lane": str, "quota": int, "limit": int}),
     reply=records(Popped, after=1),
+    even_when_full=True,
+    large_reply=True,
 )
 CLAIM: Final = Command(
     name="claim",
@@ -102,12 +106,14 @@ CLAIM: Final = Command(
         "republish": bool,
     },
     reply=_claim_reply,
+    even_when_full=True,
 )
 BEGIN: Final = Command(
     name="begin",
     keys=(*HELD, "request", *LISTS),
     args={"token": str, "number": int, "attempt": bytes, "previous_number": int | None, "previous": bytes},
     reply=outcome,
+    even_when_full=True,
 )
 COMPLETE: Final = Command(
     name="complete",
@@ -204,6 +210,9 @@ DELIVERIES: Final = Script.load(
     MARKER_MS=MARKER_MS,
     DELTAS_COUNT=LONGEST,
     DELTAS_KEPT_MS=KEPT_MS,
+    CUT_KEPT_WHOLE=oversize.KEPT_WHOLE,
+    CUT_MARK=oversize.MARK,
+    CUT_EDGE=oversize.EDGE,
     **PREFIXES,
 )
 RETURNS: Final = Script.load(

@@ -11,6 +11,7 @@ from typing import Any, Final, Literal
 
 import redis
 
+from api_contracts.outgoing import MAX_BODY
 from worker.queue.attempts import AttemptRecord
 from worker.queue.claims import (
     Claim,
@@ -41,6 +42,8 @@ from worker.queue.commands import (
     RETURNS,
     Refused,
 )
+from worker.queue.oversize import largest_message
+from worker.queue.pop_size import LARGEST_POP
 from worker.storage import keys
 from worker.storage.commands import Row
 from worker.storage.keys import Keys
@@ -50,7 +53,8 @@ LEASE_MS: Final = 15_000
 """How long a silent worker keeps what it took; three renewals fit in."""
 
 KEYS_AT_ONCE: Final = 1000
-"""Redis serves no other client during a call."""
+RENEWED_AT_ONCE: Final = 200
+"""Redis serves no other client during a call; it renews a hundred leases in a millisecond."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +62,8 @@ class Ledger:
     runner: ScriptRunner
     upstream: str = "default"
     lease_ms: int = LEASE_MS
+    largest: int = largest_message(MAX_BODY)
+    """Bytes; of a larger message a pop delivers the cut form (`oversize.py`)."""
     process: str = field(default_factory=lambda: secrets.token_hex(6))
     """Names this process in every token, so that what falls together is seen to."""
 
@@ -65,10 +71,13 @@ class Ledger:
         """The first part of the tokens that one call hands out."""
         return f"{self.process}-{secrets.token_hex(8)}"
 
-    async def pop(self, quotas: Mapping[str, int], limits: Mapping[str, int] | None = None) -> list[Delivery]:
+    async def pop(
+        self, quotas: Mapping[str, int], limits: Mapping[str, int] | None = None, most_bytes: int = LARGEST_POP
+    ) -> list[Delivery]:
         """Takes and leases, in one step, as many messages as the quotas add up to; each lane's share comes first.
 
-        What some lanes leave of their quota goes to the others in order, up to each lane's limit.
+        What some lanes leave of their quota goes to the others in order, up to each lane's limit. The messages have at
+        most `most_bytes` together, unless the first alone has more.
         """
         total = sum(quotas.values())
         limits = limits or dict.fromkeys(quotas, total)
@@ -77,7 +86,15 @@ class Ledger:
             for lane, quota in quotas.items()
         ]
         taken = await self.runner.call(
-            DELIVERIES, POP, {}, lanes, lease_ms=self.lease_ms, pop_id=self.fresh_id(), total=total
+            DELIVERIES,
+            POP,
+            {},
+            lanes,
+            lease_ms=self.lease_ms,
+            pop_id=self.fresh_id(),
+            total=total,
+            bytes=most_bytes,
+            largest=self.largest,
         )
         return [Delivery(*one) for one in taken]
 
@@ -245,8 +262,8 @@ def renew(client: redis.Redis, held: Iterable[tuple[str, str]], *, upstream: str
     missing: set[str] = set()
     for lane, mine in tokens.items():
         names = keys.lane(lane) | keys.upstream(upstream)
-        for start in range(0, len(mine), KEYS_AT_ONCE):
-            rows = [Row({}, {"token": token}) for token in mine[start : start + KEYS_AT_ONCE]]
+        for start in range(0, len(mine), RENEWED_AT_ONCE):
+            rows = [Row({}, {"token": token}) for token in mine[start : start + RENEWED_AT_ONCE]]
             missing |= call_blocking(client, RETURNS, RENEW, names, rows, lease_ms=lease_ms)
     return missing
 

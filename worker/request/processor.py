@@ -57,6 +57,7 @@ class Processor:
             if execution.delivery.lost:
                 return await self._refuse(execution, LOST, dead="lost")
             message = decode(execution.delivery.message, max_body=self.policy.max_body)
+            execution.let_go()
             if isinstance(message, Unreadable):
                 return await self._bury(execution, message)
             execution.message = message
@@ -139,8 +140,6 @@ class Processor:
         timeout_s = self.policy.timeout_s(message, execution.time_left_s)
         calling = self.upstream.create(message.body, stream=message.streams, timeout_s=timeout_s, on_event=on_event)
         call = await execution.unless_interrupted(calling)
-        if on_event is not None:
-            await self.relay.flushed()
         if isinstance(call, Interruption):
             return execution.end_attempt(None)
         self.events.call_ended(execution, call)
@@ -152,6 +151,7 @@ class Processor:
         """Takes the events of a streamed call to the request's own stream."""
         message = execution.request
         deltas = self.relay.open(delta_stream(message.tenant, message.request_id), execution.number)
+        execution.flush = deltas.flushed
         if execution.number > 1:
             deltas.restarted(execution.last_failure.code if execution.last_failure else None)
         return deltas.event
@@ -183,6 +183,7 @@ class Processor:
             case Finish(error=error, dead=dead):
                 execution.finish(error)
                 result = build_result(execution, decision)
+                await execution.flush_deltas()
                 return await self.ledger.complete(lease, result, kept_ms=self.policy.kept_ms, dead=dead)
             case Park(delay_ms=delay_ms):
                 return await self.ledger.park(

@@ -17,12 +17,16 @@ from worker.telemetry.process_observer import Load
 
 @dataclass(slots=True, kw_only=True)
 class Executor:
-    """One per process, on one event loop; at most `concurrency` deliveries at once."""
+    """One per process, on one event loop; at most `concurrency` deliveries at once.
+
+    It takes no more work while those that it holds have `memory` bytes.
+    """
 
     task_runner: TaskRunner
     observer: Observer
     maintenance: Maintenance
     concurrency: int
+    memory: int
     held: HeldRequests
     quarantine: Quarantine = field(default_factory=Quarantine)
     taken: int = 0
@@ -34,7 +38,13 @@ class Executor:
 
     def places(self) -> int:
         """How many more deliveries this process can hold."""
-        return self.concurrency - len(self.held) if self.takes() else 0
+        if not self.takes() or (self.held and self.room() <= 0):
+            return 0
+        return self.concurrency - len(self.held)
+
+    def room(self) -> int:
+        """How many more bytes this process may take; not positive: none, unless it holds nothing."""
+        return self.memory - self.held.bytes
 
     def takes(self) -> bool:
         """Whether this process takes work at all."""

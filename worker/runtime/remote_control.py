@@ -15,7 +15,6 @@ from celery.worker.control import Panel as CeleryPanel
 from kombu.entity import Queue
 
 from api_contracts.queues import DEFAULT_TENANT, TASK_NAME, lane_queue
-from worker.queue.celery_message import task_name
 from worker.queue.identity import task_id_of
 from worker.request.execution import Execution, Interruption
 from worker.runtime.pool import Pool
@@ -183,7 +182,7 @@ def _describe(state: Any, execution: Execution) -> dict[str, Any]:
     message = execution.message
     return {
         "id": message.task_id if message else None,
-        "name": task_name(execution.delivery.message) or TASK_NAME,
+        "name": (message.headers.get("task") if message else None) or TASK_NAME,
         "args": [],
         "kwargs": {},
         "hostname": state.hostname,

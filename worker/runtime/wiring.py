@@ -14,6 +14,7 @@ from worker.queue.fetcher import Fetcher, Shares
 from worker.queue.lease_renewer import LeaseRenewer
 from worker.queue.ledger import LEASE_MS, Ledger
 from worker.queue.maintenance import Maintenance
+from worker.queue.oversize import largest_message
 from worker.queue.queued_cancellation import QueuedCancellation
 from worker.request.held import HeldRequests
 from worker.request.policy import Policy
@@ -35,7 +36,7 @@ def build(settings: Settings, sentry: Sentry, task_runner: Callable[[Processor],
     held = HeldRequests()
     events = observer(settings, sentry, held)
     runner = ScriptRunner(settings.redis.async_client(), events)
-    ledger = Ledger(runner, settings.fleet)
+    ledger = Ledger(runner, settings.fleet, largest=largest_message(settings.max_body))
     admission = _admission(settings, runner, events)
     queues = AdmissionQueues.of(admission, settings.lanes)
     upstream = _upstream(settings)
@@ -48,6 +49,7 @@ def build(settings: Settings, sentry: Sentry, task_runner: Callable[[Processor],
         observer=events,
         maintenance=maintenance,
         concurrency=settings.concurrency,
+        memory=settings.body_memory,
         held=held,
         quarantine=quarantine,
     )
@@ -72,7 +74,14 @@ def _fetcher(
     settings: Settings, ledger: Ledger, executor: Executor, queues: AdmissionQueues, events: Observer
 ) -> Fetcher:
     return Fetcher(
-        ledger, Shares(settings.lanes), executor.places, queues.vacancies, executor.start, events, executor.freed
+        ledger,
+        Shares(settings.lanes),
+        executor.places,
+        queues.vacancies,
+        executor.start,
+        events,
+        executor.freed,
+        executor.room,
     )
 
 

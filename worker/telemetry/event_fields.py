@@ -65,7 +65,7 @@ def line_of(execution: Execution) -> dict[str, Any]:
         "cached_tokens": usage.cached_tokens if usage else None,
         "output_tokens": usage.output_tokens if usage else None,
         "reasoning_tokens": usage.reasoning_tokens if usage else None,
-        "input_bytes": len(execution.delivery.message),
+        "input_bytes": execution.message_bytes,
         "output_bytes": len(answer.raw) if answer else None,
         "body_sha256_8": message.fingerprint[:_HASH_DIGITS] if message else None,
         "unknown_keys": (message.terms.unknown_keys or None) if message and message.terms else None,
@@ -106,7 +106,7 @@ def kind_of(execution: Execution) -> Kind | None:
     """The failure class of a failed result; None where another event reports it."""
     if execution.error is None:
         return None
-    if execution.message is not None and execution.message.dead:
+    if execution.message is not None and execution.message.dead and not execution.message.too_large:
         return State.MESSAGE_UNREADABLE
     if execution.error.code is not ErrorCode.INTERNAL_ERROR:
         return execution.error.code
@@ -119,7 +119,7 @@ def trace_of(execution: Execution, server: str) -> RequestSpan:
     return RequestSpan(
         lane=execution.delivery.lane,
         task_id=message.task_id,
-        message_bytes=len(execution.delivery.message),
+        message_bytes=execution.message_bytes,
         enqueued_at_ms=lease.enqueued_at_ms,
         claimed_at_ms=lease.now_ms,
         finished_at_ms=execution.now_ms,

@@ -162,10 +162,9 @@ class RequestObserver:
         options, message = self.sentry.options, execution.message
         if not options.dsn or message is None or not execution.claimed:
             return
-        raw = execution.delivery.message
-        if not sampled(raw, message.traceparent, options.trace_rate):
+        if not sampled(message.headers, message.traceparent, options.trace_rate):
             return
-        parent = parent_of(raw, message.trace_id, span_id(execution.delivery.token), message.traceparent)
+        parent = parent_of(message.headers, message.trace_id, span_id(execution.delivery.token), message.traceparent)
         own_dsc = {
             "trace_id": message.trace_id,
             "public_key": self.sentry.public_key,

@@ -1,11 +1,20 @@
 -- The life of a delivery: popped under a lease, claimed for its request, begun, answered. Behind ledger.lua.
 
-local POP_BYTES = 16 * 1024 * 1024 -- a pop ends with the message that passes this; one message may have some MiB
 local ATTEMPTS_KEPT = 50
 local STREAMS_WAITING = 16 -- for one result
 local LISTS = { 'list0', 'list3', 'list6', 'list9' }
 
--- One pop under way: what it took, and how much more it may take. A lane is a row of KEYS and ARGV.
+-- The cut form of a message that is too large to leave Redis (worker/queue/oversize.py describes it).
+local function cut(message)
+  if string.sub(message, 1, #CUT_MARK) == CUT_MARK then return message end
+  local size = #message
+  if size <= 2 * CUT_EDGE then return CUT_MARK .. size .. '\n' .. message end
+  local tail = CUT_EDGE - (2 * CUT_EDGE - size) % 4 -- a multiple of four is left out: base64 still reads
+  return CUT_MARK .. size .. '\n' .. string.sub(message, 1, CUT_EDGE) .. string.sub(message, -tail)
+end
+
+-- One pop under way: what it took, and how much more it may take. A lane is a row of KEYS and ARGV. What is too large
+-- to leave Redis is delivered in its cut form; above KEPT_WHOLE Redis keeps no more of it either.
 local Pop = {}
 Pop.__index = Pop
 
@@ -15,7 +24,15 @@ function Pop:next_token(lane)
 end
 
 function Pop:deliver(token, lane, message)
+  if #message > self.largest then message = cut(message) end
   for _, part in ipairs({ token, lane.lane, message }) do self.taken[#self.taken + 1] = part end
+  self.bytes = self.bytes + #message
+end
+
+-- One message is always taken, however large.
+function Pop:has_room(message)
+  local size = #message > self.largest and 2 * CUT_EDGE or #message
+  return #self.taken == 1 or self.bytes + size <= self.most
 end
 
 -- Finds what the same pop took before, when its reply was lost.
@@ -40,12 +57,12 @@ end
 
 function Pop:move(lane, list, message)
   local token = self:lease(lane)
-  redis.call('HSET', lane.inflight, token, pack({ v = 1, list = list }, message))
+  local kept = #message > math.max(self.largest, CUT_KEPT_WHOLE) and cut(message) or message
+  redis.call('HSET', lane.inflight, token, pack({ v = 1, list = list }, kept))
   redis.call('RPOP', list)
   self:deliver(token, lane, message)
   lane.count = (lane.count or 0) + 1
-  self.left, self.bytes = self.left - 1, self.bytes + #message
-  if self.bytes > POP_BYTES then self.left = 0 end
+  self.left = self.left - 1
 end
 
 function Pop:take(lane, quota)
@@ -56,20 +73,21 @@ function Pop:take(lane, quota)
     while ours and quota > 0 and self.left > 0 do
       local message = redis.call('LINDEX', list, -1)
       if not message then break end
-      self:move(lane, list, message)
+      if self:has_room(message) then self:move(lane, list, message) else self.left = 0 end
       quota = quota - 1
     end
   end
 end
 
 -- Takes up to `total` messages, each under a lease: first each lane's quota, then whatever any lane has, up to its
--- limit, oldest of the highest priority first. Tokens are <pop id>.<lane>.<n>, so a pop whose reply was lost finds
--- what it took. Returns server time, then token, lane and message of each.
--- ARGV lease_ms pop_id total
+-- limit, oldest of the highest priority first. It ends before the message that would take the reply above `bytes`, if
+-- that is not the first one. Of a message above `largest` it delivers the cut form. Tokens are <pop id>.<lane>.<n>, so
+-- a pop whose reply was lost finds what it took. Returns server time, then token, lane and message of each.
+-- ARGV lease_ms pop_id total bytes largest
 -- ROWS lanes: inflight leases list0 list3 list6 list9 | lane quota limit
 function commands.pop(_, arg, lanes)
   local pop = setmetatable({ id = arg.pop_id, lease_ends = now + arg.lease_ms, left = arg.total, bytes = 0,
-    taken = { now } }, Pop)
+    most = arg.bytes, largest = arg.largest, taken = { now } }, Pop)
   for _, lane in ipairs(lanes) do pop:find(lane) end
   if #pop.taken > 1 then return pop.taken end
   for _, lane in ipairs(lanes) do pop:take(lane, lane.quota) end
