@@ -123,15 +123,15 @@ class Exchange:
         self.limit.reschedule(patience)
         return await anext(chunks, b"")
 
-    async def _rest(self, chunks: AsyncIterator[bytes], *, within_s: float) -> bytes:
+    async def _rest(self, chunks: AsyncIterator[bytes], *, within_s: float, limit: int = MAX_ERROR_BYTES) -> bytes:
         """What comes of the rest in time; what does not changes nothing."""
         self.limit.reschedule(None)
         rest = bytearray()
         with contextlib.suppress(InflateError, *LOST):
             async with asyncio.timeout(within_s):
-                while len(rest) < MAX_ERROR_BYTES and (chunk := await anext(chunks, b"")):
+                while len(rest) < limit and (chunk := await anext(chunks, b"")):
                     rest += chunk
-        return bytes(rest[:MAX_ERROR_BYTES])
+        return bytes(rest[:limit])
 
     async def _read_head(self, chunks: AsyncIterator[bytes]) -> None:
         """Reads until the body tells whether it is a stream of events; white space tells nothing, and is dropped."""
@@ -173,15 +173,42 @@ class Exchange:
         self._stream = stream = StreamReader(self.headers, self.status, self.max_bytes, self.on_event)
         chunk, self._body = bytes(self._body), bytearray()
         while chunk:
-            for event in decoder.feed(chunk):
-                if (outcome := self._take(event, stream)) is not None:
-                    await self._rest(chunks, within_s=TAIL_S)  # only a stream read to its end frees its connection
-                    return outcome
+            if (outcome := self._told(decoder.feed(chunk), stream)) is not None:
+                return await self._to_the_end(chunks, outcome)
             chunk = await self._next(chunks)
         return self._told_by_events() or replace(from_transport(TransportKind.CUT_SHORT), http_status=self.status)
 
+    async def _to_the_end(self, chunks: AsyncIterator[bytes], outcome: Answer | Failure) -> Answer | Failure:
+        """The outcome, or the completed answer that follows it: that one was paid for, whatever was said before.
+
+        Only a stream that is read to its end frees its connection.
+        """
+        completed = _is_completed(outcome)
+        limit = MAX_ERROR_BYTES if completed else self.max_bytes
+        rest = await self._rest(chunks, within_s=TAIL_S, limit=limit)
+        if completed or self._decoder is None or self._stream is None:
+            return outcome
+        with contextlib.suppress(EventTooLargeError):
+            later = self._told(self._decoder.feed(rest), self._stream)
+            return later if later is not None and _is_completed(later) else outcome
+        return outcome
+
+    def _told(self, events: list[Event], stream: StreamReader) -> Answer | Failure | None:
+        """The first outcome that the events tell, unless a completed answer follows it."""
+        first: Answer | Failure | None = None
+        for event in events:
+            outcome = self._take(event, stream)
+            if outcome is not None and _is_completed(outcome):
+                return outcome
+            first = outcome if first is None else first
+        return first
+
     def _take(self, event: Event, stream: StreamReader) -> Answer | Failure | None:
         return stream.take(Event(event.name, self.guard.clean(event.data)))
+
+
+def _is_completed(outcome: Answer | Failure) -> bool:
+    return isinstance(outcome, Answer) and outcome.status == "completed"
 
 
 def now() -> float:

@@ -64,7 +64,7 @@ def mended(head: bytes, body: bytes = b"") -> Head:
         and not _REFUSED.search(head)
     ):
         return Head(head, ambiguous=False)
-    others = [field for field in fields if field not in told]
+    others = [field for field in fields if field[0].lower() not in _FRAMING]
     text = b"\r\n".join([_status_line(start), *(b"%s: %s" % field for field in (*others, *framing))])
     return Head(text + b"\r\n\r\n", ambiguous)
 

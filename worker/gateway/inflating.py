@@ -18,7 +18,7 @@ _GZIP: Final = b"\x1f\x8b"
 _ZLIB: Final = (b"\x78\x01", b"\x78\x5e", b"\x78\x9c", b"\x78\xda")
 """The beginnings of zlib's usual window of 32 KiB, one for each level (RFC 1950 2.2)."""
 _GZIP_WBITS: Final = zlib.MAX_WBITS | 16
-_TEXT: Final = re.compile(rb'[{\[][\s"{}\[\]]|[\s:]|da|ev|id|re')
+_TEXT: Final = re.compile(rb'[{\[][\s"{}\[\]]|[\s:]|da|ev|id|re|\xef\xbb|\xff\xfe')
 """How a document or a line of an event begins; deflated bytes rarely do."""
 
 
@@ -66,7 +66,8 @@ class Inflater:
         self._plain = self._wbits == 0
         if not self._plain:
             self._stream = zlib.decompressobj(self._wbits)
-            self._inner = Inflater(self._coding, self._layers - 1)
+            inner = self._coding if self._wbits == _GZIP_WBITS else self._coding.replace("deflate", "", 1)
+            self._inner = Inflater(inner, self._layers - 1)
         yield from self.feed(held)
 
     def _window(self, start: bytes) -> int:

@@ -15,12 +15,13 @@ memory. Beyond the standard, gateways are read as they write, where JSON leaves 
 |                                              | goes on over the following lines    |                            |
 """
 
+import re
 from typing import Final, NamedTuple
 
 import orjson
 
 _BYTE_ORDER_MARK: Final = b"\xef\xbb\xbf"
-_FIELDS: Final = (b"data:", b"event:")
+_INNER: Final = re.compile(rb"(?:(data|event): ?)++")
 _OF_JSON: Final = (b'"', b"{", b"}", b"[", b"]")
 """How a further line of pretty JSON begins, and no field does."""
 
@@ -113,20 +114,20 @@ class Decoder:
         self._data_bytes += len(value) + 1
 
     def _bare(self, line: bytes) -> Event | None:
+        if not line.lstrip().startswith(b"{"):
+            return None
         try:
             orjson.loads(line)
         except orjson.JSONDecodeError:
-            if line.lstrip().startswith(b"{"):
-                self._document = bytearray(line + b"\n")
+            self._document = bytearray(line + b"\n")
             return None
         return Event(self._name, line)
 
     def _read_field(self, line: bytes) -> Event | None:
         field, _, value = line.partition(b":")
         value = value.removeprefix(b" ")
-        while value.startswith(_FIELDS):
-            field, _, value = value.partition(b":")
-            value = value.removeprefix(b" ")
+        if inner := _INNER.match(value):
+            field, value = inner[1], value[inner.end() :]
         field = field.strip().lower()
         event: Event | None = None
         if field == b"data":
