@@ -25,6 +25,7 @@ from worker.gateway.stream import StreamReader
 MAX_ERROR_BYTES: Final = 64 * 1024  # an error that takes more to explain is told by its status
 ERROR_S: Final = 5.0  # for the body of an error: it often says more than the status, but may never come
 TAIL_S: Final = 0.5  # for what follows a terminal event: usually nothing, and nobody needs it
+TAIL_BYTES: Final = 256 * 1024  # of that: read at once, so it must not keep other calls waiting
 WHOLE_S: Final = 1.0  # of silence after a body that ends like a document: then it is read as it stands
 STALE_S: Final = 2.0  # a peer that had closed a kept connection says so within a round trip, not later
 
@@ -121,6 +122,7 @@ class Exchange:
         """The next piece of the answer, b"" after the last."""
         patience = self.deadline if self.silence_s is None else min(self.deadline, now() + self.silence_s)
         self.limit.reschedule(patience)
+        await asyncio.sleep(0)  # what is here already suspends nobody: neither other calls nor the limit would run
         return await anext(chunks, b"")
 
     async def _rest(self, chunks: AsyncIterator[bytes], *, within_s: float, limit: int = MAX_ERROR_BYTES) -> bytes:
@@ -183,10 +185,8 @@ class Exchange:
 
         Only a stream that is read to its end frees its connection.
         """
-        completed = _is_completed(outcome)
-        limit = MAX_ERROR_BYTES if completed else self.max_bytes
-        rest = await self._rest(chunks, within_s=TAIL_S, limit=limit)
-        if completed or self._decoder is None or self._stream is None:
+        rest = await self._rest(chunks, within_s=TAIL_S, limit=TAIL_BYTES)
+        if _is_completed(outcome) or self._decoder is None or self._stream is None:
             return outcome
         with contextlib.suppress(EventTooLargeError):
             later = self._told(self._decoder.feed(rest), self._stream)

@@ -24,6 +24,7 @@ from worker.gateway.sse import Event
 _ENDS: Final = TERMINAL_EVENTS | STATED.keys() | {"response.error"}
 _BEFORE_OUTPUT: Final = frozenset({"response.created", "response.queued", "response.in_progress"})
 _TYPE: Final = re.compile(rb'\s*\{\s*"type"\s*:\s*"([\w.]{1,40})"')
+_BLANK: Final = b"\xef\xbb\xbf\x00 \t\r\n"
 MAX_INDICES: Final = 10_000
 """Items of a stream that are told apart."""
 
@@ -50,6 +51,8 @@ class StreamReader:
 
     def take(self, event: Event) -> Answer | Failure | None:
         """The outcome that this event tells; None if the stream goes on."""
+        if not event.data.lstrip(_BLANK).startswith(b"{"):
+            return self._untyped(event)  # told without a parser's failure, which takes as long as a thousand bytes
         document = read_json(event.data)
         if isinstance(document, Unreadable) or not isinstance(document.value, dict):
             return self._untyped(event)
