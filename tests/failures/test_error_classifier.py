@@ -81,7 +81,8 @@ STATUSES = {
     500: Code.UPSTREAM_ERROR,
     529: Code.UPSTREAM_OVERLOADED,
     599: Code.UPSTREAM_ERROR,
-    600: Code.INVALID_RESPONSE,
+    600: Code.UPSTREAM_ERROR,  # an invalid status counts as 5xx: RFC 9110, section 15
+    999: Code.UPSTREAM_ERROR,
     None: Code.UPSTREAM_ERROR,
 }
 

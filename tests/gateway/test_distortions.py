@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic_core import from_json
-from support.distortions import BYTES, DOCUMENTS, SNAPSHOTS, TRANSPORTS, encoded, response, streamed
+from support.distortions import BYTES, DOCUMENTS, FRAMINGS, SNAPSHOTS, TRANSPORTS, encoded, response, streamed
 from support.raw_gateway import BODY, calling, replies
 
 from api_contracts.responses import ResponseObject
@@ -50,6 +50,17 @@ async def test_a_stream_is_one_call_over_any_transport(transport: str, data: st.
     body = streamed(text, SNAPSHOTS[shape], BYTES[spoilt])
 
     assert_published(await outcome_of(TRANSPORTS[transport](body, "text/event-stream")), text)
+
+
+@pytest.mark.parametrize("framing", FRAMINGS)
+@settings(max_examples=8, deadline=None)
+@given(st.data())
+async def test_a_stream_is_read_however_its_events_are_framed(framing: str, data: st.DataObject) -> None:
+    text = data.draw(TEXTS)
+    shape = data.draw(st.sampled_from(sorted(SNAPSHOTS)))
+    body = FRAMINGS[framing](streamed(text, SNAPSHOTS[shape], BYTES["none"]))
+
+    assert_published(await outcome_of(TRANSPORTS["chunked"](body, "text/event-stream")), text)
 
 
 async def outcome_of(reply: bytes) -> object:

@@ -3,7 +3,7 @@
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from support.raw_gateway import BODY, RESPONSE, Conversation, calling, chunked, head, plain, replies
+from support.raw_gateway import BODY, RESPONSE, Conversation, calling, chunk, chunked, head, plain, replies
 
 from worker.gateway.heads import mended
 from worker.gateway.upstream import Answer
@@ -29,10 +29,62 @@ def test_a_head_without_faults_stays_byte_for_byte(fields: list[tuple[bytes, byt
         (b"Content-Length: 5, 5", b"Content-Length: 5", False),
         (b"x cache: hit\r\nA: 1", b"A: 1", False),
         (b"A : 1", b"A: 1", False),
+        (b"A: 1\x002\r3", b"A: 1 2 3", False),
+        (b"A: 1\r\nContent-Length: 5\r\nContent-Length: 6", b"A: 1", True),
+        (b"A: 1\r\nContent-Length: x", b"A: 1", True),
+        (b"A: 1\r\nContent-Length: -1", b"A: 1", True),
     ],
 )
 def test_a_fault_is_mended_and_the_rest_is_kept(fields: bytes, expected: bytes, ambiguous: bool) -> None:  # noqa: FBT001  # a table
     assert mended(OK + fields + b"\r\n\r\n") == (OK + expected + b"\r\n\r\n", ambiguous)
+
+
+@pytest.mark.parametrize(
+    ("field", "body", "believed"),
+    [
+        (b"Content-Length: 2", b"{}\r\n\x00", True),
+        (b"Content-Length: 2", b"{", True),
+        (b"Content-Length: 2", b"{} {", False),
+        (b"Transfer-Encoding: chunked", b"", True),
+        (b"Transfer-Encoding: chunked", b"2", True),
+        (b"Transfer-Encoding: chunked", b"002 ;x=y\r\n{}", True),
+        (b"Transfer-Encoding: chunked", b"data: {}", False),
+        (b"Transfer-Encoding: chunked", b"{}", False),
+    ],
+)
+def test_framing_is_believed_until_the_body_shows_otherwise(field: bytes, body: bytes, believed: bool) -> None:  # noqa: FBT001  # a table
+    given_head = OK + field + b"\r\n\r\n"
+
+    assert mended(given_head, body) == ((given_head, False) if believed else (OK + b"\r\n", True))
+
+
+@pytest.mark.parametrize("line", [b"HTTP/2 200", b"HTTP/2.0 200 OK", b"http/1.1 200 OK", b"HTTP/1.1  200  OK"])
+def test_a_status_line_of_another_version_is_one_of_ours(line: bytes) -> None:
+    assert mended(line + b"\r\nA: 1\r\n\r\n").data.startswith(b"HTTP/1.1 200")
+
+
+@pytest.mark.parametrize("whole", [True, False])
+async def test_a_body_whose_framing_breaks_ends_there(whole: bool) -> None:  # noqa: FBT001  # parametrized
+    """The reader would wait for an end that nobody tells it, and raise what no call may raise."""
+    piece = RESPONSE if whole else RESPONSE[:-9]
+
+    async def script(peer: Conversation) -> None:
+        await peer.request()
+        sent = head("transfer-encoding: chunked"), chunk(piece), b"no size\r\n"
+        await peer.send(*sent, every_s=0.05)
+        await peer.hang()
+
+    async with calling(script) as (upstream, _):
+        call = await upstream.create(BODY, stream=False, timeout_s=20)
+
+    assert isinstance(call.outcome, Answer) is whole
+    assert call.duration_ms < 3000
+
+
+async def test_any_number_of_interim_answers_is_passed_over() -> None:
+    reply = b"HTTP/1.1 100 Continue\r\n\r\n" * 20_000 + plain(RESPONSE)
+    async with calling(replies(reply)) as (upstream, _):
+        assert isinstance((await upstream.create(BODY, stream=False, timeout_s=20)).outcome, Answer)
 
 
 async def test_heads_that_come_byte_by_byte_and_after_interim_answers_are_read() -> None:

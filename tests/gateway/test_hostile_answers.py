@@ -182,3 +182,12 @@ def test_numbers_that_no_writer_takes_do_not_stop_a_repair(padding: int) -> None
     assert isinstance(outcome, Answer)
     assert ResponseObject.model_validate_json(outcome.raw).output_text == "x"
     json.loads(outcome.raw, parse_constant=pytest.fail)
+
+
+async def test_a_bomb_of_events_is_bounded_by_the_time_of_its_call() -> None:
+    """Nothing of it waits for the network, so the reader itself must let the limit run."""
+    async with calling(replies(gzipped(b"data: x\n\n" * 3_000_000, "text/event-stream"))) as (upstream, _):
+        call = await upstream.create(BODY, stream=True, timeout_s=0.5)
+
+    assert isinstance(call.outcome, Failure)
+    assert call.duration_ms < 3000

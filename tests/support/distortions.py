@@ -1,11 +1,13 @@
 """Ways in which gateways and proxies break a good answer, as functions; each leaves its text readable.
 
-An answer is distorted in three places, one after another: its response object (or its stream of events), its
-bytes, and its transport. Any choice of one each is an answer that somebody met.
+An answer is distorted in three places, one after another: its response object, its bytes, and its transport. A
+stream is distorted in a fourth, the framing of its events. Any choice of one each is an answer that somebody met.
 """
 
 import gzip
 import json
+import re
+import zlib
 from collections.abc import Callable
 from typing import Any, Final
 
@@ -42,6 +44,9 @@ ANYWHERE: Final[dict[str, Callable[[Object], Object]]] = {
     "null item": lambda answer: answer | {"output": [*answer["output"], None]},
     "content as text": lambda answer: answer | {"output": [message("") | {"content": _text(answer)}]},
     "one item, no list": lambda answer: answer | {"output": answer["output"][0]},
+    "parts of text": lambda answer: (
+        answer | {"output": [message("") | {"content": [{"type": "text", "text": _text(answer)}]}]}
+    ),
     "no usage": lambda answer: answer | {"usage": None},
     "deep tools": lambda answer: answer | {"tools": DEEP},
     "unreadable usage": lambda answer: answer | {"usage": "much"},
@@ -53,12 +58,16 @@ _DOCUMENTS_ONLY: Final[dict[str, Callable[[Object], Object]]] = {
     "null output": lambda answer: answer | {"output": None, "output_text": _text(answer)},
     "no output": lambda answer: _without(answer, "output") | {"output_text": _text(answer)},
     "no id": lambda answer: _without(answer, "id"),
+    "capitals": lambda answer: answer | {"status": " Completed"},
+    "its event": lambda answer: {"type": "response.completed", "response": answer},
+    "an envelope": lambda answer: {"success": True, "errors": [], "result": answer},
 }
 DOCUMENTS: Final = ANYWHERE | _DOCUMENTS_ONLY
 """Of a plain document, which nothing came before."""
 
 _SNAPSHOTS_ONLY: Final[dict[str, Callable[[Object], Object]]] = {
     "null status": lambda answer: answer | {"status": None},
+    "no status at all": lambda answer: answer | {"status": {}},
     "status of the beginning": lambda answer: answer | {"status": "in_progress"},
     "no id": lambda answer: _without(answer, "id"),
     "null output": lambda answer: answer | {"output": None},
@@ -94,10 +103,41 @@ TRANSPORTS: Final[dict[str, Callable[[bytes, str], bytes]]] = {
     ),
     "length twice": lambda body, kind: plain(body, f"content-length: {len(body)}", kind=kind),
     "space in a name": lambda body, kind: plain(body, "x cache: hit", "x-age : 1", kind=kind),
+    "length too small": lambda body, kind: head(f"content-length: {len(body) // 2}", kind=kind) + body,
+    "length of no number": lambda body, kind: head("content-length: x", kind=kind) + body,
+    "chunked is not": lambda body, kind: head("transfer-encoding: chunked", kind=kind) + body,
+    "a broken chunk behind": lambda body, kind: head("transfer-encoding: chunked", kind=kind) + chunk(body) + b"x\r\n",
+    "interim answers": lambda body, kind: b"HTTP/1.1 102 Processing\r\n\r\n" * 700 + plain(body, kind=kind),
+    "another version": lambda body, kind: plain(body, kind=kind).replace(b"HTTP/1.1", b"HTTP/2", 1),
+    "NUL in a header": lambda body, kind: plain(body, "x-policy: a\x00b", kind=kind),
+    "unlabelled zlib": lambda body, kind: plain(zlib.compress(body), kind=kind),
+    "deflate, gzip": lambda body, kind: plain(
+        gzip.compress(zlib.compress(body)), "content-encoding: deflate, gzip", kind=kind
+    ),
     "mislabelled": lambda body, kind: plain(body, kind="text/plain" if "json" in kind else "application/json"),
     "blanks first": lambda body, kind: plain(b"\n\n" + body, kind=kind),
 }
 """Of a body and the type that it should be labelled with."""
+
+
+FRAMINGS: Final[dict[str, Callable[[bytes], bytes]]] = {
+    "none": lambda stream: stream,
+    "no blank lines": lambda stream: stream.replace(b"\n\n", b"\n"),
+    "CR": lambda stream: stream.replace(b"\n", b"\r"),
+    "prefixed twice": lambda stream: re.sub(rb"(?m)^data:", b"data: data:", stream),
+    "spaces and capitals": lambda stream: re.sub(rb"(?m)^data:", b" Data :", stream),
+    "an error before the end": lambda stream: stream.replace(
+        b'data: {"type": "response.completed"', b'data: {"error": {"code": "x"}}\n\ndata: {"type": "response.completed"'
+    ),
+    "an end of no data": lambda stream: re.sub(
+        rb'data: (?:\xef\xbb\xbf)?\{"type": "response.completed".*',
+        b"event: response.completed\ndata:\n\n",
+        stream,
+        flags=re.DOTALL,
+    ),
+    "an end that is cut": lambda stream: stream[: stream.rindex(b'"response"') + 40],
+}
+"""Of a stream of events; each line of data ends in a newline and has no other."""
 
 
 def streamed(text: str, snapshot: Callable[[Object], Object], data: Callable[[bytes], bytes]) -> bytes:

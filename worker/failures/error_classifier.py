@@ -94,7 +94,7 @@ def _listed(table: Table, names: Iterable[str]) -> ErrorCode | None:
 def _status_class(status: int | None) -> ErrorCode:
     if status in range(400, 500):
         return ErrorCode.INVALID_REQUEST
-    if status is None or status in range(500, 600):
+    if status is None or status >= 500:  # noqa: PLR2004  # beyond 599 too: RFC 9110, section 15
         return ErrorCode.UPSTREAM_ERROR
     return ErrorCode.INVALID_RESPONSE
 

@@ -79,16 +79,18 @@ def _is_api_error(document: object, status: int) -> bool:
     if not isinstance(document, dict):
         return False
     said = cast("dict[str, object]", document)
-    if isinstance(error := said.get("error"), dict):
-        return any(map(_tells, cast("dict[str, object]", error).values()))
     reason = http.client.responses.get(status, "").lower()
-    told = [key for key in _WORDS if _says_more_than(reason, said.get(key))]
+    if isinstance(error := said.get("error"), dict):
+        return any(_says_more_than(reason, part, status) for part in cast("dict[str, object]", error).values())
+    told = [key for key in _WORDS if _says_more_than(reason, said.get(key), status)]
     labelled = any(said.get(key) for key in ("code", "type")) or "error" in {str(said.get("object")), *told}
     return bool(told) and (labelled or "detail" in told or "errors" in told or said.get("success") is False)
 
 
-def _says_more_than(reason: str, value: object) -> bool:
-    return bool(value) and (value.strip(". ").lower() != reason if isinstance(value, str) else value is not True)
+def _says_more_than(reason: str, value: object, status: int = 0) -> bool:
+    if isinstance(value, str):
+        return value.strip(". ").lower() not in ("", reason, str(status))
+    return value not in (None, 0, status, True, False, [], {})
 
 
 _WORDS: Final = ("error", "detail", "message", "msg", "errors")
@@ -99,43 +101,8 @@ def read_error(error: object) -> ReportedError:
     return _weigh(None, list(_said(error)))
 
 
-def unwrapped(response: object) -> dict[str, object] | None:
-    """The response object itself, also where it came inside a terminal SSE event."""
-    if not isinstance(response, dict):
-        return None
-    body = cast("dict[str, object]", response)
-    inner = body.get("response")
-    return cast("dict[str, object]", inner) if isinstance(inner, dict) else body
-
-
-def stated_error(body: dict[str, object]) -> object | None:
-    """The error of a 200 that carries one: OpenAI's `failed`, an SSE `error`, new-api's `success: false`.
-
-    An error of nothing but blanks is none. Beside output that says it is completed, neither is any other.
-    """
-    if body.get("status") == "completed" and body.get("output"):
-        return None
-    error = body.get("error")
-    if isinstance(error, dict) and any(_tells(value) for value in cast("dict[str, object]", error).values()):
-        return cast("object", error)
-    if (error and not isinstance(error, dict)) or body.get("type") == "error" or body.get("success") is False:
-        return body
-    return {} if body.get("status") == "failed" else None
-
-
-def was_billed(body: dict[str, object]) -> bool:
-    """Whether a failed response says that tokens were used, or holds some of them."""
-    usage = body.get("usage")
-    counts = cast("dict[str, object]", usage).values() if isinstance(usage, dict) else ()
-    return any(isinstance(count, int) and count > 0 for count in counts) or bool(body.get("output"))
-
-
-def _tells(value: object) -> bool:
-    return bool(value.strip()) if isinstance(value, str) else value not in (None, 0, False, [], {})
-
-
 _NAME_KEYS: Final = ("code", "type", "status")
-_KEYS: Final = (*_NAME_KEYS, "param", "message", "msg", "detail", "error", "errors")
+_KEYS: Final = (*_NAME_KEYS, "param", "message", "msg", "detail", "details", "error", "errors", "extensions")
 
 
 def _said(value: object, key: str = "message", nesting: int = NESTING) -> Iterator[tuple[str, str]]:

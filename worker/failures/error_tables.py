@@ -92,14 +92,22 @@ TELLING_STATUS: Final = {
     401: ErrorCode.AUTHENTICATION_FAILED,
     402: ErrorCode.QUOTA_EXHAUSTED,
     403: ErrorCode.PERMISSION_DENIED,
-    405: ErrorCode.UPSTREAM_ERROR,  # the method is ours and always the same; only a wrong address refuses it
+    # The method, the address and the headers are ours and always the same, so no caller can be wrong in them.
+    405: ErrorCode.UPSTREAM_ERROR,
+    406: ErrorCode.UPSTREAM_ERROR,
+    407: ErrorCode.UPSTREAM_ERROR,
     408: ErrorCode.UPSTREAM_ERROR,
     409: ErrorCode.UPSTREAM_ERROR,
+    411: ErrorCode.UPSTREAM_ERROR,
     413: ErrorCode.REQUEST_TOO_LARGE,
+    414: ErrorCode.UPSTREAM_ERROR,
+    417: ErrorCode.UPSTREAM_ERROR,
     421: ErrorCode.UPSTREAM_ERROR,  # a proxy sent us to the wrong backend: RFC 9110 15.5.20
     424: ErrorCode.UPSTREAM_ERROR,  # something the gateway called failed: groq-docs
     425: ErrorCode.UPSTREAM_ERROR,
+    426: ErrorCode.UPSTREAM_ERROR,
     429: ErrorCode.RATE_LIMITED,
+    431: ErrorCode.UPSTREAM_ERROR,
     451: ErrorCode.PERMISSION_DENIED,
     498: ErrorCode.UPSTREAM_OVERLOADED,  # no flex capacity: groq-docs
     499: ErrorCode.UPSTREAM_ERROR,  # the gateway's own client went away: nginx ngx_http_request.h
@@ -159,9 +167,11 @@ _SERVER: Final = re.compile(
     r"|upstream (?:connect )?(?:error|failed)|connection (?:reset|refused)|bad gateway|service unavailable"
     r"|temporarily unavailable|something went wrong|服务器(?:内部)?错误|内部错误"
 ).search
-# new-api controller/relay.go; kong/kong; LiteLLM 1.106 about a page that is no error object.
+# new-api controller/relay.go; kong/kong; microsoft/autogen#3953 (Azure, about a wrong address); LiteLLM 1.106 about
+# a page that is no error object.
 _NO_ROUTE: Final = re.compile(
-    r"invalid url \(|no route matched|exception - (?:404: not found|405: method not allowed|403: forbidden)"
+    r"invalid url \(|no route matched|^(?:resource|page) not found$"
+    r"|exception - (?:404: not found|405: method not allowed|403: forbidden)"
 ).search
 
 WORDED: Final[tuple[tuple[ErrorCode, bool, Shows, ErrorCode], ...]] = (

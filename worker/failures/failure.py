@@ -27,11 +27,9 @@ from worker.failures.error_reader import (
     read_body,
     read_error,
     server_time,
-    stated_error,
-    unwrapped,
     wait_in_words_s,
-    was_billed,
 )
+from worker.failures.stated_error import stated_error, unwrapped, was_billed
 
 COSTLY_ATTEMPTS: Final = 2
 """A call that may have been billed is repeated at most once: the gateway has no idempotency key."""

@@ -15,7 +15,7 @@ from pydantic import ValidationError
 from api_contracts.responses import ResponseObject, Usage
 from worker.failures.failure import Failure, Route, from_object, invalid_response
 from worker.gateway.repair import Document, Unreadable, read_json
-from worker.gateway.shape import NOTHING_STREAMED, Streamed, shaped
+from worker.gateway.shape import NOTHING_STREAMED, Streamed, shaped, unwrapped
 
 _BLANK: Final = b"\xef\xbb\xbf\xff\xfe\x00 \t\r\n"
 _FIELDS: Final = (b"event:", b"data:", b":", b"id:", b"retry:")
@@ -55,7 +55,8 @@ def read_document(body: bytes, headers: Mapping[str, str], http_status: int) -> 
     document = read_json(body)
     if isinstance(document, Unreadable):
         return unusable(document, http_status)
-    return read_response(document, headers, http_status)
+    inner, stated = unwrapped(document)
+    return read_response(inner, headers, http_status, stated=stated)
 
 
 def read_response(

@@ -25,6 +25,7 @@ from worker.gateway.stream import StreamReader
 MAX_ERROR_BYTES: Final = 64 * 1024  # an error that takes more to explain is told by its status
 ERROR_S: Final = 5.0  # for the body of an error: it often says more than the status, but may never come
 TAIL_S: Final = 0.5  # for what follows a terminal event: usually nothing, and nobody needs it
+TAIL_BYTES: Final = 256 * 1024  # of that: read at once, so it must not keep other calls waiting
 WHOLE_S: Final = 1.0  # of silence after a body that ends like a document: then it is read as it stands
 STALE_S: Final = 2.0  # a peer that had closed a kept connection says so within a round trip, not later
 
@@ -121,17 +122,18 @@ class Exchange:
         """The next piece of the answer, b"" after the last."""
         patience = self.deadline if self.silence_s is None else min(self.deadline, now() + self.silence_s)
         self.limit.reschedule(patience)
+        await asyncio.sleep(0)  # what is here already suspends nobody: neither other calls nor the limit would run
         return await anext(chunks, b"")
 
-    async def _rest(self, chunks: AsyncIterator[bytes], *, within_s: float) -> bytes:
+    async def _rest(self, chunks: AsyncIterator[bytes], *, within_s: float, limit: int = MAX_ERROR_BYTES) -> bytes:
         """What comes of the rest in time; what does not changes nothing."""
         self.limit.reschedule(None)
         rest = bytearray()
         with contextlib.suppress(InflateError, *LOST):
             async with asyncio.timeout(within_s):
-                while len(rest) < MAX_ERROR_BYTES and (chunk := await anext(chunks, b"")):
+                while len(rest) < limit and (chunk := await anext(chunks, b"")):
                     rest += chunk
-        return bytes(rest[:MAX_ERROR_BYTES])
+        return bytes(rest[:limit])
 
     async def _read_head(self, chunks: AsyncIterator[bytes]) -> None:
         """Reads until the body tells whether it is a stream of events; white space tells nothing, and is dropped."""
@@ -173,15 +175,40 @@ class Exchange:
         self._stream = stream = StreamReader(self.headers, self.status, self.max_bytes, self.on_event)
         chunk, self._body = bytes(self._body), bytearray()
         while chunk:
-            for event in decoder.feed(chunk):
-                if (outcome := self._take(event, stream)) is not None:
-                    await self._rest(chunks, within_s=TAIL_S)  # only a stream read to its end frees its connection
-                    return outcome
+            if (outcome := self._told(decoder.feed(chunk), stream)) is not None:
+                return await self._to_the_end(chunks, outcome)
             chunk = await self._next(chunks)
         return self._told_by_events() or replace(from_transport(TransportKind.CUT_SHORT), http_status=self.status)
 
+    async def _to_the_end(self, chunks: AsyncIterator[bytes], outcome: Answer | Failure) -> Answer | Failure:
+        """The outcome, or the completed answer that follows it: that one was paid for, whatever was said before.
+
+        Only a stream that is read to its end frees its connection.
+        """
+        rest = await self._rest(chunks, within_s=TAIL_S, limit=TAIL_BYTES)
+        if _is_completed(outcome) or self._decoder is None or self._stream is None:
+            return outcome
+        with contextlib.suppress(EventTooLargeError):
+            later = self._told(self._decoder.feed(rest), self._stream)
+            return later if later is not None and _is_completed(later) else outcome
+        return outcome
+
+    def _told(self, events: list[Event], stream: StreamReader) -> Answer | Failure | None:
+        """The first outcome that the events tell, unless a completed answer follows it."""
+        first: Answer | Failure | None = None
+        for event in events:
+            outcome = self._take(event, stream)
+            if outcome is not None and _is_completed(outcome):
+                return outcome
+            first = outcome if first is None else first
+        return first
+
     def _take(self, event: Event, stream: StreamReader) -> Answer | Failure | None:
         return stream.take(Event(event.name, self.guard.clean(event.data)))
+
+
+def _is_completed(outcome: Answer | Failure) -> bool:
+    return isinstance(outcome, Answer) and outcome.status == "completed"
 
 
 def now() -> float:

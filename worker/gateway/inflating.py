@@ -1,8 +1,8 @@
 """The bytes of an answer without their compression, told by the bytes themselves and not by their label.
 
-Proxies label plain JSON as gzip, pass gzip on without its label, and compress twice. A gzip stream begins
-with two bytes that neither JSON nor an event can begin with, so its label is not needed. Only `deflate` has
-no such sign and is believed where the bytes do not look like text.
+Proxies label plain JSON as gzip, pass gzip on without its label, and compress twice. Streams of gzip and zlib
+begin with two bytes that neither JSON nor an event can begin with, so their label is not needed. Only `deflate`
+without zlib's head has no such sign; it is believed where the bytes do not look like text.
 """
 
 import contextlib
@@ -15,8 +15,10 @@ STEP_BYTES: Final = 256 * 1024
 """Inflated at once: a kilobyte of gzip may stand for a megabyte."""
 MAX_LAYERS: Final = 3
 _GZIP: Final = b"\x1f\x8b"
+_ZLIB: Final = (b"\x78\x01", b"\x78\x5e", b"\x78\x9c", b"\x78\xda")
+"""The beginnings of zlib's usual window of 32 KiB, one for each level (RFC 1950 2.2)."""
 _GZIP_WBITS: Final = zlib.MAX_WBITS | 16
-_TEXT: Final = re.compile(rb'[{\[][\s"{}\[\]]|[\s:]|da|ev|id|re')
+_TEXT: Final = re.compile(rb'[{\[][\s"{}\[\]]|[\s:]|da|ev|id|re|\xef\xbb|\xff\xfe')
 """How a document or a line of an event begins; deflated bytes rarely do."""
 
 
@@ -64,17 +66,18 @@ class Inflater:
         self._plain = self._wbits == 0
         if not self._plain:
             self._stream = zlib.decompressobj(self._wbits)
-            self._inner = Inflater(layers=self._layers - 1)
+            inner = self._coding if self._wbits == _GZIP_WBITS else self._coding.replace("deflate", "", 1)
+            self._inner = Inflater(inner, self._layers - 1)
         yield from self.feed(held)
 
     def _window(self, start: bytes) -> int:
         """Zlib's `wbits` for a body that starts so; 0 if it is not compressed."""
         if start.startswith(_GZIP):
             return _GZIP_WBITS
-        if self._coding != "deflate":
-            return 0
-        if start[0] & 0x0F == zlib.DEFLATED and int.from_bytes(start[:2], "big") % 31 == 0:
+        if start.startswith(_ZLIB):
             return zlib.MAX_WBITS
+        if "deflate" not in self._coding:
+            return 0
         return 0 if _TEXT.match(start) else -zlib.MAX_WBITS
 
     def _inflate(self, piece: bytes, inner: "Inflater") -> Iterator[bytes]:

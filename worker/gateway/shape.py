@@ -10,8 +10,10 @@
 | an item or part that is null              | nothing                                     | opencode#45330         |
 | an item or part that is a string          | a message or part of that text              |                        |
 | `content` a string or an object           | a list of one part                          |                        |
+| a part of type `text`, or of no type      | `output_text`                               |                        |
 | a status not final, in the terminal event | the status that the event's name tells      |                        |
-| no status, and every item `completed`     | `completed`                                 |                        |
+| a final status in capitals, or spaced     | that status                                 |                        |
+| no status we know, every item `completed` | `completed`                                 |                        |
 | no `id`                                   | the id that the stream began with, if any   |                        |
 
 (QuantumNous/new-api, decolua/9router, openai/openai-python, agentgateway/agentgateway, anomalyco/opencode.)
@@ -24,12 +26,20 @@ from io import StringIO
 from operator import is_
 from typing import Any, Final, cast
 
-from worker.gateway.members import replaced
-from worker.gateway.repair import TOO_MANY, Document, Unreadable, parsed, written
+from worker.gateway.members import member_bytes, replaced
+from worker.gateway.repair import TOO_MANY, Document, Unreadable, parsed, read_json, written
 
 MAX_PARTS: Final = 50_000
 """Items and parts of items that an answer may have: a consumer holds a kilobyte for each."""
 _FINAL: Final = frozenset({"completed", "incomplete", "failed", "cancelled"})
+_UNDER_WAY: Final = frozenset({"in_progress", "queued"})
+STATED: Final = {
+    "response.completed": "completed",
+    "response.done": "completed",  # openai/codex reads it as the former
+    "response.incomplete": "incomplete",
+}
+"""The status that the name of a terminal event tells."""
+_WRAPPERS: Final = ("response", "result", "data")
 
 Object = dict[str, Any]
 
@@ -46,8 +56,8 @@ class Streamed:
     response_id: str | None = None
 
     def finished(self) -> dict[int, Object]:
-        """The items that the stream finished."""
-        return {index: cast("Object", parsed(item)) for index, item in self.items.items()}
+        """The items that the stream finished, in the shape of the table."""
+        return {index: _item(cast("Object", parsed(item))) for index, item in self.items.items()}
 
     def output(self) -> list[Object]:
         """The items in order; text that streamed for no finished item is a message of its own."""
@@ -71,6 +81,33 @@ class Streamed:
 NOTHING_STREAMED: Final = Streamed()
 
 
+def is_final(status: object) -> bool:
+    """Whether a response of this status changes no more."""
+    return isinstance(status, str) and status in _FINAL
+
+
+def unwrapped(document: Document) -> tuple[Document, str]:
+    """The response object inside of a plain answer, and the status that its wrapping tells.
+
+    It may stand in its own terminal event, in an envelope (api.cloudflare.com has `result`), in a list that ends
+    with it, or in a string (matthewhand/mcp-openapi-proxy#12).
+    """
+    value = document.value
+    if isinstance(value, str) and value.lstrip().startswith("{"):
+        inner = read_json(value.encode(errors="replace"))
+        return (document if isinstance(inner, Unreadable) else inner), ""
+    if isinstance(value, list) and value and isinstance(last := cast("list[object]", value)[-1], dict):
+        return unwrapped(Document(cast("Object", last), written(cast("Object", last))))
+    if not isinstance(value, dict) or "output" in (outer := cast("Object", value)):
+        return document, ""
+    for name in _WRAPPERS:
+        inside = cast("Object", outer[name]) if isinstance(outer.get(name), dict) else {}
+        if "output" in inside or is_final(inside.get("status")):
+            found = Document(inside, member_bytes(document.raw, name) or b"{}")
+            return found, STATED.get(str(outer.get("type")), "")
+    return document, ""
+
+
 def shaped(document: Document, stated: str = "", streamed: Streamed = NOTHING_STREAMED) -> Document | Unreadable:
     """The response object as the table says; `stated` is the status that its terminal event's name tells."""
     if not isinstance(document.value, dict):
@@ -90,12 +127,14 @@ def shaped(document: Document, stated: str = "", streamed: Streamed = NOTHING_ST
 
 def _status(response: Object, stated: str) -> Object:
     status, items = response.get("status"), response.get("output")
-    if stated and status not in _FINAL:
+    if isinstance(status, str) and (plain := status.strip().lower()) in _FINAL:
+        return {} if plain == status else {"status": plain}
+    if stated:
         return {"status": stated}
-    if status is not None or not isinstance(items, list):
+    if (isinstance(status, str) and status in _UNDER_WAY) or not isinstance(items, list):
         return {}
     said = [item.get("status") for item in _objects(cast("list[object]", items))]
-    return {"status": "completed"} if said and set(said) == {"completed"} else {}
+    return {"status": "completed"} if said and all(status == "completed" for status in said) else {}
 
 
 def _output(response: Object, streamed: Streamed) -> Object:
@@ -128,7 +167,13 @@ def _item(item: Object | str) -> Object:
     if content is None:
         return item
     parts = _content(content)
+    if parts and item.get("type", "message") == "message" and any(map(_lacks_its_type, parts)):
+        parts = [part | {"type": "output_text"} if _lacks_its_type(part) else part for part in parts]
     return item if parts is content else item | {"content": parts}
+
+
+def _lacks_its_type(part: Object) -> bool:
+    return part.get("type") in (None, "text") and isinstance(part.get("text"), str)
 
 
 def _content(content: object) -> list[Object] | None:

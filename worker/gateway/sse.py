@@ -1,17 +1,29 @@
 """Server-sent events from bytes, without I/O.
 
-The grammar is the WHATWG HTML standard's, section 9.2.6. Three choices go beyond it. An event has a size
-limit, so that no peer fills our memory. `end` hands out an event whose closing blank line never came, because
-some gateways leave it out after the last one and the JSON inside tells whether the event is whole. And a line
-that begins with `{` is no field but JSON that a gateway wrote into its own stream, mostly an error after its
-first ping: whole on its line it is an event, else `document` holds everything from there on.
+The grammar is the WHATWG HTML standard's, section 9.2.6. An event has a size limit, so that no peer fills our
+memory. Beyond the standard, gateways are read as they write, where JSON leaves no other reading:
+
+| in the stream                                | is read as                          | reported in                |
+|----------------------------------------------|-------------------------------------|----------------------------|
+| no blank line after the last event           | the end of that event               |                            |
+| no blank line between two events             | two events                          | rexxars/eventsource-parser#31 |
+| a field within a field, `data: data: {}`     | the inner field                     | openclaw/openclaw#96497    |
+| spaces around a field's name, capitals in it | the field                           |                            |
+| lines of JSON of which only the first has    | one event                           | SamSaffron/term-llm#456    |
+| its `data:`                                  |                                     |                            |
+| a line of JSON where a field should be       | an event; `document` has it if it   |                            |
+|                                              | goes on over the following lines    |                            |
 """
 
+import re
 from typing import Final, NamedTuple
 
 import orjson
 
 _BYTE_ORDER_MARK: Final = b"\xef\xbb\xbf"
+_INNER: Final = re.compile(rb"(?:(data|event): ?)++")
+_OF_JSON: Final = (b'"', b"{", b"}", b"[", b"]")
+"""How a further line of pretty JSON begins, and no field does."""
 
 
 class Event(NamedTuple):
@@ -83,12 +95,27 @@ class Decoder:
             line = line.removeprefix(_BYTE_ORDER_MARK)
         if not line:
             return self._dispatch()
-        if line.lstrip().startswith(b"{") and not self._data:
-            return self._bare(line)
-        self._read_field(line)
-        return None
+        if line.lstrip().startswith(_OF_JSON):
+            return self._more(line) if self._data else self._bare(line)
+        return self._read_field(line)
+
+    def _more(self, line: bytes) -> Event | None:
+        """A line of JSON behind `data:`: the next event where the last one was whole."""
+        event = self._dispatch() if self._is_whole() and line.lstrip().startswith(b"{") else None
+        self._hold_data(line)
+        return event
+
+    def _is_whole(self) -> bool:
+        """Whether the data in hand ends like an object. No JSON goes on with `{` behind that."""
+        return bool(self._data) and self._data[-1][-16:].rstrip().endswith(b"}")
+
+    def _hold_data(self, value: bytes) -> None:
+        self._data.append(value)
+        self._data_bytes += len(value) + 1
 
     def _bare(self, line: bytes) -> Event | None:
+        if not line.lstrip().startswith(b"{"):
+            return None
         try:
             orjson.loads(line)
         except orjson.JSONDecodeError:
@@ -96,14 +123,22 @@ class Decoder:
             return None
         return Event(self._name, line)
 
-    def _read_field(self, line: bytes) -> None:
+    def _read_field(self, line: bytes) -> Event | None:
         field, _, value = line.partition(b":")
         value = value.removeprefix(b" ")
+        if inner := _INNER.match(value):
+            field, value = inner[1], value[inner.end() :]
+        field = field.strip().lower()
+        event: Event | None = None
         if field == b"data":
-            self._data.append(value)
-            self._data_bytes += len(line)
+            if self._is_whole() and value.lstrip().startswith((b"{", b"[DONE]")):
+                event = self._dispatch()
+            self._hold_data(value)
         elif field == b"event":
-            self._name = value.decode(errors="replace")
+            if self._is_whole() and self._name:
+                event = self._dispatch()
+            self._name = value.decode(errors="replace").strip()
+        return event
 
     def _dispatch(self) -> Event | None:
         event = Event(self._name, b"\n".join(self._data)) if self._data else None

@@ -6,28 +6,25 @@ because that is how gateways report theirs. Once output has streamed, the call w
 failure from there on counts as costly.
 """
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from io import StringIO
 from typing import Any, Final, cast
 
 from api_contracts.responses import TERMINAL_EVENTS
-from worker.failures.error_reader import stated_error
 from worker.failures.failure import Failure, costly
+from worker.failures.stated_error import stated_error
 from worker.gateway.answers import TOO_LARGE, Answer, read_document, read_response, unusable
 from worker.gateway.members import member_bytes
 from worker.gateway.repair import Document, Unreadable, read_json
-from worker.gateway.shape import Streamed
+from worker.gateway.shape import STATED, Streamed, is_final
 from worker.gateway.sse import Event
 
-_STATED: Final = {
-    "response.completed": "completed",
-    "response.done": "completed",  # openai/codex reads it as the former
-    "response.incomplete": "incomplete",
-}
-_ENDS: Final = TERMINAL_EVENTS | _STATED.keys() | {"response.error"}
-_FINAL: Final = frozenset({"completed", "incomplete", "failed"})
+_ENDS: Final = TERMINAL_EVENTS | STATED.keys() | {"response.error"}
 _BEFORE_OUTPUT: Final = frozenset({"response.created", "response.queued", "response.in_progress"})
+_TYPE: Final = re.compile(rb'\s*\{\s*"type"\s*:\s*"([\w.]{1,40})"')
+_BLANK: Final = b"\xef\xbb\xbf\x00 \t\r\n"
 MAX_INDICES: Final = 10_000
 """Items of a stream that are told apart."""
 
@@ -54,6 +51,8 @@ class StreamReader:
 
     def take(self, event: Event) -> Answer | Failure | None:
         """The outcome that this event tells; None if the stream goes on."""
+        if not event.data.lstrip(_BLANK).startswith(b"{"):
+            return self._untyped(event)  # told without a parser's failure, which takes as long as a thousand bytes
         document = read_json(event.data)
         if isinstance(document, Unreadable) or not isinstance(document.value, dict):
             return self._untyped(event)
@@ -66,7 +65,7 @@ class StreamReader:
             return self._judged(self._terminal(kind, said, document))
         if kind.startswith("response."):
             return self._remember(kind, said, document.raw)
-        if stated_error(said) is None and not ("output" in said and said.get("status") in _FINAL):
+        if stated_error(said) is None and not ("output" in said and is_final(said.get("status"))):
             return None
         return self._judged(read_response(document, self.headers, self.http_status, streamed=self._streamed))
 
@@ -75,14 +74,23 @@ class StreamReader:
         return self._judged(read_document(body, self.headers, self.http_status))
 
     def _untyped(self, event: Event) -> Answer | Failure | None:
-        """Text that is no object tells something in two places: in an `error` event, and as the closing mark."""
+        """What text that is no object tells: an error, the closing mark, or an end that is empty or was cut.
+
+        Such an end counts once all output has come.
+        """
         if event.name == "error":
             said = {"type": "error", "message": event.data.decode(errors="replace")}
             return self._judged(read_response(Document(said, b""), self.headers, self.http_status))
-        return self._marked_done() if event.data.strip() == b"[DONE]" else None
+        if event.data.strip(b'" ') == b"[DONE]":
+            return self._marked_done()
+        cut = _TYPE.match(event.data)
+        kind = cut[1].decode() if cut else event.name
+        if STATED.get(kind) != "completed" or self._open or not (self._streamed.items or self._streamed.texts):
+            return None
+        return self._judged(self._terminal(kind, {}, Document({}, b"{}")))
 
     def _terminal(self, kind: str, said: Object, document: Document) -> Answer | Failure:
-        response, stated = said.get("response"), _STATED.get(kind, "")
+        response, stated = said.get("response"), STATED.get(kind, "")
         if isinstance(response, dict) and (raw := member_bytes(document.raw, "response")):
             document = Document(cast("object", response), raw)
         elif stated and self._begun is not None and "output" not in said:
@@ -140,6 +148,6 @@ class StreamReader:
         """
         items = self._streamed.finished().values()
         finished = [item.get("status") for item in items if item.get("type") in ("message", "function_call")]
-        if self._begun is None or self._open or not finished or set(finished) != {"completed"}:
+        if self._begun is None or self._open or not finished or any(status != "completed" for status in finished):
             return None
         return read_response(self._begun, self.headers, self.http_status, stated="completed", streamed=self._streamed)
