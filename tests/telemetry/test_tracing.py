@@ -1,6 +1,5 @@
 """Whose trace a request joins, and whether it is written at all."""
 
-
 import pytest
 
 from worker.queue.attempts import AttemptRecord

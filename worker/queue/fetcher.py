@@ -70,6 +70,8 @@ class Fetcher:
     freed: asyncio.Event = field(default_factory=asyncio.Event)
     """Set whenever a place may have become free."""
     room: Callable[[], int] = lambda: LARGEST_POP
+    popping: bool = False
+    """Whether a pop is under way: on a slow link it needs all the bytes that there are."""
     _size: PopSize = field(default_factory=PopSize)
 
     async def run(self) -> None:
@@ -94,12 +96,16 @@ class Fetcher:
     async def _take(self, places: int, limits: Mapping[str, int]) -> int:
         began = time.monotonic()
         quotas = self.shares.quotas(places, limits)
+        self.popping = True
         popping = asyncio.create_task(self.ledger.pop(quotas, limits, min(self._size.bytes, self.room())))
         try:
             await asyncio.shield(popping)
         finally:
             # Cancelled or not: a pop under way cannot be called back, and nobody else would know what it took.
-            deliveries = await popping
+            try:
+                deliveries = await popping
+            finally:
+                self.popping = False
             self._size.learn(sum(len(delivery.message) for delivery in deliveries), time.monotonic() - began)
             for delivery in deliveries:
                 self.start(delivery)

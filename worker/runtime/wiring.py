@@ -62,7 +62,13 @@ def build(settings: Settings, sentry: Sentry, task_runner: Callable[[Processor],
         executor.room,
     )
     cancellation = QueuedCancellation(
-        runner, ledger, settings.lanes, settings.max_body, executor.takes, executor.start, events
+        runner,
+        ledger,
+        settings.lanes,
+        settings.max_body,
+        lambda: executor.takes() and not fetcher.popping,
+        executor.start,
+        events,
     )
     return Service(
         executor=executor,
