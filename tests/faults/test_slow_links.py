@@ -6,6 +6,17 @@ from support.link_runs import run
 MIB = 1024 * 1024
 
 
+@pytest.mark.timeout(120)
+def test_a_message_may_arrive_for_longer_than_a_lease() -> None:
+    """Its lease is renewed meanwhile: it is fetched once."""
+    result = run(1, 5 * MIB, mbit_per_s=2, round_trip_ms=5)
+
+    assert result.seconds > 18
+    assert result.lost == []
+    assert result.calls == 1
+    assert result.ratio <= 1.3, result.line()
+
+
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("round_trip_ms", [1, 5, 50])
 @pytest.mark.parametrize("mbit_per_s", [8, 24, 100])

@@ -9,7 +9,7 @@ from typing import Final
 
 from worker.queue.claims import Delivery
 from worker.queue.events import QueueEvents
-from worker.queue.ledger import Ledger
+from worker.queue.ledger import Ledger, new_pop_id, tokens_of
 from worker.queue.pop_size import LARGEST_POP, PopSize
 from worker.storage.scripts import ScriptError
 
@@ -70,8 +70,8 @@ class Fetcher:
     freed: asyncio.Event = field(default_factory=asyncio.Event)
     """Set whenever a place may have become free."""
     room: Callable[[], int] = lambda: LARGEST_POP
-    popping: bool = False
-    """Whether a pop is under way: on a slow link it needs all the bytes that there are."""
+    arriving: list[tuple[str, str]] = field(default_factory=list[tuple[str, str]])
+    """Lane and token of all that the pop under way may have taken: its leases run while the bytes arrive."""
     _size: PopSize = field(default_factory=PopSize)
 
     async def run(self) -> None:
@@ -86,6 +86,7 @@ class Fetcher:
             try:
                 taken = await self._take(places, limits)
             except ScriptError as error:
+                self.arriving = []
                 self.events.script_refused(error)
                 await asyncio.sleep(REFUSED_S)
                 continue
@@ -96,19 +97,18 @@ class Fetcher:
     async def _take(self, places: int, limits: Mapping[str, int]) -> int:
         began = time.monotonic()
         quotas = self.shares.quotas(places, limits)
-        self.popping = True
-        popping = asyncio.create_task(self.ledger.pop(quotas, limits, min(self._size.bytes, self.room())))
+        pop_id = new_pop_id()
+        self.arriving = tokens_of(pop_id, quotas, places)
+        popping = asyncio.create_task(self.ledger.pop(quotas, limits, min(self._size.bytes, self.room()), pop_id))
         try:
             await asyncio.shield(popping)
         finally:
             # Cancelled or not: a pop under way cannot be called back, and nobody else would know what it took.
-            try:
-                deliveries = await popping
-            finally:
-                self.popping = False
+            deliveries = await popping
             self._size.learn(sum(len(delivery.message) for delivery in deliveries), time.monotonic() - began)
             for delivery in deliveries:
                 self.start(delivery)
+            self.arriving = []
         return len(deliveries)
 
     async def _wait_for_place(self) -> None:
