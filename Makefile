@@ -14,7 +14,7 @@ COMPILE := $(BIN)/uv pip compile --universal --generate-hashes --no-emit-index-u
 
 .PHONY: demo help test check lint types layers docs site docs-serve format lock clean coverage \
 	test-faults test-gateway test-sentry test-interop test-helm test-image chaos demo-oncall \
-	bench-throughput bench-scoreboard bench-deltas bench-batch bench-telemetry bench-autoscale
+	bench-throughput bench-scoreboard bench-deltas bench-links bench-batch bench-telemetry bench-autoscale
 
 demo: $(STAMP)  ## the main job end to end: embedded Valkey, simulated gateway, a real worker
 	$(BIN)/responses-worker demo
@@ -83,7 +83,7 @@ test-helm: $(CHART_TOOLS)  ## the chart with Helm 3 and 4, its scaling on a real
 test-image: $(CHART_TOOLS)  ## builds the image, runs it locked down and as the chart renders it; as root, else skipped
 	$(BIN)/pytest --timeout 900 helm/tests/image
 
-chaos: $(STAMP)  ## kills, drains, Redis restarts, cut networks; then the books; ARGS="--seeds 1 --requests 300" for less
+chaos: $(STAMP)  ## kills, drains, Redis restarts, cut and slow networks, full memory; then the books; ARGS="--seeds 1 --requests 300"
 	PYTHONPATH=tests $(BIN)/python -m chaos.driver $(ARGS)
 
 demo-oncall: $(STAMP)  ## an outage, a revoked key and their repair: the log, the alarms, the issue list
@@ -97,6 +97,9 @@ bench-scoreboard: $(PLOTS)  ## 429s, lost requests and time against ideal, per s
 
 bench-deltas: $(STAMP)  ## how old a token is when a client sees it, with 100 streams at once
 	$(BIN)/python -m bench.deltas
+
+bench-links: $(STAMP)  ## throughput and bytes of one worker on slow and far links to Redis
+	$(BIN)/python -m bench.links $(ARGS)
 
 bench-batch: $(STAMP)  ## memory of the batch client over a file of 50,000 lines
 	$(BIN)/python -m bench.batch_memory

@@ -1,4 +1,4 @@
-"""`make chaos`: minutes of kills, drains, Redis restarts and cut networks, and then the books must balance.
+"""`make chaos`: minutes of kills, drains, restarts, bad networks and full memory; then the books must balance.
 
 Prints one line a seed and one of totals. Exits 1 when a request was lost, answered twice, or paid twice without an
 explanation, when anything was left lying about, or when what a killed worker held was back in its lane too late.
@@ -13,12 +13,13 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Final
 
+import redis
+from support.links import SlowLink
 from support.producer import Producer, body
 from support.worker_process import Fleet, WorkerProcess
 
 from chaos.books import Books, Diary, balance
 from chaos.leases import LeaseWatch
-from chaos.proxy import Proxy
 from worker.devtools.devstack import EmbeddedValkey, Simulator, embedded_valkey, simulator_process
 
 GATEWAY: Final = {
@@ -44,7 +45,7 @@ class World:
     rng: random.Random
     fleet: Fleet
     valkey: EmbeddedValkey
-    proxy: Proxy
+    link: SlowLink
     gateway: Simulator
     diary: Diary = field(default_factory=Diary)
 
@@ -69,14 +70,27 @@ class World:
         self.diary.returns.append(time.time())
 
     def reset_connections(self) -> None:
-        self.proxy.reset()
+        self.link.reset()
 
     def cut_network(self) -> None:
         """Redis cannot be reached for longer than a blip, for less than a lease."""
-        self.proxy.cut()
+        self.link.cut()
         time.sleep(self.rng.uniform(1, 6))
-        self.proxy.mend()
+        self.link.mend()
         self.diary.returns.append(time.time())
+
+    def slow_link(self) -> None:
+        """The way to Redis has few bits and a long round trip for a while."""
+        self.link.tune(mbit_per_s=self.rng.choice([1, 8, 24]), round_trip_ms=self.rng.choice([5, 50, 200]))
+        time.sleep(self.rng.uniform(2, 8))
+        self.link.tune(mbit_per_s=0, round_trip_ms=0)
+
+    def fill_redis(self) -> None:
+        """Redis has no memory left; what is queued drains all the same."""
+        with redis.Redis(port=self.valkey.port) as client:
+            client.execute_command("CONFIG SET", "maxmemory", 1)  # pyright: ignore[reportUnknownMemberType]  # untyped kwargs
+            time.sleep(self.rng.uniform(1, 5))
+            client.execute_command("CONFIG SET", "maxmemory", 0)  # pyright: ignore[reportUnknownMemberType]  # untyped kwargs
 
     def break_gateway(self) -> None:
         self.gateway.configure(fault_rates={"503": 0.9})
@@ -99,6 +113,8 @@ EVENTS: Final[dict[Callable[[World], None], int]] = {
     World.restart_redis: 2,
     World.reset_connections: 3,
     World.cut_network: 2,
+    World.slow_link: 2,
+    World.fill_redis: 2,
     World.break_gateway: 1,
 }
 
@@ -107,13 +123,13 @@ def run(seed: int, requests: int) -> tuple[Books, Diary]:
     """One seed from the first request to the last answer."""
     with (
         embedded_valkey(appendonly=True) as valkey,
-        Proxy(valkey.port) as proxy,
+        SlowLink(valkey.port) as link,
         simulator_process(GATEWAY | {"seed": seed}) as gateway,
         Producer(valkey.url) as producer,
-        Fleet(f"redis://127.0.0.1:{proxy.port}/0", gateway.url) as fleet,
+        Fleet(link.url, gateway.url) as fleet,
         LeaseWatch(valkey.url) as leases,
     ):
-        world = World(random.Random(seed), fleet, valkey, proxy, gateway)
+        world = World(random.Random(seed), fleet, valkey, link, gateway)
         for _ in range(WORKERS):
             fleet.start(**SETTINGS)
         ids = [f"{seed}-{n}" for n in range(requests)]
@@ -159,7 +175,9 @@ def attempt(seed: int, requests: int) -> Books | None:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description="Kills, drains, restarts and cuts; then the books must balance.")
+    parser = argparse.ArgumentParser(
+        description="Kills, drains, restarts, cuts, slow links, full memory; then the books must balance."
+    )
     parser.add_argument("--seeds", default="1,2,3,4,5", help="one run for each, e.g. 1,2,3 (default: %(default)s)")
     parser.add_argument("--requests", type=int, default=2000, help="sent in each run (default: %(default)s)")
     options = parser.parse_args()

@@ -59,6 +59,10 @@ class Proxy:
         server.close()
         self._reset()
         await asyncio.sleep(0.1)  # aborted transports report to their readers
+        left = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in left:
+            task.cancel()
+        await asyncio.gather(*left, return_exceptions=True)
 
     def _listener(self) -> socket.socket:
         return socket.create_server(("127.0.0.1", 0))

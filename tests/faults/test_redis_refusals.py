@@ -1,11 +1,17 @@
-"""Redis is there and says no: workers stop taking what they could not record, say so once, and lose nothing."""
+"""Redis is there and says no: workers stop taking what they could not record, say so once, and lose nothing.
 
+Full memory is no such case: it refuses what producers send, and a backlog drains.
+"""
+
+import itertools
 from collections import Counter
 from collections.abc import Generator
 from threading import Thread
 
+import kombu.exceptions
 import pytest
 import redis
+from support.link_runs import message
 from support.polling import wait_until
 from support.producer import Producer
 from support.redis_parts import stays
@@ -64,16 +70,42 @@ def stage(own_valkey: EmbeddedValkey, gateway: Simulator) -> Generator[Stage]:
         yield Stage(own_valkey, producer, fleet, gateway)
 
 
-def test_full_memory_stops_new_work_and_lets_answers_land(stage: Stage) -> None:
+def test_full_memory_stops_producers_and_the_backlog_drains(stage: Stage) -> None:
+    """To the last message, and without a word: nothing that a worker needs is refused."""
     stage.redis.config_set("maxmemory", 1)
     try:
-        wait_until(lambda: len(stage.producer.entries()) == CALLS, what="the answers of what was in flight")
-        wait_until(lambda: stage.told() == ["OutOfMemoryError"], what="the refusal to be told")
-        stays(lambda: stage.queued() == CALLS, for_s=2)
+        with pytest.raises(kombu.exceptions.OperationalError):
+            stage.producer.app.send_task("responses.create", queue="responses.interactive", retry=False)
+        stage.rode_through(incidents=0)
     finally:
         stage.redis.config_set("maxmemory", 0)
 
-    stage.rode_through()
+
+@pytest.mark.parametrize(("count", "size"), [(5_000, 2_000), (20, 4 * 2**20)])
+def test_a_server_full_of_backlog_drains(own_valkey: EmbeddedValkey, gateway: Simulator, count: int, size: int) -> None:
+    """Filled until it takes no more message; streamed, retried and too large requests are among them."""
+    with Producer(own_valkey.url) as producer, Fleet(own_valkey.url, gateway.url) as fleet:
+        producer.redis.flushall()
+        used = producer.redis.info("memory")["used_memory"]
+        producer.redis.config_set("maxmemory", used + count * size)
+        try:
+            asked = fill(producer, size)
+            fleet.start(concurrency=50)
+            wait_until(lambda: len(producer.entries()) == asked, within_s=90, what="the last result")
+            assert producer.leftovers() == {}
+        finally:
+            producer.redis.config_set("maxmemory", 0)
+
+
+def fill(producer: Producer, size: int) -> int:
+    """Pushes until Redis refuses; returns how many messages it took."""
+    prompts = itertools.cycle(["", "", "[[sim:500*1]]", "[[sim:cut*1]]"])
+    for number in itertools.count():
+        try:
+            producer.push_raw(message(f"r-{number}", size, next(prompts)))
+        except redis.OutOfMemoryError:
+            return number
+    raise AssertionError("unreachable")
 
 
 def test_a_read_only_server_is_waited_for(stage: Stage) -> None:

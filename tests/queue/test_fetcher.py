@@ -189,14 +189,37 @@ async def test_a_refusal_of_the_ledger_is_told_and_survived(worker: Worker, monk
     await eventually(lambda: worker.started)
 
 
+async def test_what_a_pop_may_have_taken_is_known_while_it_arrives(worker: Worker) -> None:
+    """So that its leases can be renewed: the reply may be on its way for longer than a lease."""
+    asked, go_on = asyncio.Event(), asyncio.Event()
+    pop = worker.desk.ledger.pop
+
+    class Slow:
+        async def pop(self, *args: Any) -> list[Delivery]:
+            deliveries = await pop(*args)
+            asked.set()
+            await go_on.wait()
+            return deliveries
+
+    worker.desk.enqueue(*"abc")
+    worker.intake.ledger = Slow()  # pyright: ignore[reportAttributeAccessIssue]  # a ledger far away
+    worker.begin()
+    await asked.wait()
+    held = {token.decode() for token in worker.desk.redis.hkeys("responses:inflight:interactive")}
+    assert len(held) == 3
+    assert held <= {token for _, token in worker.intake.arriving}
+    go_on.set()
+    await eventually(lambda: len(worker.started) == 3)
+
+
 async def test_what_was_asked_for_before_leaving_is_still_started(worker: Worker) -> None:
     """A pop under way cannot be called back: dropped, what it took would wait for its lease to end."""
     blocked, release = asyncio.Event(), asyncio.Event()
     pop = worker.desk.ledger.pop
 
     class SlowLedger:
-        async def pop(self, quotas: dict[str, int], limits: dict[str, int], most_bytes: int) -> list[Delivery]:
-            deliveries = await pop(quotas, limits, most_bytes)
+        async def pop(self, quotas: dict[str, int], limits: dict[str, int], *more: Any) -> list[Delivery]:
+            deliveries = await pop(quotas, limits, *more)
             if deliveries:
                 blocked.set()
                 await release.wait()

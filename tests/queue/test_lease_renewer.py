@@ -28,7 +28,14 @@ class Process:
         self.redis = valkey
         self.held: list[tuple[str, str]] = []
         self.heard = Heard()
-        self.keeper = LeaseRenewer(RedisTarget.parse(url).client(), lambda: list(self.held), LEASE_MS, self.heard)
+        self.arriving: list[tuple[str, str]] = []
+        self.keeper = LeaseRenewer(
+            RedisTarget.parse(url).client(),
+            lambda: list(self.held),
+            LEASE_MS,
+            self.heard,
+            arriving=lambda: list(self.arriving),
+        )
 
     def hold(self, token: str, *, in_flight: bool = True) -> None:
         if in_flight:
@@ -70,6 +77,18 @@ def test_what_is_held_is_renewed(process: Process) -> None:
         for _ in range(3):
             process.renewed("a")
             process.renewed("b")
+
+    assert process.heard.lost == []
+
+
+def test_what_is_still_arriving_is_renewed_and_never_missed(process: Process) -> None:
+    """A pop may take less than it was allowed to; what it did not take is nobody's loss."""
+    with beating(process.keeper):
+        process.hold("pop.interactive.1")
+        process.arriving, process.held = [*process.held, ("interactive", "pop.interactive.2")], []
+
+        for _ in range(4):
+            process.renewed("pop.interactive.1")
 
     assert process.heard.lost == []
 

@@ -9,7 +9,7 @@ from typing import Final
 
 from worker.queue.claims import Delivery
 from worker.queue.events import QueueEvents
-from worker.queue.ledger import Ledger
+from worker.queue.ledger import Ledger, tokens_of
 from worker.queue.pop_size import LARGEST_POP, PopSize
 from worker.storage.scripts import ScriptError
 
@@ -70,6 +70,8 @@ class Fetcher:
     freed: asyncio.Event = field(default_factory=asyncio.Event)
     """Set whenever a place may have become free."""
     room: Callable[[], int] = lambda: LARGEST_POP
+    arriving: list[tuple[str, str]] = field(default_factory=list[tuple[str, str]])
+    """Lane and token of all that the pop under way may have taken: its leases run while the bytes arrive."""
     _size: PopSize = field(default_factory=PopSize)
 
     async def run(self) -> None:
@@ -84,6 +86,7 @@ class Fetcher:
             try:
                 taken = await self._take(places, limits)
             except ScriptError as error:
+                self.arriving = []
                 self.events.script_refused(error)
                 await asyncio.sleep(REFUSED_S)
                 continue
@@ -94,7 +97,9 @@ class Fetcher:
     async def _take(self, places: int, limits: Mapping[str, int]) -> int:
         began = time.monotonic()
         quotas = self.shares.quotas(places, limits)
-        popping = asyncio.create_task(self.ledger.pop(quotas, limits, min(self._size.bytes, self.room())))
+        pop_id = self.ledger.fresh_id()
+        self.arriving = tokens_of(pop_id, quotas, places)
+        popping = asyncio.create_task(self.ledger.pop(quotas, limits, min(self._size.bytes, self.room()), pop_id))
         try:
             await asyncio.shield(popping)
         finally:
@@ -103,6 +108,7 @@ class Fetcher:
             self._size.learn(sum(len(delivery.message) for delivery in deliveries), time.monotonic() - began)
             for delivery in deliveries:
                 self.start(delivery)
+            self.arriving = []
         return len(deliveries)
 
     async def _wait_for_place(self) -> None:

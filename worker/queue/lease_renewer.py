@@ -28,6 +28,8 @@ class LeaseRenewer:
     lease_ms: int
     events: QueueEvents
     upstream: str = "default"
+    arriving: Callable[[], list[tuple[str, str]]] = list
+    """What a pop under way may have taken; renewed as well, and not missed."""
     _missing: dict[str, int] = field(default_factory=dict[str, int])
     """Rounds in which a delivery was held but not in flight."""
     _heartbeat: float = field(default_factory=time.monotonic)
@@ -61,16 +63,18 @@ class LeaseRenewer:
 
     def _renew(self) -> bool:
         """False where Redis could not be reached; the lease leaves no time to wait for the next round then."""
-        held = self.held() if self.silence_s * 1000 < self.lease_ms else []
-        if not held:
+        alive = self.silence_s * 1000 < self.lease_ms
+        held, arriving = (self.held(), self.arriving()) if alive else ([], [])
+        if not held and not arriving:
             return True
         try:
-            missing = renew(self.client, held, upstream=self.upstream, lease_ms=self.lease_ms)
+            missing = renew(self.client, [*held, *arriving], upstream=self.upstream, lease_ms=self.lease_ms)
         except (RedisError, OSError):
             # The ledger's own calls report it. After a failover the address may mean another server.
             self.client.connection_pool.disconnect()
             return False
         # What was answered a moment ago is missing as well; what is still held a round later is lost.
+        missing &= {token for _, token in held}
         self._missing = {token: self._missing.get(token, 0) + 1 for token in missing}
         lost = {token for token, rounds in self._missing.items() if rounds == _ROUNDS_TO_BE_LOST}
         if lost:

@@ -72,12 +72,16 @@ class Ledger:
         return f"{self.process}-{secrets.token_hex(8)}"
 
     async def pop(
-        self, quotas: Mapping[str, int], limits: Mapping[str, int] | None = None, most_bytes: int = LARGEST_POP
+        self,
+        quotas: Mapping[str, int],
+        limits: Mapping[str, int] | None = None,
+        most_bytes: int = LARGEST_POP,
+        pop_id: str = "",
     ) -> list[Delivery]:
         """Takes and leases, in one step, as many messages as the quotas add up to; each lane's share comes first.
 
         What some lanes leave of their quota goes to the others in order, up to each lane's limit. The messages have at
-        most `most_bytes` together, unless the first alone has more.
+        most `most_bytes` together, unless the first alone has more. `tokens_of` the pop id names what it may take.
         """
         total = sum(quotas.values())
         limits = limits or dict.fromkeys(quotas, total)
@@ -91,7 +95,7 @@ class Ledger:
             {},
             lanes,
             lease_ms=self.lease_ms,
-            pop_id=self.fresh_id(),
+            pop_id=pop_id or self.fresh_id(),
             total=total,
             bytes=most_bytes,
             largest=self.largest,
@@ -249,6 +253,11 @@ class Ledger:
         """Every key that a command on this delivery may name."""
         found = keys.FLEET | keys.lane(delivery.lane) | keys.upstream(self.upstream)
         return found | claim.keys if claim else found
+
+
+def tokens_of(pop_id: str, lanes: Iterable[str], count: int) -> list[tuple[str, str]]:
+    """Lane and token of whatever a pop under this id takes, if it takes `count` messages at most."""
+    return [(lane, f"{pop_id}.{lane}.{number}") for lane in lanes for number in range(1, count + 1)]
 
 
 def renew(client: redis.Redis, held: Iterable[tuple[str, str]], *, upstream: str, lease_ms: int = LEASE_MS) -> set[str]:

@@ -26,12 +26,15 @@ PAGES: Final = Command(
     args={"interval_ms": int, "count": int},
     rows=Rows("lists", ("list", "sweeper")),
     reply=lambda pages: [(name.decode(), messages) for name, messages in pages],
+    even_when_full=True,
+    large_reply=True,
 )
 TAKE: Final = Command(
     name="take",
     keys=("inflight", "leases", "list", "sweeper"),
     args={"lease_ms": int, "token": str, "message": bytes},
     reply=bool,
+    even_when_full=True,
 )
 QUEUED_CANCELLATION: Final = Script.load(
     "queue/lua/ledger.lua", "queue/lua/queued_cancellation.lua", commands=(PAGES, TAKE), MARKER_MS=MARKER_MS

@@ -55,13 +55,13 @@ def build(settings: Settings, sentry: Sentry, task_runner: Callable[[Processor],
     )
     maintenance.start = executor.start
     fetcher = _fetcher(settings, ledger, executor, queues, events)
-    cancellation = _cancellation(settings, runner, ledger, executor, events)
+    cancellation = _cancellation(settings, ledger, executor, fetcher, events)
     return Service(
         executor=executor,
         fetch=fetcher.run,
         jobs=_jobs(queues, cancellation, maintenance, relay),
         ledger=ledger,
-        renewer=LeaseRenewer(settings.redis.client(), held.leases, LEASE_MS, events, settings.fleet),
+        renewer=_renewer(settings, held, fetcher, events),
         observer=events,
         upstream=upstream,
         runner=runner,
@@ -142,9 +142,24 @@ def _maintenance(settings: Settings, ledger: Ledger, runner: ScriptRunner, event
 
 
 def _cancellation(
-    settings: Settings, runner: ScriptRunner, ledger: Ledger, executor: Executor, events: Observer
+    settings: Settings, ledger: Ledger, executor: Executor, fetcher: Fetcher, events: Observer
 ) -> QueuedCancellation:
-    return QueuedCancellation(runner, ledger, settings.lanes, settings.max_body, executor.takes, executor.start, events)
+    """It waits while a pop's bytes arrive: both share one link."""
+    return QueuedCancellation(
+        ledger.runner,
+        ledger,
+        settings.lanes,
+        settings.max_body,
+        lambda: executor.takes() and not fetcher.arriving,
+        executor.start,
+        events,
+    )
+
+
+def _renewer(settings: Settings, held: HeldRequests, fetcher: Fetcher, events: Observer) -> LeaseRenewer:
+    return LeaseRenewer(
+        settings.redis.client(), held.leases, LEASE_MS, events, settings.fleet, arriving=lambda: fetcher.arriving
+    )
 
 
 def _admission(settings: Settings, runner: ScriptRunner, events: AdmissionEvents) -> Admission:

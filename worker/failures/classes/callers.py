@@ -67,7 +67,8 @@ ERRORS: Final[Mapping[ErrorCode, ErrorClass]] = {
         runbook=RunbookEntry(
             "The body is over WORKER_MAX_BODY, or its tokens exceed a whole minute's budget and can never be admitted.",
             "`input_bytes` in the log line; WORKER_MAX_BODY and WORKER_TOKENS_PER_MINUTE in the deployment.",
-            "The caller sends less or asks for fewer output tokens. Raise the setting if the gateway allows more.",
+            "The caller sends less or asks for fewer output tokens. Raise the setting if the gateway allows more. "
+            "A message that was too large to be read is among the dead letters: `responses-worker dead list`.",
         ),
     ),
     ErrorCode.CONTENT_REJECTED: ErrorClass(

@@ -73,7 +73,7 @@ STATES: Final[Mapping[State, FailureClass]] = {
         customer_sees="nothing: no answer is published and none is lost",
         runbook=RunbookEntry(
             "Redis has not served this process for 60 s. Requests and answers wait; data that Redis kept is not lost.",
-            "Redis itself: up, reachable, out of memory (`OutOfMemoryError`), read-only after a failover?",
+            "Redis itself: up, reachable, read-only after a failover? Full memory refuses producers, not workers.",
             "Bring Redis back. Workers go on by themselves; /readyz says 503 until then, /livez stays 200.",
             "redis-cli INFO server memory replication",
         ),
