@@ -17,6 +17,7 @@
 --   streams                  set     result streams that retention looks after
 --   results                  stream  where this request's result goes
 --   deltas                   stream  token deltas of one request, written by worker/queue/deltas.py and ended here
+--   lanes                    zset    lane -> when a worker last said that it serves it
 --   reclaimer                hash    tick: server time of the last reclaim; hold_until: nothing is reclaimed before
 --   dead                     stream  dead letters: lane, reason, request_id, tenant, message
 --
