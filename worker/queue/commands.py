@@ -206,6 +206,7 @@ SERVE: Final = Command(
 DELIVERIES: Final = Script.load(
     "queue/lua/ledger.lua",
     "queue/lua/deliveries.lua",
+    "queue/lua/endings.lua",
     commands=(POP, CLAIM, BEGIN, COMPLETE, ANSWER, BURY),
     MARKER_MS=MARKER_MS,
     DELTAS_COUNT=LONGEST,

@@ -119,8 +119,8 @@ function commands.forget(key, arg)
   return #due
 end
 
--- Notes that these lanes are served, and returns all lanes that were in the last month: what workers held of a lane that
--- is served no more must be handed back as well.
+-- Notes that these lanes are served, and returns all lanes that were in the last month: what workers held of a lane
+-- that is served no more must be handed back as well.
 -- KEYS lanes
 -- ROWS served: | lane
 function commands.serve(key, _, served)
