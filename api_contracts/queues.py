@@ -29,6 +29,10 @@ DELAYED: Final = "responses:delayed:"
 """Before a lane's name: the sorted set of its parked deliveries by the time at which they are due."""
 
 
+CANCEL: Final = "responses:cancel:"
+"""Before a tenant and a request id: the key whose presence cancels the request."""
+
+
 def lane_queue(lane: str) -> str:
     """The Celery queue (a Redis list) that carries a lane."""
     return f"responses.{lane}"
@@ -62,7 +66,7 @@ def delta_stream(tenant: str, request_id: str) -> str:
 
 def cancel_key(tenant: str, request_id: str) -> str:
     """The key whose presence cancels one request."""
-    return f"responses:cancel:{_scoped(tenant, request_id)}"
+    return f"{CANCEL}{_scoped(tenant, request_id)}"
 
 
 def _scoped(tenant: str, request_id: str) -> str:

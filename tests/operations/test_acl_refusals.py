@@ -13,6 +13,7 @@ CANCEL_MARK = "responses:cancel:default:order-1"
 
 MAY_NOT: dict[Role, list[str]] = {
     PRODUCER: [
+        "SCAN 0",
         "LRANGE responses.interactive 0 -1",
         "RPOP responses.interactive",
         "DEL responses.interactive",
@@ -32,6 +33,7 @@ MAY_NOT: dict[Role, list[str]] = {
         "PSUBSCRIBE *",
     ],
     CONSUMER: [
+        "SCAN 0",
         "LRANGE responses.interactive 0 -1",
         "LPUSH responses.interactive x",
         "HGETALL responses:inflight:interactive",
@@ -49,6 +51,7 @@ MAY_NOT: dict[Role, list[str]] = {
         "PSUBSCRIBE *",
     ],
     CLIENT: [
+        "SCAN 0",
         "LRANGE responses.interactive 0 -1",
         "HGETALL responses:inflight:interactive",
         "HSET responses:request:default:order-1 state x",
@@ -84,7 +87,7 @@ MAY_NOT: dict[Role, list[str]] = {
     ],
 }
 MAY_NEVER = [
-    *("FLUSHALL", "FLUSHDB", "KEYS *", "SCAN 0", "RANDOMKEY", "SHUTDOWN", "MONITOR", "REPLICAOF NO ONE", "SAVE"),
+    *("FLUSHALL", "FLUSHDB", "KEYS *", "RANDOMKEY", "SHUTDOWN", "MONITOR", "REPLICAOF NO ONE", "SAVE"),
     *("CONFIG GET *", "CONFIG SET dir /", "ACL LIST", "ACL SETUSER any", "CLIENT LIST", "FUNCTION LIST"),
 ]
 

@@ -41,6 +41,8 @@ def test_a_durable_redis_with_a_worker_of_its_own_is_all_well() -> None:
         "redis.persistence": Severity.WARN,  # this user may not ask how often it syncs
         "redis.clock": Severity.OK,
         "redis.permissions": Severity.OK,
+        "redis.lanes": Severity.OK,
+        "redis.backlog": Severity.OK,
     }
     assert refused == [("command", "config|get")]
 

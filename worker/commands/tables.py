@@ -13,6 +13,9 @@ from worker.operations.overview import Budget, Group, Lane, Overview, Stream, Up
 
 _NOTHING: Final = Text("-", "dim")
 
+STRAYS_SHOWN: Final = 10
+NAME_SHOWN: Final = 100
+
 WAITS_FOR: Final = {
     "requests": "the budget of requests",
     "tokens": "the budget of tokens",
@@ -29,6 +32,15 @@ def overview_tables(overview: Overview) -> Iterable[RenderableType]:
         yield made
         yield ""
     yield Text(f"dead letters: {overview.dead}", "bold red" if overview.dead else "dim")
+    for name, size in list(overview.strays.items())[:STRAYS_SHOWN]:
+        yield Text(f"no worker serves {shown_key(name)}: {size} messages", "bold red")
+    if len(overview.strays) > STRAYS_SHOWN:
+        yield Text(f"and {len(overview.strays) - STRAYS_SHOWN} more such keys", "bold red")
+
+
+def shown_key(name: str) -> str:
+    """A key as a terminal may show it: producers choose these names."""
+    return ascii(name)[:NAME_SHOWN]
 
 
 def table(*columns: str, numbers: Iterable[str] = ()) -> Table:

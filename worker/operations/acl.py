@@ -35,6 +35,7 @@ _FORMS: Final = {
     "text 1 {key}": "eval evalsha",
     "text": "script|load script|exists",
     "": "time info",
+    "0": "scan",
     "{channel}": "psubscribe punsubscribe",
     "{channel} text": "publish",
 }
@@ -154,6 +155,11 @@ _SCRIPTS: Final = (
     CommandRule("run them on our keys; their commands are checked too", "eval evalsha", "~responses.* ~responses:*"),
 )
 _STATE: Final = CommandRule("see the server's time and state", "time info")
+_STRAYS: Final = (
+    CommandRule("find keys that no worker serves", "scan"),
+    CommandRule("count what they hold", "llen memory|usage", "%R~*responses.*"),
+    CommandRule("count what workers held of them", "hlen zrange", "%R~responses:*"),
+)
 _MAILBOXES: Final = CommandRule(
     "declare and find mailboxes of Celery's remote control",
     "evalsha script|load script|exists sadd srem smembers exists del zadd zrem zrangebyscore",
@@ -167,6 +173,7 @@ WORKER: Final = Role(
     grants=(
         *_SCRIPTS,
         _STATE,
+        *_STRAYS,
         CommandRule("take from lanes and give back", "type llen lindex lrange lrem rpop rpush", "~responses.*"),
         CommandRule(
             "keep leases, requests, results and budgets",
@@ -193,6 +200,7 @@ OPERATOR: Final = Role(
     grants=(
         *_SCRIPTS,
         _STATE,
+        *_STRAYS,
         CommandRule("count what waits, and see since when", "llen lindex", "%R~responses.*"),
         CommandRule(
             "count the rest, without its content",

@@ -1,12 +1,19 @@
 """Where everything is, at one moment: read-only, a handful of O(1) reads per lane and stream."""
 
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Final
 
+from redis.exceptions import NoPermissionError
+
 from api_contracts.queues import DEAD_STREAM, PRIORITIES, RESULT_STREAM, STREAMS, lane_lists
+from worker.operations.stray_messages import StraySearch
 from worker.queue.messages import Unreadable, decode
 from worker.storage import keys
+
+STRAY_CALLS: Final = 200
+"""Of a thousand keys each: under a second."""
 
 UNKNOWN_RPM: Final = 60
 """What the learned scale multiplies where no limit is known: one request a second (`worker/admission/lua/pace.lua`)."""
@@ -87,6 +94,8 @@ class Overview:
     streams: Mapping[str, Stream]
     dead: int
     upstreams: Mapping[str, Upstream]
+    strays: Mapping[str, int]
+    """Keys that hold messages and that no worker serves -> how many; of the first STRAY_CALLS thousand keys."""
 
 
 def read(
@@ -98,6 +107,7 @@ def read(
     """
     now_ms = _server_ms(redis) if at_ms is None else at_ms
     names = sorted({RESULT_STREAM} | {_text(name) for name in redis.smembers(STREAMS)})
+    lanes = list(lanes)
     read_lanes = {lane: _lane(redis, lane, now_ms) for lane in lanes}
     held = sum(lane.in_flight for lane in read_lanes.values())
     return Overview(
@@ -105,7 +115,14 @@ def read(
         streams={name: _stream(redis, name) for name in names},
         dead=redis.xlen(DEAD_STREAM),
         upstreams={name: _upstream(redis, name, now_ms, held) for name in upstreams},
+        strays=_strays(redis, lanes),
     )
+
+
+def _strays(redis: Any, lanes: Iterable[str]) -> Mapping[str, int]:
+    with suppress(NoPermissionError):  # users of the release before may not look through keys
+        return StraySearch(list(lanes)).look(redis, STRAY_CALLS)
+    return {}
 
 
 def _lane(redis: Any, lane: str, now_ms: int) -> Lane:

@@ -13,8 +13,12 @@ from typing import Any, Final
 
 from redis.exceptions import AuthenticationError, NoPermissionError, RedisError, ResponseError
 
+from api_contracts.client import BACKLOG_BYTES
+from api_contracts.queues import lane_lists
 from worker.operations import acl
 from worker.operations.findings import Finding, fail, ok, warn
+from worker.operations.overview import STRAY_CALLS
+from worker.operations.stray_messages import StraySearch
 from worker.storage.connection import RedisTarget
 
 OLDEST: Final = (7, 0)
@@ -66,7 +70,11 @@ def _look(client: Any, lanes: Iterable[str], db: int) -> Iterator[Finding]:
         yield judge_persistence(info, _fsync(client))
     with suppress(NoPermissionError):  # the finding on permissions says so
         yield judge_clock(*_clocks(client))
+    lanes = list(lanes)
     yield _permissions(client, lanes, db)
+    with suppress(NoPermissionError):  # as above
+        yield judge_strays(StraySearch(lanes).look(client, STRAY_CALLS))
+        yield judge_backlog({lane: _bytes(client, lane) for lane in lanes})
 
 
 def judge_version(info: Mapping[str, Any]) -> Finding:
@@ -128,6 +136,29 @@ def judge_clock(server_s: float, here_s: float, uncertain_s: float) -> Finding:
     return judge("redis.clock", seen, "synchronise both clocks (NTP): deadlines and eta are off by as much")
 
 
+def judge_strays(strays: Mapping[str, int]) -> Finding:
+    """Messages that will never be taken."""
+    check = "redis.lanes"
+    if not strays:
+        return ok(check, "no list and no hash of a lane that nobody serves")
+    some = ", ".join(f"{ascii(name)[:100]} ({size})" for name, size in list(strays.items())[:5])
+    more = f" and {len(strays) - 5} more" if len(strays) > 5 else ""  # noqa: PLR2004  # as many as are named
+    return warn(
+        check,
+        f"no worker serves {some}{more}",
+        "add the lane to WORKER_LANES, or correct the producer's queue, priority_steps, sep or global_keyprefix",
+    )
+
+
+def judge_backlog(sizes: Mapping[str, int]) -> Finding:
+    """Lanes that hold half of what clients refuse to exceed, or more."""
+    large = [f"{lane} {size / 2**20:.0f} MiB" for lane, size in sizes.items() if size >= BACKLOG_BYTES / 2]
+    if not large:
+        return ok("redis.backlog", f"{sum(sizes.values()) / 2**20:.0f} MiB wait in the lanes")
+    limit = f"clients refuse to enqueue beyond {BACKLOG_BYTES / 2**20:.0f} MiB a lane"
+    return warn("redis.backlog", f"{', '.join(large)}; {limit}", "run more workers, or enqueue less")
+
+
 def judge_permissions(user: str, refused: list[str], too_much: list[str]) -> Finding:
     check = "redis.permissions"
     if refused:
@@ -172,6 +203,11 @@ def _fsync(client: Any) -> str:
         return str(client.config_get("appendfsync").get("appendfsync", ""))
     except ResponseError:  # no permission, or a service without CONFIG
         return ""
+
+
+def _bytes(client: Any, lane: str) -> int:
+    """Memory of a lane, as Redis estimates it from a few messages."""
+    return sum(client.memory_usage(name, samples=5) or 0 for name in lane_lists(lane))
 
 
 def _clocks(client: Any) -> tuple[float, float, float]:

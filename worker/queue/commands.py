@@ -202,10 +202,18 @@ CANCEL: Final = Command(
 )
 CANCELLED: Final = Command(name="cancelled", rows=Rows("marks", ("cancel",)), reply=flags, even_when_full=True)
 FORGET: Final = Command(name="forget", keys=("kept",), args={"limit": int}, reply=number, even_when_full=True)
+SERVE: Final = Command(
+    name="serve",
+    keys=("lanes",),
+    rows=Rows("served", args={"lane": str}),
+    reply=lambda lanes: [lane.decode() for lane in lanes],
+    even_when_full=True,
+)
 
 DELIVERIES: Final = Script.load(
     "queue/lua/ledger.lua",
     "queue/lua/deliveries.lua",
+    "queue/lua/endings.lua",
     commands=(POP, CLAIM, BEGIN, COMPLETE, ANSWER, BURY),
     MARKER_MS=MARKER_MS,
     DELTAS_COUNT=LONGEST,
@@ -219,7 +227,7 @@ RETURNS: Final = Script.load(
     "queue/lua/ledger.lua",
     "queue/lua/returns.lua",
     "queue/lua/reclaim.lua",
-    commands=(PARK, PROMOTE, RELEASE, RENEW, RECLAIM, CANCEL, CANCELLED, FORGET),
+    commands=(PARK, PROMOTE, RELEASE, RENEW, RECLAIM, CANCEL, CANCELLED, FORGET, SERVE),
     MARKER_MS=MARKER_MS,
     **PREFIXES,
 )

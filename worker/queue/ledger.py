@@ -40,6 +40,7 @@ from worker.queue.commands import (
     RELEASE,
     RENEW,
     RETURNS,
+    SERVE,
     Refused,
 )
 from worker.queue.oversize import largest_message
@@ -244,6 +245,11 @@ class Ledger:
         rows = [Row({"cancel": mark}, {}) for mark in marks]
         chunks = [rows[start : start + KEYS_AT_ONCE] for start in range(0, len(rows), KEYS_AT_ONCE)]
         return [found for chunk in chunks for found in await self.runner.call(RETURNS, CANCELLED, {}, chunk)]
+
+    async def serve(self, lanes: Iterable[str]) -> list[str]:
+        """Tells the fleet that these lanes are served; returns all that were in the last month."""
+        rows = [Row({}, {"lane": lane}) for lane in lanes]
+        return await self.runner.call(RETURNS, SERVE, keys.FLEET, rows)
 
     async def forget(self, limit: int = 500) -> int:
         """Drops kept results whose time is over; returns how many."""

@@ -30,6 +30,8 @@ class Maintenance:
     retention: timedelta
     high_water: int
     events: QueueEvents
+    dropped: Sequence[str] = ()
+    """Lanes that this process does not serve; perhaps nobody does any more."""
     start: Callable[[Delivery], None] = lambda _: None
     """Takes what a reclaim handed over; set once there is an executor."""
     backlog: Backlog | None = None
@@ -42,10 +44,10 @@ class Maintenance:
             group.create_task(self._every(RETAIN_S, self.retain), name="retain")
 
     async def promote(self) -> None:
-        await self.ledger.promote(self.lanes)
+        await self.ledger.promote([*self.lanes, *self.dropped])
 
     async def reclaim(self) -> None:
-        reclaimed = await self.ledger.reclaim(self.lanes)
+        reclaimed = await self.ledger.reclaim([*self.lanes, *self.dropped])
         if reclaimed:
             self.events.deliveries_reclaimed(reclaimed)
         for one in reclaimed:
@@ -53,7 +55,8 @@ class Maintenance:
                 self.start(one.handed)
 
     async def retain(self) -> None:
-        """Drops what nobody needs any more and looks at how much is unread."""
+        """Drops what nobody needs any more, and looks at how much is unread and which lanes there are."""
+        self.dropped = sorted(set(await self.ledger.serve(self.lanes)) - set(self.lanes))
         while await self.ledger.forget(FORGOTTEN_AT_ONCE) >= FORGOTTEN_AT_ONCE:
             pass
         over = await Retention(self.runner, self.retention, self.high_water).look()

@@ -10,9 +10,10 @@ from typing import Any, Final
 from prometheus_client import Metric
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
-from redis.exceptions import RedisError
+from redis.exceptions import NoPermissionError, RedisError
 
 from api_contracts.queues import DEAD_STREAM, PRIORITIES, RESULT_STREAM, lane_lists
+from worker.operations.stray_messages import StraySearch
 from worker.storage import keys
 from worker.telemetry.foreign_words import label
 from worker.telemetry.metrics import FLEET
@@ -23,6 +24,8 @@ FRESH_S: Final = 5.0
 MOST_GROUPS: Final = 50
 """Consumer groups with a series of their own. Anybody who may read results may create more."""
 OTHER_GROUPS: Final = "other"
+STRAY_CALLS: Final = 10
+"""Calls of a thousand keys a scrape; the next one goes on from there."""
 
 Row = tuple[tuple[str, ...], float]
 
@@ -36,7 +39,11 @@ class FleetCollector(Collector):
     upstream: str = "default"
     _rows: dict[str, list[Row]] = field(default_factory=dict[str, list[Row]])
     _read_at: float = -FRESH_S
+    _search: StraySearch = field(init=False)
     _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def __post_init__(self) -> None:
+        self._search = StraySearch(self.lanes)
 
     def collect(self) -> Iterator[Metric]:
         rows = self._fresh()
@@ -77,14 +84,21 @@ class FleetCollector(Collector):
             replies = iter(batch.execute(raise_on_error=False))
         lanes = [row for lane in self.lanes for row in _lane_rows(lane, replies)]
         entries, dead, calls, groups = replies
-        messages, unread, result_entries, dead_letters, in_flight = (spec.name for spec in FLEET)
+        messages, unread, result_entries, dead_letters, in_flight, strays = (spec.name for spec in FLEET)
         return {
             messages: lanes,
             unread: _group_rows(groups),
             result_entries: _row((RESULT_STREAM,), entries),
             dead_letters: _row((), dead),
             in_flight: _row((self.upstream,), calls),
+            strays: self._stray_rows(client),
         }
+
+    def _stray_rows(self, client: Any) -> list[Row]:
+        try:
+            return _row((), sum(self._search.look(client, STRAY_CALLS).values()))
+        except NoPermissionError:  # users of the release before may not look through keys
+            return []
 
 
 def _lane_rows(lane: str, replies: Iterator[Any]) -> list[Row]:

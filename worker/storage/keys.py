@@ -44,6 +44,7 @@ FLEET: Final[Keys] = {
     "streams": STREAMS,
     "reclaimer": "responses:reclaimer",
     "retainer": "responses:retainer",
+    "lanes": "responses:lanes",
 }
 
 

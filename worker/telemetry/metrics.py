@@ -178,6 +178,7 @@ FLEET: Final = (
     Spec(f"{PREFIX}result_entries", "gauge", ("stream",), "Entries in a result stream."),
     Spec(f"{PREFIX}dead_letter_entries", "gauge", (), "Dead letters kept."),
     Spec(f"{PREFIX}fleet_calls_in_flight", "gauge", ("upstream",), "Calls in flight of the whole fleet."),
+    Spec(f"{PREFIX}stray_messages", "gauge", (), "Messages under keys that no worker serves; `status` names them."),
 )
 """Metrics of the fleet, read from Redis at every scrape. All workers show the same: take the `max`, never the `sum`."""
 

@@ -1,4 +1,5 @@
--- The life of a delivery: popped under a lease, claimed for its request, begun, answered. Behind ledger.lua.
+-- The life of a delivery: popped under a lease, claimed for its request, begun. Its end is in endings.lua. Behind
+-- ledger.lua.
 
 local ATTEMPTS_KEPT = 50
 local STREAMS_WAITING = 16 -- for one result
@@ -156,7 +157,8 @@ local function adopt(key, arg, known)
     if not known[field] then known[field], missing[field] = value, value end
   end
   local waiting = known.waiting or ' '
-  if not string.find(waiting, ' ' .. key.results .. ' ', 1, true) then missing.waiting = waiting .. key.results .. ' ' end
+  local waits = string.find(waiting, ' ' .. key.results .. ' ', 1, true)
+  if not waits then missing.waiting = waiting .. key.results .. ' ' end
   write_request(key, 'running', arg.token, arg.lane, missing, tonumber(known.deadline))
   return known
 end
@@ -214,92 +216,5 @@ function commands.begin(key, arg)
   redis.call('HSET', key.request, 'attempt:' .. arg.number, arg.attempt, 'calling', arg.number)
   if arg.previous_number then redis.call('HSET', key.request, 'attempt:' .. arg.previous_number, arg.previous) end
   redis.call('HDEL', key.request, 'attempt:' .. (arg.number - ATTEMPTS_KEPT))
-  return 'OK'
-end
-
--- Publishes the result on every stream that waits for it; returns their names, each between spaces.
-local function publish_all(key, arg, waiting)
-  local others = {}
-  for stream in string.gmatch(waiting or '', '%S+') do
-    if stream ~= key.results and not other_type(stream, 'stream') then others[#others + 1] = stream end
-  end
-  publish(key, arg.tenant, arg.request_id, arg.outcome, arg.result) -- first, because it may fail
-  for _, stream in ipairs(others) do
-    publish({ streams = key.streams, results = stream }, arg.tenant, arg.request_id, arg.outcome, arg.result)
-  end
-  others[#others + 1] = key.results
-  return ' ' .. table.concat(others, ' ') .. ' '
-end
-
--- Keeps the result for duplicates and for callers that wait for one id. The attempts are in the result.
-local function keep(key, arg, deadline, replied)
-  redis.call('HSET', key.request, 'state', arg.outcome, 'token', arg.token, 'result', arg.result,
-    'retryable', arg.retryable and 1 or 0, 'replied', replied, 'calling', 0)
-  redis.call('HDEL', key.request, 'waiting')
-  for _, field in ipairs(redis.call('HKEYS', key.request)) do
-    if string.sub(field, 1, 8) == 'attempt:' then redis.call('HDEL', key.request, field) end
-  end
-  redis.call('PEXPIREAT', key.request, now + math.max(deadline - now + MARKER_MS, MARKER_MS, arg.kept_ms))
-  redis.call('ZADD', key.kept, now + arg.kept_ms, key.request)
-end
-
--- Tells watchers that the stream is over. This entry has Redis' own id, which is larger than those of the deltas.
-local function finish_deltas(stream, outcome)
-  redis.call('XADD', stream, 'MAXLEN', '~', DELTAS_COUNT, '*', 'type', 'finished',
-    'data', cjson.encode({ outcome = outcome }))
-  redis.call('PEXPIRE', stream, DELTAS_KEPT_MS)
-end
-
--- Publishes the one result on every stream that waits for it, keeps it, and lets go of delivery and permit; the acknowledgement is part of it.
--- A stale failure changes nothing. A stale answer is paid for: it counts while the request has no final state.
--- If the request's hash expired or was evicted meanwhile, the delivery may still be answered.
--- KEYS inflight leases request cancel deltas results streams kept dead permits list0 list3 list6 list9
--- ARGV lane token tenant request_id outcome retryable result kept_ms dead_reason streamed
-function commands.complete(key, arg)
-  local known = redis.call('HMGET', key.request, 'state', 'token', 'deadline', 'waiting')
-  local record = redis.call('HGET', key.inflight, arg.token)
-  if FINAL[known[1]] then
-    if known[2] == arg.token then return 'OK' end
-    hand_back(key, arg.token)
-    return 'DUPLICATE'
-  end
-  local ours = record and (known[2] == arg.token or not known[1])
-  if not ours and (arg.outcome == 'failed' or not known[1]) then return 'SUPERSEDED' end
-  if arg.dead_reason ~= '' then
-    local _, message = unpack_record(record)
-    dead_letter(key, arg.lane, arg.dead_reason, arg.tenant, arg.request_id, message)
-  end
-  keep(key, arg, tonumber(known[3] or now), publish_all(key, arg, known[4]))
-  drop(key, arg.token)
-  redis.call('DEL', key.cancel) -- it would cancel a later request under this id
-  redis.call('ZREM', key.permits, arg.token)
-  if arg.streamed then finish_deltas(key.deltas, arg.outcome) end -- last: it may fail, and nothing depends on it
-  return 'OK'
-end
-
--- Publishes a failed result for a delivery that does not own its request id.
--- KEYS inflight leases results streams dead
--- ARGV lane token tenant request_id result dead_reason
-function commands.answer(key, arg)
-  local record = redis.call('HGET', key.inflight, arg.token)
-  if not record then return 'SUPERSEDED' end
-  if arg.dead_reason ~= '' then
-    local _, message = unpack_record(record)
-    dead_letter(key, arg.lane, arg.dead_reason, arg.tenant, arg.request_id, message)
-  end
-  publish(key, arg.tenant, arg.request_id, 'failed', arg.result)
-  drop(key, arg.token)
-  return 'OK'
-end
-
--- Dead-letters a message for which no id can be read.
--- KEYS inflight leases dead
--- ARGV lane token reason
-function commands.bury(key, arg)
-  local record = redis.call('HGET', key.inflight, arg.token)
-  if not record then return 'SUPERSEDED' end
-  local _, message = unpack_record(record)
-  dead_letter(key, arg.lane, arg.reason, '', '', message)
-  drop(key, arg.token)
   return 'OK'
 end

@@ -1,6 +1,6 @@
 -- The ledger: where every message is, and which delivery may touch it. This file holds the keys and the moves that the
--- commands are made of. The life of a delivery is in deliveries.lua, its way back to the lane in returns.lua and
--- reclaim.lua. The moves are drawn in docs/explanation/delivery.md.
+-- commands are made of. The life of a delivery is in deliveries.lua and endings.lua, its way back to the lane in
+-- returns.lua and reclaim.lua. The moves are drawn in docs/explanation/delivery.md.
 --
 -- A message is always in exactly one of these places: queued, inflight, parked, dead, answered. Keys, by the names that
 -- commands use (worker/storage/keys.py has the real ones); times are server time in ms:
@@ -17,6 +17,7 @@
 --   streams                  set     result streams that retention looks after
 --   results                  stream  where this request's result goes
 --   deltas                   stream  token deltas of one request, written by worker/queue/deltas.py and ended here
+--   lanes                    zset    lane -> when a worker last said that it serves it
 --   reclaimer                hash    tick: server time of the last reclaim; hold_until: nothing is reclaimed before
 --   dead                     stream  dead letters: lane, reason, request_id, tenant, message
 --

@@ -1,4 +1,5 @@
--- Pages through lists that stand still, and takes a message out of the middle of one. Behind ledger.lua.
+-- Pages through lists that stand still, and takes a message out of the middle of one. Behind ledger.lua and
+-- cancel_marks.lua.
 --
 --   sweeper  hash  of one list: tick: when the fleet last looked (server time, ms); head: SHA-1 of the message that
 --                  was next in line then; offset: number of messages in front that were looked through
@@ -10,6 +11,7 @@ local KEPT_MS = 60 * 1000
 local HEAD_BYTES = 1024 -- of its end: Celery writes the id of the delivery last
 local STRIDE = 20
 local PAGE_BYTES = 4 * 1024 * 1024 -- a page ends with the stride that passes this; one message may have some MiB
+local FOUND = 50 -- a page ends with the stride that passes this
 
 -- Whether the same message has been next in line for an interval; nil where it is too early to tell.
 local function stands_still(key, interval_ms)
@@ -22,20 +24,24 @@ local function stands_still(key, interval_ms)
   return known[2] == head
 end
 
--- Up to `count` messages, in the order in which consumers would take them; after the last come the first again.
-local function next_page(key, count)
-  local page, bytes = {}, 0
+-- Looks through up to `count` messages, in the order in which consumers would take them; after the last come the first
+-- again. Returns those that may be cancelled.
+local function search_page(key, count)
+  local found, seen, bytes, stride = {}, 0, 0, STRIDE
   local from = tonumber(redis.call('HGET', key.sweeper, 'offset') or 0)
   repeat
-    local stride = redis.call('LRANGE', key.list, -from - STRIDE, -from - 1)
-    for i = #stride, 1, -1 do
-      page[#page + 1] = stride[i]
-      bytes = bytes + #stride[i]
+    local messages = redis.call('LRANGE', key.list, -from - stride, -from - 1)
+    for i = #messages, 1, -1 do
+      bytes = bytes + #messages[i]
+      if maybe_cancelled(messages[i]) then found[#found + 1] = messages[i] end
     end
-    from = #stride < STRIDE and 0 or from + STRIDE
-  until from == 0 or #page >= count or bytes > PAGE_BYTES
+    seen = seen + #messages
+    from = #messages < stride and 0 or from + stride
+    -- Redis walks to each stride: one long one, where messages are small.
+    stride = math.max(1, math.min(count - seen, math.floor((PAGE_BYTES - bytes) * seen / math.max(bytes, 1))))
+  until from == 0 or seen >= count or bytes > PAGE_BYTES or #found >= FOUND
   redis.call('HSET', key.sweeper, 'offset', from)
-  return page
+  return found
 end
 
 -- The messages behind one that was taken out have moved up by one.
@@ -44,7 +50,7 @@ local function moved_up(key)
   if offset > 0 then redis.call('HSET', key.sweeper, 'offset', offset - 1) end
 end
 
--- For each list that stands still: its name, and a page of it.
+-- For each list that stands still: its name, and what may be cancelled on a page of it.
 -- ARGV interval_ms count
 -- ROWS lists: list sweeper |
 function commands.page(_, arg, lists)
@@ -52,7 +58,7 @@ function commands.page(_, arg, lists)
   for _, each in ipairs(lists) do
     -- A key of another type in the place of one lane's list must not stop the other lanes.
     if redis.call('TYPE', each.list).ok == 'list' and stands_still(each, arg.interval_ms) then
-      pages[#pages + 1] = { each.list, next_page(each, arg.count) }
+      pages[#pages + 1] = { each.list, search_page(each, arg.count) }
     end
   end
   return pages

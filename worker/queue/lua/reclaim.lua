@@ -1,8 +1,9 @@
--- The end of deliveries whose workers fell silent, and the suspicion that a request silences workers. Behind ledger.lua.
+-- The end of deliveries whose workers fell silent, and the suspicion that a request silences workers. Behind
+-- ledger.lua.
 --
--- A process that dies loses all that it held, and at most one of these requests killed it. So each loss is told how many
--- others fell with it: worker/request/policy.py runs such suspects in ever smaller groups, and convicts only a request
--- that fell alone. The leases of one process end within a third of a lease of each other.
+-- A process that dies loses all that it held, and one of these requests may have killed it. So each loss is told how
+-- many others fell with it: worker/request/policy.py runs such suspects in ever smaller groups, and convicts only a
+-- request that fell alone. The leases of one process end within a third of a lease of each other.
 --   lost    hash  of one message, by its digest. deliveries: how many were lost before their claim
 --   fallen  hash  of one silent process. at: server time of the last loss; <crashes>: how many deliveries with so many
 --                 crashes it has lost
@@ -155,7 +156,8 @@ function commands.reclaim(key, arg, lanes)
     for i = #expired, 1, -1 do
       local record = redis.call('HGET', lane.inflight, expired[i])
       if record then
-        for _, value in ipairs(lose(key, arg, lane, expired[i], record, fallen)) do reclaimed[#reclaimed + 1] = value end
+        local lost = lose(key, arg, lane, expired[i], record, fallen)
+        for _, value in ipairs(lost) do reclaimed[#reclaimed + 1] = value end
       end
       drop(lane, expired[i])
     end

@@ -1,10 +1,11 @@
 -- Removes results that every consumer has read, and dead letters that are too old; counts what is unread.
 --
 --   streams          set     result streams that were ever written to
---   <result stream>  stream  with consumer groups: what every group has acknowledged goes; without: age and count decide
+--   <result stream>  stream  with consumer groups: what every group has acknowledged goes; without: age and count
+--                            decide
 --   dead             stream  dead letters; ledger.lua bounds their number
---   retainer         hash    token: of the pass under way or the last one; due: server time of the next; cursor: where the
---                            last one stopped; stream, unread, laggard: the backlog that it found, empty where none
+--   retainer         hash    token: of the pass under way or the last one; due: server time of the next; cursor: where
+--                            the last one stopped; stream, unread, laggard: the backlog that it found, empty where none
 
 local DEAD_KEPT_MS = 30 * 24 * 3600 * 1000
 local PAGE = 100

@@ -1,6 +1,9 @@
 -- The way back to the lane: parked, handed back, kept alive; and how a request is cancelled or forgotten.
 -- Behind ledger.lua.
 
+local LANES_KEPT_MS = 30 * 24 * 3600 * 1000
+local LANES_MOST = 200
+
 -- Puts a delivery aside; it comes back by itself at a set time: a retry after backoff, or a Celery eta.
 -- KEYS inflight leases parked delayed request task permits list0 list3 list6 list9
 -- ARGV token delay_ms failures throttle_ms number attempt
@@ -114,4 +117,15 @@ function commands.forget(key, arg)
     redis.call('ZREM', key.kept, request)
   end
   return #due
+end
+
+-- Notes that these lanes are served, and returns all lanes that were in the last month: what workers held of a lane
+-- that is served no more must be handed back as well.
+-- KEYS lanes
+-- ROWS served: | lane
+function commands.serve(key, _, served)
+  for _, each in ipairs(served) do redis.call('ZADD', key.lanes, now, each.lane) end
+  redis.call('PEXPIRE', key.lanes, LANES_KEPT_MS)
+  redis.call('ZREMRANGEBYSCORE', key.lanes, '-inf', now - LANES_KEPT_MS)
+  return redis.call('ZRANGEBYSCORE', key.lanes, '-inf', '+inf', 'LIMIT', 0, LANES_MOST)
 end
