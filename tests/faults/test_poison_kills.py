@@ -96,4 +96,5 @@ def test_one_poison_among_fifty_riders(fleet: Fleet, producer: Producer, gateway
     letters = [(fields[b"reason"], fields[b"request_id"]) for _, fields in producer.redis.xrange("responses:dead")]
     assert letters == [(b"poison", poison.encode())]
     assert len(gateway.calls("poison")) == POISON_CRASHES
+    assert producer.result(producer.ask())["outcome"] == "completed"  # the next call sweeps the permit of the dead one
     assert producer.leftovers() == {}

@@ -124,7 +124,7 @@ STATES: Final[Mapping[State, FailureClass]] = {
         fault="worker",
         customer_sees="a failed result; the message is kept as a dead letter",
         runbook=RunbookEntry(
-            "Workers died three times with one request, the last time with it alone. It is a dead letter and was answered.",
+            "Three workers died with one request, the last with it alone. It was answered and is a dead letter.",
             "Restarts and memory of the workers: out of memory? `dead show` tells the size of the message.",
             "Raise the memory limit or refuse such requests; replay the dead letter when a worker survives it.",
             "responses-worker dead list",
