@@ -36,7 +36,7 @@ FIELDS: Final[dict[str, Any]] = {
     "reply": list,
 }
 LEDGER: Final[list[Command[Any]]] = [value for value in vars(ledger).values() if isinstance(value, Command)]
-READING: Final = {"renew", "cancelled", "forget", "page"}
+READING: Final = {"renew", "cancelled", "forget", "page", "serve"}
 """Commands that move no message."""
 
 

@@ -73,7 +73,7 @@ STATES: Final[Mapping[State, FailureClass]] = {
         customer_sees="nothing: no answer is published and none is lost",
         runbook=RunbookEntry(
             "Redis has not served this process for 60 s. Requests and answers wait; data that Redis kept is not lost.",
-            "Redis itself: up, reachable, read-only after a failover? Full memory refuses producers, not workers.",
+            "Redis itself: up, reachable, out of memory (`OutOfMemoryError`), read-only after a failover?",
             "Bring Redis back. Workers go on by themselves; /readyz says 503 until then, /livez stays 200.",
             "redis-cli INFO server memory replication",
         ),
@@ -124,7 +124,7 @@ STATES: Final[Mapping[State, FailureClass]] = {
         fault="worker",
         customer_sees="a failed result; the message is kept as a dead letter",
         runbook=RunbookEntry(
-            "Workers died three times with one request, at last with it alone. It is a dead letter and was answered.",
+            "Three workers died with one request, the last with it alone. It was answered and is a dead letter.",
             "Restarts and memory of the workers: out of memory? `dead show` tells the size of the message.",
             "Raise the memory limit or refuse such requests; replay the dead letter when a worker survives it.",
             "responses-worker dead list",
