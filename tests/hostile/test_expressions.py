@@ -43,8 +43,7 @@ class Expression:
                 case "sub":
                     self.pattern.sub(lambda match: match[0], subject)
                 case "finditer":
-                    for _ in self.pattern.finditer(subject):
-                        pass
+                    sum(1 for _ in cast("Iterator[object]", self.pattern.finditer(subject)))
                 case _:
                     getattr(self.pattern, method)(subject)
 
