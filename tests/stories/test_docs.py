@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Any, Final
 
 import pytest
+from docgen.pages import DOCS, present, rendered
 from support.command_line import ROOT, environment, next_line, started
 from support.producer import Producer
 from support.worker_process import Fleet
 from typer.main import get_command
 
-from docgen.pages import DOCS, present, rendered
 from worker.cli import cli
 from worker.config.settings import Settings
 from worker.telemetry.metrics import METRICS

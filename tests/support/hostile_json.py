@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 Form = Callable[[int], bytes]
 
 FORMS: Final[dict[str, Form]] = {
-    "deep list": lambda size: b"[" * size + b"]" * size,
-    "deep object": lambda size: b'{"a":' * size + b"1" + b"}" * size,
+    "deep list": lambda size: b"[" * _levels(size) + b"]" * _levels(size),
+    "deep object": lambda size: b'{"a":' * _levels(size) + b"1" + b"}" * _levels(size),
     "empty objects": lambda size: _list(b"{}", size),
     "empty lists": lambda size: _list(b"[]", size),
     "numbers": lambda size: _list(b"1.5", size),
@@ -59,6 +59,11 @@ def edits(places: tuple[Place, ...]) -> st.SearchStrategy[list[Edit]]:
 def written(form: str, size: int) -> bytes:
     """A form's JSON, or what is no JSON on purpose."""
     return FORMS[form](size) if form in FORMS else form.encode()
+
+
+def _levels(size: int) -> int:
+    """A hundred times what readers take is deep enough."""
+    return min(size, 16_384)
 
 
 def _list(item: bytes, size: int) -> bytes:

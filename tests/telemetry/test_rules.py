@@ -6,8 +6,8 @@ import subprocess
 import sys
 
 import pytest
-
 from docgen.sentry_rules import SENTRY_RULES
+
 from worker.failures.classes import FAILURES
 from worker.telemetry.metrics import METRICS, WAIT_REASONS, Metrics
 from worker.telemetry.process_observer import Load, why_waiting
