@@ -7,12 +7,13 @@ DOCS := $(VENV)/.docs
 PLOTS := $(VENV)/.plots
 CHART_TOOLS := $(VENV)/.chart-tools
 BUGSINK := $(VENV)/bugsink/.installed
+AUDIT := $(VENV)/audit/.installed
 INTEROP := $(VENV)/interop/.installed
 LITELLM := $(VENV)/litellm/.installed
 PIP := $(BIN)/pip install --quiet --disable-pip-version-check
 COMPILE := $(BIN)/uv pip compile --universal --generate-hashes --no-emit-index-url --no-header --quiet
 
-.PHONY: demo help test check lint types layers docs site docs-serve format lock clean coverage \
+.PHONY: demo help test check lint types layers docs site docs-serve format lock fuzz sbom audit clean coverage \
 	test-faults test-gateway test-sentry test-interop test-helm test-image chaos demo-oncall \
 	bench-throughput bench-scoreboard bench-deltas bench-links bench-batch bench-telemetry bench-autoscale
 
@@ -64,6 +65,15 @@ lock: $(STAMP)  ## after a change of dependencies in pyproject.toml
 	$(COMPILE) --extra worker --output-file requirements-worker.lock pyproject.toml
 	$(COMPILE) --group docs --constraints requirements.lock --output-file tests/docgen/requirements.lock
 	$(COMPILE) --group plots --constraints requirements.lock --output-file bench/requirements.lock
+
+fuzz: $(STAMP)  ## 20,000 hostile envelopes and 20,000 hostile answers, against bounds of time and memory; about an hour
+	FUZZ_EXAMPLES=20000 $(BIN)/pytest -n 2 --timeout 7200 tests/hostile/test_fuzz.py
+
+sbom: $(STAMP)  ## what the image is made of, as CycloneDX, from the lock: build/sbom.json
+	$(BIN)/python helm/sbom.py requirements-worker.lock build/sbom.json
+
+audit: $(AUDIT)  ## known weaknesses of every locked package; asks public databases, so it is no part of `check`
+	$(VENV)/audit/bin/pip-audit --strict --disable-pip --no-deps --requirement requirements.lock
 
 clean:  ## removes the environment, caches and what was built
 	rm -rf $(VENV) build .cache .pytest_cache .ruff_cache .hypothesis
@@ -134,6 +144,11 @@ $(BUGSINK): $(STAMP) tests/bugsink/requirements.lock
 	$(BIN)/uv venv --quiet --clear $(VENV)/bugsink
 	$(BIN)/uv pip install --quiet --no-deps --require-hashes --python $(VENV)/bugsink/bin/python \
 		-r tests/bugsink/requirements.lock
+	touch $@
+
+$(AUDIT): $(STAMP)
+	$(BIN)/uv venv --quiet --clear $(VENV)/audit
+	$(BIN)/uv pip install --quiet --python $(VENV)/audit/bin/python 'pip-audit>=2.9,<3'
 	touch $@
 
 $(INTEROP): $(STAMP) tests/interop/kits.py $(wildcard examples/node/package*.json tests/interop/asyncapi/package*.json)

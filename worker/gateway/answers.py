@@ -14,6 +14,7 @@ from pydantic import ValidationError
 
 from api_contracts.responses import ResponseObject, Usage
 from worker.failures.failure import Failure, Route, from_object, invalid_response
+from worker.gateway.conforming import conforming
 from worker.gateway.repair import Document, Unreadable, read_json
 from worker.gateway.shape import NOTHING_STREAMED, Streamed, shaped, unwrapped
 
@@ -77,10 +78,13 @@ def read_response(
     read = _readable(mended.value)
     if read is None:
         return invalid_response("it breaks the contract", http_status)
-    if failure is not None and read.status != "incomplete":
-        return failure
+    raw = conforming(mended, read)
+    if failure is not None:
+        failure = replace(failure, response=raw)
+        if read.status != "incomplete":
+            return failure
     return Answer(
-        raw=mended.raw,
+        raw=raw,
         status="incomplete" if failure else "completed",
         failure=failure,
         usage=read.usage,

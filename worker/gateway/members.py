@@ -21,6 +21,8 @@ _MEMBER: Final = re.compile(rb"[\s,{]*+(" + _STRING + rb")\s*+:\s*+", re.DOTALL)
 _SCALAR: Final = re.compile(_STRING + rb"|[^\s,\]}]++", re.DOTALL)
 _UP_TO_BRACKET: Final = re.compile(rb'(?:[^"{}\[\]]++|' + _STRING + rb")*+", re.DOTALL)
 _REST: Final = bytes(byte for byte in range(256) if byte not in b'{}[]"')
+_TOO_DEEP: Final = b"[" * (MAX_DEPTH + 1)
+"""Nothing but openings: the usual form of a document that is made to hurt, told without unwrapping it."""
 _AS_SQUARE: Final = bytes.maketrans(b"{}", b"[]")
 
 
@@ -85,6 +87,8 @@ def nesting(document: bytes) -> Nesting:
     unescaped = document.replace(b"\\\\", b"").replace(b'\\"', b"").translate(_AS_SQUARE, _REST)
     bare = b"".join(unescaped.replace(b'""', b"").split(b'"')[::2])
     containers, depth = bare.count(b"["), 0
+    if _TOO_DEEP in bare:
+        return Nesting(containers, MAX_DEPTH + 1)
     while bare and depth <= MAX_DEPTH and containers <= MAX_CONTAINERS:
         bare, depth = bare.replace(b"[]", b""), depth + 1
     return Nesting(containers, depth)

@@ -29,8 +29,9 @@ from typing import Any, Final, cast
 from worker.gateway.members import member_bytes, replaced
 from worker.gateway.repair import TOO_MANY, Document, Unreadable, parsed, read_json, written
 
-MAX_PARTS: Final = 50_000
-"""Items and parts of items that an answer may have: a consumer holds a kilobyte for each."""
+MAX_PARTS: Final = 20_000
+"""Items and parts of items that an answer may have: a consumer holds a kilobyte for each, and a worker reads that many
+in less than 50 ms."""
 _FINAL: Final = frozenset({"completed", "incomplete", "failed", "cancelled"})
 _UNDER_WAY: Final = frozenset({"in_progress", "queued"})
 STATED: Final = {

@@ -1,0 +1,103 @@
+"""The most memory that one worker takes under the worst mix of neighbours, held against the chart's limit."""
+
+import asyncio
+import json
+import threading
+from collections.abc import Generator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Final
+
+import pytest
+import yaml
+from support.producer import Producer, body
+from support.raw_gateway import Conversation, plain, serve
+from support.worker_process import Fleet
+
+from api_contracts.celery_messages import encode
+from worker.config.settings import Settings
+
+ROOT: Final = Path(__file__).parents[2]
+MEBIBYTE: Final = 1024 * 1024
+MESSAGES: Final = 60
+WAIT_S: Final = 4.0
+BUDGETED: Final = any("bytes" in name for name in Settings.model_fields)
+"""Whether a setting bounds the bytes that a worker holds; without one, concurrency alone does."""
+HELD_WITHOUT_BUDGET: Final = 12
+
+
+def limit_bytes() -> int:
+    values: dict[str, Any] = yaml.safe_load((ROOT / "helm" / "values.yaml").read_text(encoding="utf-8"))
+    written: str = values["workerDefaults"]["resources"]["limits"]["memory"]
+    return int(written.removesuffix("Mi")) * MEBIBYTE
+
+
+@contextmanager
+def slow_gateway(answer: bytes) -> Generator[str]:
+    """Lets every call wait, so that its request is held, and then answers at length."""
+    ready, loop = threading.Event(), asyncio.new_event_loop()
+    found: list[str] = []
+    over = asyncio.Event()
+
+    async def script(peer: Conversation) -> None:
+        while True:
+            await peer.request()
+            await asyncio.sleep(WAIT_S)  # what a slow model does; nothing is waited for
+            await peer.send(plain(answer))
+
+    async def run() -> None:
+        async with serve(script) as gateway:
+            found.append(gateway.url)
+            ready.set()
+            await over.wait()
+
+    thread = threading.Thread(target=loop.run_until_complete, args=(run(),))
+    thread.start()
+    ready.wait()
+    yield found[0]
+    loop.call_soon_threadsafe(over.set)
+    thread.join()
+    loop.close()
+
+
+def worst_mix(number: int) -> bytes:
+    """Bodies near the limit of text, of as many values as are allowed, and of more than are allowed."""
+    kinds: list[dict[str, Any]] = [
+        body("x" * 3_800_000),
+        body(tools=[{"a": [{}] * 19_000, "b": "y" * 2_000_000}]),
+        body(tools=[{"a": [{}] * 1_000_000}]),
+    ]
+    document = json.dumps({"body": kinds[number % len(kinds)]}).encode()
+    return encode(document, task_id=f"mix-{number}", lane="batch")
+
+
+def peak_bytes(pid: int) -> int:
+    status = Path(f"/proc/{pid}/status").read_text(encoding="ascii")
+    (line,) = (line for line in status.splitlines() if line.startswith("VmHWM:"))
+    return int(line.split()[1]) * 1024
+
+
+@pytest.mark.timeout(300)
+def test_one_worker_stays_within_the_charts_limit(redis_url: str, producer: Producer) -> None:
+    """Sixty messages of up to 3.9 MB, a gateway that is slow, and answers of 4 MB; a bystander is answered.
+
+    Without a budget of bytes the concurrency is what an operator would have to choose for such bodies.
+    """
+    text = b"z" * (4 * MEBIBYTE)
+    answer = (
+        b'{"id":"resp_0a1b","status":"completed","output":[{"type":"message","role":"assistant","content":'
+        b'[{"type":"output_text","text":"' + text + b'"}]}]}'
+    )
+    with slow_gateway(answer) as url, Fleet(redis_url, url) as fleet:
+        worker = fleet.start(**({} if BUDGETED else {"concurrency": HELD_WITHOUT_BUDGET}))
+        for number in range(MESSAGES):
+            producer.push_raw(worst_mix(number), lane="batch")
+        bystander = producer.ask()
+
+        producer.results(MESSAGES + 1, within_s=200)
+
+        assert producer.result(bystander)["outcome"] == "completed"
+        peak = peak_bytes(worker.process.pid)
+        assert worker.process.poll() is None
+        print(f"at most {peak / MEBIBYTE:.0f} MiB")  # noqa: T201  # what is measured
+        assert peak < limit_bytes(), f"{peak / MEBIBYTE:.0f} MiB"

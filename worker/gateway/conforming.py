@@ -1,0 +1,109 @@
+"""An answer as the exported JSON Schema has it: what the contract's reading passes over is written as it is read.
+
+Readers in Python pass over an `id` that is a list, and read the number 7 as "7". A reader made from the schema cannot.
+So a known field of a wrong type becomes what the contract reads in it, mostly null. Every other byte stays.
+"""
+
+from collections.abc import Mapping
+from typing import Any, Final, cast
+
+from pydantic import BaseModel
+
+from api_contracts.responses import ResponseObject
+from worker.gateway.members import replaced
+from worker.gateway.repair import Document, written
+
+Object = dict[str, Any]
+
+_LOOSE: Final = ("id", "object", "model", "created_at", "completed_at")
+_COUNTS: Final = ("input_tokens", "output_tokens", "total_tokens")
+_DETAILS: Final = {"input_tokens_details": "cached_tokens", "output_tokens_details": "reasoning_tokens"}
+_OF_ITEMS: Final = ("id", "type", "role", "status")
+_OF_PARTS: Final = ("type", "text")
+
+
+def conforming(document: Document, read: ResponseObject) -> bytes:
+    """The document's bytes, with `read` in place of known fields that the schema refuses."""
+    response = cast("Object", document.value)
+    changes: Object = {name: _null_or(read, name) for name in _LOOSE if not _same(response, read, name)}
+    for name, conforms in (("usage", _is_usage), ("error", _is_error), ("incomplete_details", _is_reason)):
+        value = response.get(name)
+        if value is not None and not conforms(value):
+            known: BaseModel | None = getattr(read, name)
+            changes[name] = known and known.model_dump(mode="json")
+    items = cast("list[Object]", response.get("output") or [])
+    if not all(map(_is_item, items)):
+        changes["output"] = [item if _is_item(item) else _item(item) for item in items]
+    return (
+        replaced(document.raw, {name: written(value) for name, value in changes.items()}) if changes else document.raw
+    )
+
+
+def _same(response: Object, read: ResponseObject, name: str) -> bool:
+    value = response.get(name)
+    return not isinstance(value, bool) and value == getattr(read, name)
+
+
+def _null_or(read: ResponseObject, name: str) -> object:
+    value = getattr(read, name)
+    return None if isinstance(value, bool) else value
+
+
+def _is_count(value: object) -> bool:
+    whole = isinstance(value, int) or (isinstance(value, float) and value.is_integer())
+    return whole and not isinstance(value, bool) and cast("float", value) >= 0
+
+
+def _is_usage(value: object) -> bool:
+    if not isinstance(value, dict):
+        return False
+    usage = cast("Object", value)
+    details = [(usage.get(name), count) for name, count in _DETAILS.items()]
+    return all(_is_count(usage.get(name, 0)) for name in _COUNTS) and all(
+        part is None or (isinstance(part, dict) and _is_count(cast("Object", part).get(count, 0)))
+        for part, count in details
+    )
+
+
+def _is_error(value: object) -> bool:
+    return isinstance(value, dict) and _texts(cast("Object", value), ("code", "message", "type", "param"))
+
+
+def _is_reason(value: object) -> bool:
+    return isinstance(value, dict) and _texts(cast("Object", value), ("reason",))
+
+
+def _texts(value: Mapping[str, Any], names: tuple[str, ...]) -> bool:
+    return all(isinstance(value.get(name), str | None) for name in names)
+
+
+def _is_item(item: Object) -> bool:
+    return _texts(item, _OF_ITEMS) and all(map(_is_part, cast("list[Object]", item.get("content") or [])))
+
+
+def _is_part(part: Object) -> bool:
+    notes: Any = part.get("annotations")
+    return _texts(part, _OF_PARTS) and (
+        notes is None or (isinstance(notes, list) and all(isinstance(note, dict) for note in cast("list[Any]", notes)))
+    )
+
+
+def _item(item: Object) -> Object:
+    mended = item | _as_texts(item, _OF_ITEMS)
+    if isinstance(parts := item.get("content"), list):
+        mended["content"] = [part if _is_part(part) else _part(part) for part in cast("list[Object]", parts)]
+    return mended
+
+
+def _part(part: Object) -> Object:
+    mended = part | _as_texts(part, _OF_PARTS)
+    return mended if _is_part(mended) else mended | {"annotations": None}
+
+
+def _as_texts(value: Object, names: tuple[str, ...]) -> Object:
+    """What the contract reads in fields that should be texts: numbers as text, anything else as null."""
+    wrong = {name: value[name] for name in names if not isinstance(value.get(name), str | None)}
+    return {
+        name: str(found) if isinstance(found, int) and not isinstance(found, bool) else None
+        for name, found in wrong.items()
+    }
