@@ -108,14 +108,15 @@ class Model:
             known["enqueued_at_source"] = "caller" if arg.enqueued_at else "worker"
             latest = self.now + arg.longest_deadline_ms
             known["deadline"] = str(min(arg.deadline or at + arg.default_deadline_ms, latest))
-            known |= {"failures": "0", "crashes": "0", "throttle_ms": "0"}
+            known |= {"failures": "0", "own": "0", "crashes": "0", "throttle_ms": "0"}
         held = {"state": "running", "token": arg.token, "lane": arg.lane, "calling": "0"}
         self.requests[key.request] = known | held
         self.expires[key.request] = max(int(known["deadline"]), self.now) + MARKER_MS
         self.inflight[arg.token] = replace(self.inflight[arg.token], request=key.request)
         status = "EXPIRED" if int(known["deadline"]) <= self.now else "LEASE"
         status = "CANCELLED" if {key.cancel, key.cancel_task} & self.cancelled else status
-        names = ["enqueued_at", "enqueued_at_source", "deadline", "claimed_at", "failures", "crashes", "throttle_ms"]
+        names = ["enqueued_at", "enqueued_at_source", "deadline", "claimed_at"]
+        names += ["failures", "own", "crashes", "throttle_ms"]
         names += sorted((name for name in known if name.startswith("attempt:")), key=lambda name: int(name[8:]))
         return [status, self.now, *(known[name] for name in names)]
 
@@ -184,7 +185,7 @@ class Model:
             return "SUPERSEDED"
         self.parked[token], self.due[token] = self.inflight[token], self.now + arg.delay_ms
         spent = {"state": "parked", "calling": "0"}
-        spent |= {"failures": str(arg.failures), "throttle_ms": str(arg.throttle_ms)}
+        spent |= {"failures": str(arg.failures), "own": str(arg.own), "throttle_ms": str(arg.throttle_ms)}
         self.requests[key.request] |= spent | attempts(arg.number, arg.attempt)
         self.expires[key.request] = max(self.expires[key.request], self.now + arg.delay_ms + MARKER_MS)
         self._drop(token)
@@ -196,7 +197,7 @@ class Model:
         request = self.requests.get(getattr(key, "request", ""), {})
         if request.get("token") == arg.token:
             request |= {"throttle_ms": str(arg.throttle_ms)} | attempts(arg.number, arg.attempt)
-        self._hand_back(arg.token)
+        self._hand_back(arg.token, behind=arg.behind)
         return "OK"
 
     def renew(self, _: Any, arg: Any, held: list[Any]) -> list[str]:
@@ -269,13 +270,14 @@ class Model:
             self._hand_back(token)
         return token in self.inflight and request.get("token") == token
 
-    def _hand_back(self, token: str) -> None:
+    def _hand_back(self, token: str, *, behind: bool = False) -> None:
         if token in self.inflight:
-            self._to_lane(token, self.inflight[token])
+            self._to_lane(token, self.inflight[token], behind=behind)
             self._drop(token)
 
-    def _to_lane(self, token: str, record: Record) -> None:
-        self.lists.setdefault(record.list, []).insert(0, record.message)
+    def _to_lane(self, token: str, record: Record, *, behind: bool = False) -> None:
+        waiting = self.lists.setdefault(record.list, [])
+        waiting.insert(len(waiting) if behind else 0, record.message)
         request = self.requests.get(record.request, {})
         if request.get("token") == token and request["state"] not in FINAL:
             request |= {"state": "queued", "token": "", "calling": "0"}

@@ -123,7 +123,7 @@ async def bury(desk: Desk) -> None:
 
 
 async def release(desk: Desk) -> None:
-    await desk.ledger.release(await desk.leased(), throttle_ms=1, history=ATTEMPT)
+    await desk.ledger.release(await desk.leased(), behind=True, throttle_ms=1, history=ATTEMPT)
 
 
 async def give_back(desk: Desk) -> None:

@@ -198,6 +198,17 @@ async def test_a_released_request_is_next_and_spent_nothing(desk: Desk) -> None:
     assert (again.failures, again.crashes, again.throttle_ms, again.attempts) == (0, 0, 40, (interrupted.encode(),))
 
 
+async def test_a_request_released_behind_is_the_last_of_its_list(desk: Desk) -> None:
+    """Not of its lane: what has a lower priority still comes after it."""
+    desk.enqueue("low", priority="\x06\x169")
+    lease = await desk.leased()
+    desk.enqueue("new", "newer")
+
+    assert await desk.ledger.release(lease, behind=True, throttle_ms=0) is WriteOutcome.OK
+    assert desk.lane() == ["new", "newer", "m"]
+    assert [delivery.message for delivery in await desk.take(interactive=4)] == [b"new", b"newer", b"m", b"low"]
+
+
 async def test_an_attempt_is_on_record_before_its_call(desk: Desk) -> None:
     lease = await desk.leased()
 

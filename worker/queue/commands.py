@@ -36,6 +36,7 @@ class Claimed(NamedTuple):
     deadline_ms: int
     claimed_at_ms: int
     failures: int
+    own: int
     crashes: int
     throttle_ms: int
     attempts: tuple[bytes, ...]
@@ -126,6 +127,7 @@ PARK: Final = Command(
         "token": str,
         "delay_ms": int,
         "failures": int,
+        "own": int,
         "throttle_ms": int,
         "number": int | None,
         "attempt": bytes,
@@ -144,7 +146,7 @@ RELEASE: Final = Command(
     name="release",
     keys=(*HELD, "permits", *LISTS),
     optional=("request",),
-    args={"token": str, "throttle_ms": int, "number": int | None, "attempt": bytes},
+    args={"token": str, "behind": bool, "throttle_ms": int, "number": int | None, "attempt": bytes},
     reply=outcome,
     even_when_full=True,
 )

@@ -104,6 +104,7 @@ class Ledger:
             deadline_ms=found.deadline_ms,
             claimed_at_ms=found.claimed_at_ms,
             failures=found.failures,
+            own=found.own,
             crashes=found.crashes,
             throttle_ms=found.throttle_ms,
             attempts=found.attempts,
@@ -163,9 +164,19 @@ class Ledger:
         )
 
     async def park(
-        self, lease: Lease, *, delay_ms: int, failures: int, throttle_ms: int, history: AttemptRecord | None = None
+        self,
+        lease: Lease,
+        *,
+        delay_ms: int,
+        failures: int,
+        own: int = 0,
+        throttle_ms: int,
+        history: AttemptRecord | None = None,
     ) -> WriteOutcome:
-        """Puts the request aside until `delay_ms` from now; it returns by itself to the front of its lane."""
+        """Puts the request aside until `delay_ms` from now; it returns by itself to the front of its lane.
+
+        From now on it counts as having spent `failures` attempts, and `own` refusals that no other request shared.
+        """
         return await self.runner.call(
             RETURNS,
             PARK,
@@ -173,17 +184,21 @@ class Ledger:
             token=lease.delivery.token,
             delay_ms=delay_ms,
             failures=failures,
+            own=own,
             throttle_ms=throttle_ms,
             **_attempt(history),
         )
 
-    async def release(self, lease: Lease, *, throttle_ms: int, history: AttemptRecord | None = None) -> WriteOutcome:
-        """Hands the request back to the front of its lane, at once, spending nothing."""
+    async def release(
+        self, lease: Lease, *, behind: bool = False, throttle_ms: int, history: AttemptRecord | None = None
+    ) -> WriteOutcome:
+        """Hands the request back to its lane, at once, spending nothing: to the front, or `behind` all that wait."""
         return await self.runner.call(
             RETURNS,
             RELEASE,
             self._keys(lease.delivery, lease.claim),
             token=lease.delivery.token,
+            behind=behind,
             throttle_ms=throttle_ms,
             **_attempt(history),
         )
