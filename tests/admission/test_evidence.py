@@ -13,7 +13,7 @@ from worker.admission.grants import Gate
 from worker.failures.failure import Failure, Route
 from worker.gateway.answers import Answer
 from worker.gateway.upstream import Call
-from worker.request.execution import INTERRUPTED
+from worker.request.charges import INTERRUPTED
 
 
 def ended(outcome: Answer | Failure, **headers: str) -> Call:

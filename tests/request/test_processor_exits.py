@@ -24,12 +24,16 @@ from support.processor_parts import (
 from support.producer import body
 
 from api_contracts import ErrorCode
-from worker.admission.grants import NotAdmitted, Reason
+from worker.admission.grants import Gate, NotAdmitted, Reason
 from worker.queue.claims import Refusal, Standing, WriteOutcome
+from worker.request.charges import INTERRUPTED
 from worker.request.decisions import Disposition
-from worker.request.execution import INTERRUPTED, Interruption
+from worker.request.execution import Interruption
 from worker.request.policy import Policy
 from worker.storage.scripts import ScriptError
+
+CREATED = b'{"type":"response.created","response":{}}'
+DELTA = b'{"type":"response.output_text.delta","delta":"Hel"}'
 
 
 class TestInterruption:
@@ -264,6 +268,33 @@ class TestStreaming:
 
         assert [told["attempt"] for told in world.heard("open")] == [1, 2]
         assert world.heard("restarted") == [{"code": "rate_limited"}]
+
+    @pytest.mark.parametrize(
+        ("gate", "streamed", "expected"),
+        [
+            ("breaker_open", (CREATED, DELTA, DELTA), 1),
+            ("breaker_open", (CREATED, b"no JSON", b"[]"), 0),
+            ("", (CREATED, DELTA), 0),
+        ],
+    )
+    async def test_a_probe_says_once_that_its_answer_has_begun(
+        self, gate: Gate, streamed: tuple[bytes, ...], expected: int
+    ) -> None:
+        """Others may call from then on. An event that brings no output announces only what may still fail."""
+        world = World(grants=deque([gate]), streamed=streamed)
+
+        assert await process(world, message({"body": body(stream=True)})) is Disposition.COMPLETED
+        told = [name for name in world.names if name in ("output", "report")]
+        assert told == ["output"] * expected + ["report"]
+        assert len(world.heard("event")) == len(streamed)
+
+    async def test_a_gate_that_cannot_be_opened_yet_costs_no_answer(self) -> None:
+        def refuse() -> None:
+            raise ScriptError("OOM")
+
+        world = World(grants=deque(["breaker_open"]), streamed=(DELTA,), on_output=refuse)
+
+        assert await process(world, message({"body": body(stream=True)})) is Disposition.COMPLETED
 
     async def test_nobody_watches_what_was_not_asked_for(self) -> None:
         world = World()

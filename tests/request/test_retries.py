@@ -35,7 +35,7 @@ def decide(
     time_left_s: float = LONG_S,
     draw: float = 0.5,
 ) -> Retry | GiveUp:
-    return POLICY.decide(
+    return POLICY.after_failure(
         failure, failures=failures, max_attempts=max_attempts, time_left_s=time_left_s, rng=Extreme(draw)
     )
 
@@ -159,7 +159,9 @@ def test_what_is_to_be_answered_is_never_retried() -> None:
 def test_whatever_is_asked_a_retry_keeps_all_promises(
     failure: Failure, failures: int, max_attempts: int, time_left_s: float, rng: random.Random
 ) -> None:
-    decision = POLICY.decide(failure, failures=failures, max_attempts=max_attempts, time_left_s=time_left_s, rng=rng)
+    decision = POLICY.after_failure(
+        failure, failures=failures, max_attempts=max_attempts, time_left_s=time_left_s, rng=rng
+    )
 
     if isinstance(decision, GiveUp):
         assert decision.failure.code in {failure.code, ErrorCode.DEADLINE_EXCEEDED}
@@ -175,7 +177,7 @@ def test_requests_that_failed_together_do_not_return_together() -> None:
     """A thousand that were told to wait 30 s spread over 3 s, evenly: no second takes half of them."""
     rng = random.Random(7)
     decisions = [
-        POLICY.decide(asking(30.0), failures=1, max_attempts=5, time_left_s=LONG_S, rng=rng) for _ in range(1000)
+        POLICY.after_failure(asking(30.0), failures=1, max_attempts=5, time_left_s=LONG_S, rng=rng) for _ in range(1000)
     ]
 
     delays = [decision.delay_s for decision in decisions if isinstance(decision, Retry)]

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 from worker.admission.admission_queue import AdmissionQueues
 from worker.admission.client import Admission
 from worker.admission.evidence import Evidence
-from worker.admission.grants import Limits, NotAdmitted, Reservation
+from worker.admission.grants import Ask, Limits, NotAdmitted, Reservation
 from worker.storage.commands import Argument, Command, Row, Script
 from worker.storage.connection import RedisTarget
 from worker.storage.scripts import ScriptRunner
@@ -55,8 +55,18 @@ class Rooms:
         within_s: float = 30.0,
         patience_s: float = FOREVER,
     ) -> "asyncio.Task[Reservation | NotAdmitted]":
-        waiting = self.rooms.admit(lane, token, tokens, within_s=within_s, patience_s=patience_s)
-        return asyncio.create_task(waiting, name=token)  # pyright: ignore[reportArgumentType]  # a coroutine function
+        now_ms = time.time_ns() // 1_000_000
+        ask = Ask(
+            token=token,
+            tokens=tokens,
+            tenant="acme",
+            body=token,
+            call_kind="",
+            enqueued_at_ms=now_ms,
+            ends_ms=now_ms + round(within_s * 1000),
+            patience_ms=patience_s * 1000,
+        )
+        return asyncio.create_task(self.rooms.admit(lane, ask, within_s=within_s), name=token)
 
     def permits(self) -> int:
         return self.redis.zcard("responses:permits:default")

@@ -3,13 +3,14 @@
 import asyncio
 import math
 import random
+import time
 from collections import deque
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
 from worker.admission.client import Admission
-from worker.admission.grants import Grant, NotAdmitted, Reason, Reservation
+from worker.admission.grants import Ask, Grant, NotAdmitted, Reason, Reservation
 from worker.storage.scripts import ScriptError
 
 BULK: Final = 64
@@ -144,10 +145,9 @@ class AdmissionQueues:
     def of(cls, admission: Admission, weights: Mapping[str, int]) -> "AdmissionQueues":
         return cls(admission, {lane: AdmissionQueue(lane, weight, admission) for lane, weight in weights.items()})
 
-    async def admit(
-        self, lane: str, token: str, tokens: int, *, within_s: float, patience_s: float
-    ) -> Reservation | NotAdmitted:
-        return await self.rooms[lane].admit(token, tokens, within_s=within_s, patience_s=patience_s)
+    async def admit(self, lane: str, ask: Ask, *, within_s: float) -> Reservation | NotAdmitted:
+        patience_s = (ask.patience_ms + ask.enqueued_at_ms - time.time() * 1000) / 1000
+        return await self.rooms[lane].admit(ask.token, ask.tokens, within_s=within_s, patience_s=patience_s)
 
     def vacancies(self, lane: str) -> int:
         return self.rooms[lane].vacancies

@@ -70,12 +70,15 @@ class Admission:
         self.events.calls_granted(asked, grant)
         return grant
 
-    async def report(self, reservation: Reservation, call: Call | None) -> None:
+    async def heard(self, reservation: Reservation) -> None: ...
+
+    async def report(self, reservation: Reservation, call: Call | None) -> bool:
         """Ends a reservation and tells the fleet what the call used and what it says of the upstream.
 
         None is a call that was never made: its whole reservation is given back. A second report does nothing.
         """
         await self.tell(reservation, evidence.read(call, reserved=reservation.tokens, probing=reservation.gate))
+        return True
 
     async def abandon(self, reservation: Reservation) -> None:
         """Ends the reservation of a call that was broken off: it may have used all it reserved, and says nothing."""

@@ -22,6 +22,23 @@ class Limits:
     burst_s: float = 2.0
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ask:
+    """What admission must know of one request that wants to call. Times are server time in ms."""
+
+    token: str
+    tokens: int
+    tenant: str
+    body: str
+    call_kind: str
+    enqueued_at_ms: int
+    ends_ms: int
+    patience_ms: float
+    failures: int = 0
+    own: int = 0
+    refusals: int = 0
+
+
 @dataclass(frozen=True, slots=True)
 class Reservation:
     """The right to make one call now; `tokens` were set aside for it. Times in ms of server time."""
@@ -32,6 +49,8 @@ class Reservation:
     granted_at_ms: int
     gate: Gate = ""
     """Set on a probe: the gate that this call tries."""
+    seq: int = 0
+    asked: Ask | None = None
 
 
 class Reason(StrEnum):
@@ -43,6 +62,10 @@ class Reason(StrEnum):
     """Its tokens exceed a whole minute's budget."""
     GATE = "gate"
     """The upstream is out of order, for longer than the request may wait for that."""
+    LATE = "late"
+    """It cannot finish before its deadline."""
+    LATER = "later"
+    """The fleet's retry budget is spent."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +74,8 @@ class NotAdmitted:
     waited_ms: int
     code: str = ""
     """With Reason.GATE: the error code of the upstream's state."""
+    needed_ms: int = 0
+    left_ms: int = 0
 
 
 @dataclass(frozen=True, slots=True)

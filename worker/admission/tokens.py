@@ -18,6 +18,11 @@ MEMORY: Final = 50
 """Requests after which what was learned before counts for a third."""
 
 
+def call_kind(model: str, max_output_tokens: int | None) -> str:
+    """Calls that take about equally long: one model, and answers of at most about the same size."""
+    return f"{model}|{(max_output_tokens or 0).bit_length()}"
+
+
 @dataclass(slots=True)
 class TokenEstimator:
     """Reserves what a gateway does: the input, and the longest answer that the request allows.

@@ -15,7 +15,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from http import HTTPStatus
-from typing import Final, LiteralString, cast
+from typing import Final, Literal, LiteralString, cast
 
 from api_contracts.errors import ErrorCode, MappedError, UpstreamError
 from api_contracts.violations import Violation
@@ -78,6 +78,8 @@ class Failure:
     """The response object to attach, as the upstream sent it."""
     limit: Limit | None = None
     """The limit that was met, if the upstream named it."""
+    scope: Literal["request", "account", "model", "unknown"] = "unknown"
+    """The one that the trouble belongs to, as far as the upstream said."""
 
     @classmethod
     def of(cls, code: ErrorCode) -> "Failure":

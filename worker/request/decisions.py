@@ -1,7 +1,7 @@
 """The decisions about a request, as values, and the errors of answers that need no call.
 
-Three kinds of "not now" are never mixed. *Waiting* for the budget spends nothing. *Retry* spends an attempt and comes
-back at a set time. *Failed* is an answer.
+Three kinds of "not now" are never mixed. *Waiting* for the budget, or for an upstream that refuses the whole fleet,
+spends nothing. *Retry* was charged to the request, and comes back at a set time. *Failed* is an answer.
 """
 
 from collections.abc import Mapping
@@ -53,8 +53,9 @@ class Park:
 
 @dataclass(frozen=True, slots=True)
 class Release:
-    """Hand the request back to the front of its lane, spending nothing."""
+    """Hand the request back to its lane, spending nothing: to the front, or `behind` all that wait there."""
 
+    behind: bool = False
     disposition: Disposition = Disposition.RELEASED
 
 

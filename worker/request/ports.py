@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import Protocol
 
-from worker.admission.grants import NotAdmitted, Reservation
+from worker.admission.grants import Ask, NotAdmitted, Reservation
 from worker.gateway.upstream import Call
 from worker.queue.attempts import AttemptRecord
 from worker.queue.claims import Claim, Delivery, Lease, Published, Refusal, WriteOutcome
@@ -18,21 +18,27 @@ class LedgerPort(Protocol):
     async def answer(self, delivery: Delivery, claim: Claim, result: bytes) -> WriteOutcome: ...
     async def bury(self, delivery: Delivery, reason: str) -> WriteOutcome: ...
     async def park(
-        self, lease: Lease, *, delay_ms: int, failures: int, throttle_ms: int, history: AttemptRecord | None = None
+        self,
+        lease: Lease,
+        *,
+        delay_ms: int,
+        failures: int,
+        own: int = 0,
+        throttle_ms: int,
+        history: AttemptRecord | None = None,
     ) -> WriteOutcome: ...
     async def release(
-        self, lease: Lease, *, throttle_ms: int, history: AttemptRecord | None = None
+        self, lease: Lease, *, behind: bool = False, throttle_ms: int, history: AttemptRecord | None = None
     ) -> WriteOutcome: ...
 
 
 class AdmissionQueuePort(Protocol):
-    async def admit(
-        self, lane: str, token: str, tokens: int, *, within_s: float, patience_s: float
-    ) -> Reservation | NotAdmitted: ...
+    async def admit(self, lane: str, ask: Ask, *, within_s: float) -> Reservation | NotAdmitted: ...
 
 
 class AdmissionPort(Protocol):
-    async def report(self, reservation: Reservation, call: Call | None) -> None: ...
+    async def report(self, reservation: Reservation, call: Call | None) -> bool: ...
+    async def heard(self, reservation: Reservation) -> None: ...
 
 
 class DeltasPort(Protocol):

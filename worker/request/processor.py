@@ -1,15 +1,14 @@
 """The story of one request: parse, claim, admit, call, report, answer.
 
-Every exit is a Disposition. What follows from a claim or a call is decided in `policy.py`; here it is done.
+Every exit is a Disposition. What follows from a claim or a call is decided in `policy.py`, and what follows where no
+call is admitted in `waits.py`; here it is done.
 """
 
 import asyncio
 import random
-from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from api_contracts import MappedError
-from api_contracts.queues import delta_stream
 from worker.admission.grants import NotAdmitted, Reservation
 from worker.admission.tokens import TokenEstimator
 from worker.gateway.upstream import Answer, Call
@@ -28,9 +27,11 @@ from worker.request.decisions import (
 )
 from worker.request.events import RequestEvents
 from worker.request.execution import Execution, Interruption
-from worker.request.policy import SUSPECT_CRASHES, Policy, interrupted, invalid, not_admitted
+from worker.request.policy import SUSPECT_CRASHES, Policy, invalid
 from worker.request.ports import AdmissionPort, AdmissionQueuePort, LedgerPort, RelayPort, UpstreamPort
 from worker.request.results import build_result
+from worker.request.stream_watch import StreamWatch
+from worker.request.waits import ask_of, interrupted, not_admitted
 from worker.storage.scripts import ScriptError
 
 
@@ -100,32 +101,27 @@ class Processor:
         while True:
             admitted = await self._admit(execution)
             if not isinstance(admitted, Reservation):
-                return not_admitted(admitted)
-            call = await self._call(execution)
-            await self.admission.report(admitted, call)
+                return not_admitted(execution, admitted, self.rng)
+            call = await self._call(execution, admitted)
+            shared = await self.admission.report(admitted, call)
             if call is None:
                 return interrupted(execution.interruption) if execution.interruption else Abandon()
-            execution.failures, decision = self.policy.after_call(
-                execution, call.outcome, probe=bool(admitted.gate), rng=self.rng
-            )
+            execution.spent = execution.spent.after(call.outcome, shared=shared)
+            decision = self.policy.after_call(execution, call.outcome, shared=shared, rng=self.rng)
             if decision is not None:
                 return decision
 
     async def _admit(self, execution: Execution) -> Reservation | NotAdmitted | Interruption:
-        message = execution.request
-        waiting = self.queues.admit(
-            execution.delivery.lane,
-            execution.delivery.token,
-            self.tokens.estimate(len(message.body), message.max_output_tokens),
-            within_s=max(0.0, execution.time_left_s),
-            patience_s=self.policy.patience_s(execution.lease, execution.now_ms),
-        )
+        message, lane = execution.request, execution.delivery.lane
+        tokens = self.tokens.estimate(len(message.body), message.max_output_tokens)
+        ask = ask_of(execution, tokens=tokens, patience_s=self.policy.patience_s(lane))
+        waiting = self.queues.admit(lane, ask, within_s=max(0.0, execution.time_left_s))
         admitted = await execution.unless_interrupted(waiting)
         if not isinstance(admitted, Interruption):
             execution.waited(admitted.waited_ms)
         return admitted
 
-    async def _call(self, execution: Execution) -> Call | None:
+    async def _call(self, execution: Execution, reservation: Reservation) -> Call | None:
         """One attempt, recorded before its call; None where no call was made."""
         if execution.interruption is not None:
             return None
@@ -134,26 +130,23 @@ class Processor:
         if begun is not WriteOutcome.OK:
             return None
         message = execution.request
-        on_event = self._watch(execution) if message.streams else None
-        timeout_s = self.policy.timeout_s(message, execution.time_left_s)
-        calling = self.upstream.create(message.body, stream=message.streams, timeout_s=timeout_s, on_event=on_event)
-        call = await execution.unless_interrupted(calling)
-        if on_event is not None:
-            await self.relay.flushed()
+        watch = StreamWatch.of(execution, reservation, self.relay, self.admission) if message.streams else None
+        call = await execution.unless_interrupted(
+            self.upstream.create(
+                message.body,
+                stream=message.streams,
+                timeout_s=self.policy.timeout_s(message, execution.time_left_s),
+                on_event=watch.event if watch else None,
+            )
+        )
+        if watch is not None:
+            await watch.ended()
         if isinstance(call, Interruption):
             return execution.end_attempt(None)
         self.events.call_ended(execution, call)
         if isinstance(call.outcome, Answer) and call.outcome.usage:
             self.tokens.learn(len(message.body), message.max_output_tokens, call.outcome.usage)
         return execution.end_attempt(call)
-
-    def _watch(self, execution: Execution) -> Callable[[bytes], None]:
-        """Takes the events of a streamed call to the request's own stream."""
-        message = execution.request
-        deltas = self.relay.open(delta_stream(message.tenant, message.request_id), execution.number)
-        if execution.number > 1:
-            deltas.restarted(execution.last_failure.code if execution.last_failure else None)
-        return deltas.event
 
     async def _refuse(self, execution: Execution, claim: Claim, error: MappedError) -> Disposition:
         """Answers a delivery that does not own its request id."""
@@ -175,10 +168,16 @@ class Processor:
                 result = build_result(execution, decision)
                 return await self.ledger.complete(lease, result, kept_ms=self.policy.kept_ms, dead=dead)
             case Park(delay_ms=delay_ms):
+                spent = execution.spent
                 return await self.ledger.park(
-                    lease, delay_ms=delay_ms, failures=execution.failures, throttle_ms=throttle_ms, history=history
+                    lease,
+                    delay_ms=delay_ms,
+                    failures=spent.failures,
+                    own=spent.own,
+                    throttle_ms=throttle_ms,
+                    history=history,
                 )
-            case Release():
-                return await self.ledger.release(lease, throttle_ms=throttle_ms, history=history)
+            case Release(behind=behind):
+                return await self.ledger.release(lease, behind=behind, throttle_ms=throttle_ms, history=history)
             case Abandon():
                 return WriteOutcome.SUPERSEDED
