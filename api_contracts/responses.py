@@ -66,6 +66,8 @@ class ReasoningOptions(RequestPart):
 
 def _beyond_the_contract(extra: dict[str, Any]) -> dict[str, Any]:
     reserved = sorted(extra.keys() & (ResponsesRequest.model_fields.keys() | {"background"}))
+    if "background" in reserved:
+        raise RefusedValue("may not name background; the worker waits for the answer and publishes it")
     if reserved:
         raise RefusedValue(f"may not name {', '.join(reserved)}; it is for parameters newer than the contract")
     return extra
@@ -196,7 +198,7 @@ class ResponseObject(WireModel):
     output: list[OutputItem] = Field(default_factory=list[OutputItem])
     usage: Lenient[Usage] = None
     """Null if the gateway did not say, or not in a way that adds up."""
-    error: Annotated[ErrorDetail | None, BeforeValidator(_message_only)] = None
+    error: Annotated[Lenient[ErrorDetail], BeforeValidator(_message_only)] = None
     incomplete_details: Lenient[IncompleteDetails] = None
 
     @model_validator(mode="after")

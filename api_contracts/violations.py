@@ -4,6 +4,7 @@ Prompts, outputs and keys travel in the values; pydantic's own messages and `inp
 message here is ours. Names of unknown keys may be told, because a typo is found by reading it; they are cut.
 """
 
+import re
 from collections.abc import Iterable, Mapping
 from difflib import get_close_matches
 from typing import Any, Final
@@ -42,6 +43,28 @@ _WHAT_IS_RIGHT: Final[Mapping[str, str]] = {
     "too_long": "must have at most {max_length} entries",
     "too_short": "must have at least {min_length} entries",
 }
+
+
+_WAYS_OUT: Final[tuple[tuple[re.Pattern[str], str], ...]] = (
+    (
+        re.compile(r"body\.stream_options extra_forbidden"),
+        "is not needed: every result carries the usage, streamed or not; leave it out",
+    ),
+    (
+        re.compile(r"body\.background extra_forbidden"),
+        "is not needed: the worker waits for the answer and publishes it; leave it out",
+    ),
+    (
+        re.compile(r"body\.input\.\d+\.content string_type"),
+        "must be a string; of content parts, join the text of those of type input_text",
+    ),
+    (
+        re.compile(r"body\.text\.format\.type literal_error"),
+        "must be 'text' or 'json_object'; for json_schema, ask for json_object and write the schema into a message",
+    ),
+    (re.compile(r"body\.input list_type"), "must be an array of messages such as {role: user, content: text}"),
+)
+"""What callers of the OpenAI SDK write and this contract does not take: (field and type of mistake, what to do)."""
 
 
 class RefusedValue(ValueError):  # noqa: N818 - it names what happened; pydantic turns it into a violation
@@ -93,13 +116,16 @@ def printable(name: object) -> str:
 
 def _violation(detail: Mapping[str, Any], root: str, known: Iterable[str]) -> Violation:
     field = ".".join(printable(part) for part in detail["loc"]) or root
-    return Violation(field=field, message=f"{field} {_advice(detail, known)}", type=detail["type"])
+    return Violation(field=field, message=f"{field} {_advice(field, detail, known)}", type=detail["type"])
 
 
-def _advice(detail: Mapping[str, Any], known: Iterable[str]) -> str:
+def _advice(field: str, detail: Mapping[str, Any], known: Iterable[str]) -> str:
     context = detail.get("ctx", {})
     if isinstance(refused := context.get("error"), RefusedValue):
         return str(refused)
+    for known_mistake, way_out in _WAYS_OUT:
+        if known_mistake.fullmatch(f"{field} {detail['type']}"):
+            return way_out
     if detail["type"] == "extra_forbidden":
         return _nearest(printable(detail["loc"][-1]), known)
     return _WHAT_IS_RIGHT.get(detail["type"], "is not valid").format_map(context)

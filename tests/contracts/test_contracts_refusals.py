@@ -90,6 +90,23 @@ def test_a_bad_body_is_refused_where_it_is_bad(change: Json, field: str, kind: s
     assert violation.message.startswith(f"{field} ")
 
 
+WAYS_OUT: Final[list[tuple[Json, str]]] = [
+    ({"stream_options": {"include_usage": True}}, "leave it out"),
+    ({"background": True}, "leave it out"),
+    ({"extra_body": {"background": True}}, "waits for the answer"),
+    ({"input": "Hello!"}, "array of messages"),
+    ({"input": [{"role": "user", "content": [{"type": "input_text", "text": "x"}]}]}, "join the text"),
+    ({"text": {"format": {"type": "json_schema", "name": "n", "schema": {}}}}, "json_object"),
+]
+
+
+@pytest.mark.parametrize(("change", "way_out"), WAYS_OUT)
+def test_what_callers_of_the_sdk_write_is_refused_with_the_way_out(change: Json, way_out: str) -> None:
+    (violation,) = refusal({"body": MINIMAL | change})
+
+    assert way_out in violation.message
+
+
 BAD_ENVELOPES: Final[list[tuple[object, str, str]]] = [
     (None, "envelope", "model_type"),
     ([], "envelope", "model_type"),

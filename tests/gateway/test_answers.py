@@ -9,9 +9,12 @@ from hypothesis import strategies as st
 from support.raw_gateway import DELTA, INCOMPLETE, RESPONSE, error_body, terminal
 
 from api_contracts.errors import ErrorCode
-from worker.failures.failure import Failure
-from worker.gateway.answers import Answer, is_event_stream, member_bytes, read_document, read_event
+from api_contracts.responses import ResponseObject
+from worker.failures.failure import Failure, Route
+from worker.gateway.answers import Answer, is_event_stream, read_document
+from worker.gateway.members import member_bytes
 from worker.gateway.sse import Event
+from worker.gateway.stream import StreamReader
 
 SPACE = st.text(" \t\r\n", max_size=2)
 SCALARS = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text()
@@ -26,6 +29,10 @@ NAMES = st.sampled_from(['"response"', '"r\\u0065sponse"', '"x\\"response\\""', 
 
 def outcome_of(document: bytes) -> Answer | Failure:
     return read_document(document, {}, 200)
+
+
+def read_event(event: Event) -> Answer | Failure | None:
+    return StreamReader({}, 200, 1000).take(event)
 
 
 @given(st.lists(st.tuples(NAMES, ENCODED, SPACE, SPACE, SPACE, SPACE), max_size=6), SPACE)
@@ -92,10 +99,10 @@ def test_an_answer_without_usage_is_an_answer() -> None:
     assert answer.usage is None
 
 
-@pytest.mark.parametrize("missing", ["id", "status", "output"])
+@pytest.mark.parametrize("missing", ["status", "output"])
 @pytest.mark.parametrize("replacement", [..., None, {}, False])
 def test_an_object_without_an_essential_is_no_answer(missing: str, replacement: object) -> None:
-    """Nothing is guessed: not even a status, where there is output."""
+    """Nothing is guessed: not even a status, where there is output that does not say it is completed."""
     document = orjson.loads(RESPONSE)
     del document[missing]
     if replacement is not ...:
@@ -108,7 +115,7 @@ def test_an_object_without_an_essential_is_no_answer(missing: str, replacement: 
 
 
 @pytest.mark.parametrize(
-    "body", [b"", b" \n", b"null", b"[]", b'"completed"', b"<html>secret</html>", RESPONSE[:-1], b"\xff{}", b"{}"]
+    "body", [b"", b" \n", b"null", b"[]", b'"completed"', b"<html>secret</html>", RESPONSE[:-1], b"x{}", b"{}"]
 )
 def test_a_body_that_is_no_response_object_is_an_invalid_response(body: bytes) -> None:
     """And the failure quotes nothing of it."""
@@ -149,7 +156,7 @@ def test_what_cannot_be_read_is_never_attached() -> None:
 @pytest.mark.parametrize("name", ["response.completed", "", "message"])
 def test_a_terminal_event_tells_its_response_byte_for_byte(name: str) -> None:
     """`type` in the data decides; the event's name is often missing."""
-    answer = read_event(Event(name, terminal()), {}, 200)
+    answer = read_event(Event(name, terminal()))
 
     assert isinstance(answer, Answer)
     assert answer.raw == RESPONSE
@@ -172,7 +179,7 @@ def test_a_terminal_event_tells_its_response_byte_for_byte(name: str) -> None:
 )
 def test_a_terminal_event_may_be_a_failure(event: Event, code: ErrorCode) -> None:
     """Errors come flat, nested and untyped."""
-    failure = read_event(event, {}, 200)
+    failure = read_event(event)
 
     assert isinstance(failure, Failure)
     assert failure.code is code
@@ -182,7 +189,7 @@ def test_a_terminal_event_may_be_a_failure(event: Event, code: ErrorCode) -> Non
     "data", [DELTA, b"[DONE]", b"", b"[]", b"null", b"{", b'{"type":"response.created","response":{"status":"x"}}']
 )
 def test_other_events_tell_nothing(data: bytes) -> None:
-    assert read_event(Event("", data), {}, 200) is None
+    assert read_event(Event("", data)) is None
 
 
 @pytest.mark.parametrize(
@@ -202,3 +209,45 @@ def test_other_events_tell_nothing(data: bytes) -> None:
 def test_events_are_known_by_what_they_are_first(content_type: str, head: bytes, expected: bool) -> None:  # noqa: FBT001  # a table
     """Gateways put either label on either body."""
     assert is_event_stream(content_type, head) is expected
+
+
+def test_a_terminal_event_without_its_response_ends_what_the_stream_began() -> None:
+    """The object as it began, with the items that were finished since."""
+    reader = StreamReader({}, 200, 100_000)
+    begun = RESPONSE.replace(b"completed", b"in_progress")
+    item = orjson.dumps(orjson.loads(RESPONSE)["output"][0])
+
+    assert reader.take(Event("", b'{"type":"response.created","response":%s}' % begun)) is None
+    assert reader.take(Event("", b'{"type":"response.output_item.done","output_index":0,"item":%s}' % item)) is None
+    answer = reader.take(Event("", b'{"type":"response.completed","response":null}'))
+
+    assert isinstance(answer, Answer)
+    assert (answer.status, answer.response_id) == ("completed", "resp_1")
+    assert ResponseObject.model_validate_json(answer.raw).output_text
+
+
+def test_watchers_see_events_that_are_json_and_no_others() -> None:
+    """Whoever follows a stream reads every entry: a cut event, a mark and bare text are not told."""
+    seen: list[bytes] = []
+    reader = StreamReader({}, 200, 100_000, seen.append)
+
+    for data in (DELTA, b"[DONE]", b'{"type":"response.completed","respo', b"\xef\xbb\xbf" + DELTA, b"ping"):
+        reader.take(Event("", data))
+
+    assert seen == [DELTA, DELTA]
+
+
+@pytest.mark.parametrize("code", ["server_error", "rate_limit_exceeded", "server_is_overloaded"])
+@pytest.mark.parametrize("delta", [DELTA, b'{"type":"response.function_call_arguments.delta","delta":"{"}'])
+def test_a_failure_after_output_was_paid_for_in_part(delta: bytes, code: str) -> None:
+    """It spends an attempt and is made once more, even where the same failure at the start would spend none."""
+    early, late = StreamReader({}, 200, 1000), StreamReader({}, 200, 1000)
+    late.take(Event("", delta))
+
+    first, second = early.take(Event("", error_body(code))), late.take(Event("", error_body(code)))
+
+    assert isinstance(first, Failure)
+    assert isinstance(second, Failure)
+    assert not first.maybe_billed
+    assert (second.code, second.maybe_billed, second.max_attempts) == (first.code, True, 2)
+    assert second.route is Route.RETRY

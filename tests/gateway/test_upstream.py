@@ -25,7 +25,6 @@ from support.raw_gateway import (
     terminal,
 )
 
-import worker.gateway.upstream
 from api_contracts.errors import ErrorCode
 from worker import __version__
 from worker.failures.failure import Failure, Route
@@ -157,7 +156,7 @@ async def test_an_error_whose_text_never_comes_is_told_by_its_status() -> None:
         await peer.send(head("content-length: 900", "retry-after: 7", status="429 Too Many Requests") + b'{"err')
         await peer.hang()
 
-    async with calling(script, read_s=0.2) as (upstream, _):
+    async with calling(script, silence_s=0.2) as (upstream, _):
         result = await upstream.create(BODY, stream=False, timeout_s=5)
 
     assert failure(result.outcome).route is Route.THROTTLE
@@ -170,7 +169,7 @@ async def test_an_error_whose_text_never_comes_is_told_by_its_status() -> None:
         (plain(b"<html>secret</html>", kind="text/html"), "it is not JSON"),
         (plain(b""), "it is empty"),
         (b"HTTP/1.1 204 No Content\r\n\r\n", "it is empty"),
-        (plain(RESPONSE, "content-encoding: gzip"), "it cannot be decoded"),
+        (plain(b"\x1f\x8b" + RESPONSE, "content-encoding: gzip"), "it cannot be decoded"),
     ],
     ids=["html", "empty", "204", "not-gzip"],
 )
@@ -182,11 +181,13 @@ async def test_a_200_without_an_answer_is_an_invalid_response(reply: bytes, reas
 
 
 @pytest.mark.parametrize("reply", [plain(RESPONSE), chunked(event(terminal()))], ids=["body", "event"])
-async def test_an_answer_without_end_is_refused(reply: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
-    """No peer fills our memory."""
-    monkeypatch.setattr(worker.gateway.upstream, "MAX_ANSWER_BYTES", 100)
+async def test_an_answer_without_end_is_refused_for_good(reply: bytes) -> None:
+    """No peer fills our memory, and the same request would only bring the same answer again."""
+    async with calling(replies(reply), max_answer_bytes=100) as (upstream, _):
+        outcome = failure((await upstream.create(BODY, stream=False, timeout_s=5)).outcome)
 
-    assert failure((await call(reply)).outcome).code is ErrorCode.INVALID_RESPONSE
+    assert (outcome.code, outcome.route) == (ErrorCode.INVALID_RESPONSE, Route.ANSWER)
+    assert "too large" in outcome.message
 
 
 async def test_a_large_body_arrives_whole_and_with_its_length() -> None:

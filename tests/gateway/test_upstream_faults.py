@@ -17,7 +17,7 @@ from support.raw_gateway import (
     plain,
 )
 
-from worker.failures.failure import TransportKind, from_transport
+from worker.failures.failure import TransportKind, from_transport, invalid_response
 
 
 async def reset_midway(peer: Conversation) -> None:
@@ -98,6 +98,13 @@ async def cut_the_stream(peer: Conversation) -> None:
     await peer.send(chunked(event(DELTA), event(DELTA))[:-20])
 
 
+async def test_a_head_that_nobody_can_read_is_a_costly_failure_that_says_so() -> None:
+    async with calling(talk_nonsense) as (upstream, _):
+        call = await upstream.create(BODY, stream=False, timeout_s=5)
+
+    assert call.outcome == replace(invalid_response("its HTTP head cannot be read", 0), http_status=None)
+
+
 @pytest.mark.parametrize(
     ("script", "body", "kind", "http_status"),
     [
@@ -107,7 +114,6 @@ async def cut_the_stream(peer: Conversation) -> None:
         (reset_after, BODY, TransportKind.RESET, None),
         (close_after, BODY, TransportKind.RESET, None),
         (reset_after, LARGE, TransportKind.RESET, None),
-        (talk_nonsense, BODY, TransportKind.RESET, None),
         (think, BODY, TransportKind.TOTAL_TIMEOUT, None),
         (stall, BODY, TransportKind.READ_TIMEOUT, 200),
         (stall_before_the_body, BODY, TransportKind.READ_TIMEOUT, 200),
@@ -127,8 +133,17 @@ async def test_how_far_a_call_got_decides_what_its_end_means(
 ) -> None:
     """One row per fault; the exceptions of the layers below confuse several of them."""
     write_s = 0.2 if script is take_nothing else 0.7  # nine megabytes take their time on a busy machine
-    async with calling(script, write_s=write_s, read_s=0.2) as (upstream, _):
+    async with calling(script, write_s=write_s, silence_s=0.2) as (upstream, _):
         call = await upstream.create(body, stream=False, timeout_s=0.8)
 
     assert call.outcome == replace(from_transport(kind), http_status=http_status)
     assert (call.duration_ms >= 790) is (script in {think, drip}), "only the call's own timeout takes so long"
+
+
+async def test_silence_within_an_answer_is_bounded_by_the_call_alone_unless_told_otherwise() -> None:
+    """A model may think between two pieces for as long as the caller waits; a second call would cost as much again."""
+    async with calling(stall) as (upstream, _):
+        call = await upstream.create(BODY, stream=False, timeout_s=0.6)
+
+    assert call.outcome == replace(from_transport(TransportKind.READ_TIMEOUT), http_status=200)
+    assert call.duration_ms >= 590

@@ -80,6 +80,19 @@ def test_retry_after_is_a_floor(wait_s: float, failures: int, expected: tuple[fl
     assert window(asking(wait_s), failures=failures) == pytest.approx(expected)
 
 
+@pytest.mark.parametrize("asked_s", [901.0, 3600.0, 86_400.0])
+def test_a_retry_after_beyond_the_longest_pause_is_tried_by_its_end(asked_s: float) -> None:
+    """A proxy that asks for an hour in an incident of a minute must not end a request that had an hour."""
+    patient = RetryPolicy(longest_pause_s=900)
+
+    decision = patient.after_failure(
+        asking(asked_s), failures=1, max_attempts=5, time_left_s=1800, rng=random.Random(1)
+    )
+
+    assert isinstance(decision, Retry)
+    assert 800 < decision.delay_s <= 900
+
+
 @pytest.mark.parametrize(
     ("wait_s", "time_left_s", "expected"),
     [

@@ -92,7 +92,7 @@ async def test_large_calls_share_no_deadline(network: BadNetwork) -> None:
 
     class Weighing(ScriptRunner):
         async def _round_trip(self, batch: Any) -> list[Any]:
-            sizes.append(sum(len(argument) for call in batch for argument in call.arguments))
+            sizes.append(sum(len(argument) for call in batch for argument in call.words))
             return await ScriptRunner._round_trip(self, batch)  # noqa: SLF001  # what goes out together is the point
 
     runner = Weighing(RedisTarget.parse(network.url).async_client())

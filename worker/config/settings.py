@@ -68,6 +68,12 @@ class Settings(EnvironmentSettings):
     request_timeout: Annotated[timedelta, between("1ms", "7d")] = timedelta(seconds=600)
     """One upstream call, in all, where the caller does not say."""
 
+    idle_timeout: Annotated[timedelta, between("0s", "7d")] = timedelta(0)
+    """Silence allowed within an answer that has begun; 0 = as long as the call's own timeout allows."""
+
+    max_answer: int = Field(16 * 1024 * 1024, ge=64 * 1024, le=512 * 1024 * 1024)
+    """Largest answer that is read, in bytes; a larger one is a failure that is not called for again."""
+
     max_body: int = Field(4 * 1024 * 1024, ge=1024, le=512 * 1024 * 1024)
     """Largest request body, encoded, in bytes."""
 

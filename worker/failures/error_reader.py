@@ -5,10 +5,11 @@ code may sit in JSON quoted by a message (new-api `service/error.go`, LiteLLM); 
 """
 
 import fnmatch
+import http.client
 import math
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from itertools import islice
@@ -32,7 +33,7 @@ def any_of(globs: str) -> re.Pattern[str]:
 
 WRAPPERS: Final = any_of("""
     upstream_error bad_response* openai_error *_api_error api_error error unknown_error failed
-    server_error internal_server_error
+    server_error internal_server_error permission_error auth_error
 """)
 """Names under which a gateway passes on somebody else's error. Only beneath these is a message searched for
 the code and status it quotes: under any other name a quotation may be the caller's own prompt."""
@@ -52,16 +53,45 @@ class ReportedError:
     code: str | None = None
     type: str | None = None
     message: str | None = field(default=None, repr=False)
+    spoken: bool = True
+    """Whether an API said it, in an error object, and not something in front of it."""
 
 
 def read_body(status: int, body: bytes) -> ReportedError:
     """Reads the body of an HTTP error; never raises, whatever the bytes."""
     text = body[:EXAMINED_BYTES].decode("utf-8-sig", "replace").strip()
     try:
-        said = list(_said(orjson.loads(text)))
+        document = orjson.loads(text)
     except orjson.JSONDecodeError:
-        said = []
-    return _weigh(status, said or [("message", _readable(text))] * bool(text))
+        document = None
+    said = list(_said(document)) or [("message", _readable(text))] * bool(text)
+    return replace(_weigh(status, said), spoken=_is_api_error(document, status))
+
+
+def _is_api_error(document: object, status: int) -> bool:
+    """Whether an API wrote this: an `error` with something in it, or a message beside a code or a type.
+
+    Routers and error pages write JSON too (kong/kong `{"message": "no Route matched"}`, FastAPI `{"detail":
+    "Not Found"}`, tarampampam/error-pages#176), but they say no more than the status does.
+    """
+    if isinstance(document, list) and document:
+        document = cast("list[object]", document)[0]
+    if not isinstance(document, dict):
+        return False
+    said = cast("dict[str, object]", document)
+    if isinstance(error := said.get("error"), dict):
+        return any(map(_tells, cast("dict[str, object]", error).values()))
+    reason = http.client.responses.get(status, "").lower()
+    told = [key for key in _WORDS if _says_more_than(reason, said.get(key))]
+    labelled = any(said.get(key) for key in ("code", "type")) or "error" in {str(said.get("object")), *told}
+    return bool(told) and (labelled or "detail" in told or "errors" in told or said.get("success") is False)
+
+
+def _says_more_than(reason: str, value: object) -> bool:
+    return bool(value) and (value.strip(". ").lower() != reason if isinstance(value, str) else value is not True)
+
+
+_WORDS: Final = ("error", "detail", "message", "msg", "errors")
 
 
 def read_error(error: object) -> ReportedError:
@@ -79,12 +109,29 @@ def unwrapped(response: object) -> dict[str, object] | None:
 
 
 def stated_error(body: dict[str, object]) -> object | None:
-    """The error of a 200 that carries one: OpenAI's `failed`, an SSE `error`, new-api's `success: false`."""
-    if isinstance(error := body.get("error"), dict) and error:
+    """The error of a 200 that carries one: OpenAI's `failed`, an SSE `error`, new-api's `success: false`.
+
+    An error of nothing but blanks is none. Beside output that says it is completed, neither is any other.
+    """
+    if body.get("status") == "completed" and body.get("output"):
+        return None
+    error = body.get("error")
+    if isinstance(error, dict) and any(_tells(value) for value in cast("dict[str, object]", error).values()):
         return cast("object", error)
-    if error or body.get("type") == "error" or body.get("success") is False:
+    if (error and not isinstance(error, dict)) or body.get("type") == "error" or body.get("success") is False:
         return body
     return {} if body.get("status") == "failed" else None
+
+
+def was_billed(body: dict[str, object]) -> bool:
+    """Whether a failed response says that tokens were used, or holds some of them."""
+    usage = body.get("usage")
+    counts = cast("dict[str, object]", usage).values() if isinstance(usage, dict) else ()
+    return any(isinstance(count, int) and count > 0 for count in counts) or bool(body.get("output"))
+
+
+def _tells(value: object) -> bool:
+    return bool(value.strip()) if isinstance(value, str) else value not in (None, 0, False, [], {})
 
 
 _NAME_KEYS: Final = ("code", "type", "status")
@@ -113,6 +160,8 @@ def _scalar(value: object) -> str:
     return ""
 
 
+_RELAYED: Final = re.compile(r"litellm\.\w{1,40}error: .{0,120}exception - ", re.IGNORECASE | re.DOTALL)
+"""How LiteLLM begins a message in which it quotes the upstream, whatever names of its own it puts beside it."""
 _STATUS: Final = re.compile(r"[45]\d\d", re.ASCII)
 _QUOTED_STATUS: Final = re.compile(r"\b(?:status[ _]code|error code)[ :=]{1,3}([45]\d\d)\b", re.ASCII | re.IGNORECASE)
 # The quotes may be single (a printed Python dict) or escaped (JSON in JSON).
@@ -129,10 +178,10 @@ def _weigh(http_status: int | None, said: list[tuple[str, str]]) -> ReportedErro
     statuses = [text for key, text in said if key in (*_NAME_KEYS, "param") and _STATUS.fullmatch(text)]
     names = [_snake(name) for name in (*codes, *types) if not name.isdecimal()]
     text = "\n".join(words)[:EXAMINED_CHARS]
-    if all(map(WRAPPERS.fullmatch, names)):
+    if all(map(WRAPPERS.fullmatch, names)) or _RELAYED.match(text):
         statuses += _QUOTED_STATUS.findall(text)[:1]
         quoted = sorted(islice(_QUOTED_NAME.finditer(text), SIBLINGS), key=lambda name: name[1] != "code")
-        names += [_snake(name[2]) for name in quoted]
+        names = [*(_snake(name[2]) for name in quoted), *names]
     return ReportedError(
         status=int(statuses[0]) if statuses else http_status,
         names=tuple(names),
@@ -212,7 +261,7 @@ def _http_date(text: str) -> datetime | None:
 
 _TRY_AGAIN: Final = re.compile(
     r"(?:try again|retry) (?:in|after) "
-    r"(?:(\d{1,3})h)?(?:(\d{1,4})m(?!s))?(?:(\d{1,6}(?:\.\d{1,6})?) ?(m?)s)?",
+    r"(?:(\d{1,3})h)?(?:(\d{1,4})m(?!s))?(?:(\d{1,6}(?:\.\d{1,12})?) ?(m?)s)?",
     re.ASCII,
 )
 

@@ -10,31 +10,30 @@
 Nothing here raises, whatever bytes arrive. The upstream's text is kept apart in `Failure.upstream`; `message` is ours.
 """
 
-import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from http import HTTPStatus
-from typing import Final, Literal, LiteralString, cast
+from typing import Final, LiteralString, cast
 
 from api_contracts.errors import ErrorCode, MappedError, UpstreamError
 from api_contracts.violations import Violation
 from worker.failures.classes import ERRORS, Route
-from worker.failures.error_classifier import Limit, judge, limit_named
+from worker.failures.error_classifier import Limit, Scope, judge, limit_named
+from worker.failures.error_quotes import quoted
 from worker.failures.error_reader import (
     ReportedError,
     lowered,
     parse_retry_after,
     read_body,
     read_error,
-    request_id,
     server_time,
     stated_error,
     unwrapped,
     wait_in_words_s,
+    was_billed,
 )
 
-MAX_MESSAGE_CHARS: Final = 1000
 COSTLY_ATTEMPTS: Final = 2
 """A call that may have been billed is repeated at most once: the gateway has no idempotency key."""
 NO_CHANNEL_ATTEMPTS: Final = 3
@@ -51,6 +50,8 @@ class TransportKind(StrEnum):
     """The request never left completely, so it cannot have run."""
     RESET = "reset"
     """The connection broke after the request was sent."""
+    STALE = "stale"
+    """A kept connection broke at once after the request was sent: the upstream had closed it meanwhile."""
     READ_TIMEOUT = "read_timeout"
     TOTAL_TIMEOUT = "total_timeout"
     CUT_SHORT = "cut_short"
@@ -78,8 +79,8 @@ class Failure:
     """The response object to attach, as the upstream sent it."""
     limit: Limit | None = None
     """The limit that was met, if the upstream named it."""
-    scope: Literal["request", "account", "model", "unknown"] = "unknown"
-    """The one that the trouble belongs to, as far as the upstream said."""
+    scope: Scope = "unknown"
+    """Whose trouble it is: this request's, the account's, the model's; the error may not tell."""
 
     @classmethod
     def of(cls, code: ErrorCode) -> "Failure":
@@ -116,8 +117,8 @@ _TRANSPORT: Final = {
     TransportKind.UNREACHABLE: _UNREACHABLE,
     TransportKind.CONNECT_TIMEOUT: _UNREACHABLE,
     TransportKind.WRITE_TIMEOUT: replace(_TIMED_OUT, maybe_billed=False, max_attempts=None),
-    # Without the limit of COSTLY_ATTEMPTS: the usual cause is a kept connection that the upstream had closed.
-    TransportKind.RESET: replace(Failure.of(ErrorCode.UPSTREAM_ERROR), maybe_billed=True),
+    TransportKind.RESET: replace(Failure.of(ErrorCode.UPSTREAM_ERROR), maybe_billed=True, max_attempts=COSTLY_ATTEMPTS),
+    TransportKind.STALE: replace(Failure.of(ErrorCode.UPSTREAM_ERROR), maybe_billed=True),
     TransportKind.READ_TIMEOUT: _TIMED_OUT,
     TransportKind.TOTAL_TIMEOUT: _TIMED_OUT,
     TransportKind.CUT_SHORT: Failure.of(ErrorCode.INVALID_RESPONSE),
@@ -129,8 +130,30 @@ def from_transport(kind: TransportKind) -> Failure:
     return _TRANSPORT[kind]
 
 
+_REDIRECTED: Final = replace(
+    Failure.of(ErrorCode.INVALID_RESPONSE),
+    route=Route.ANSWER,
+    max_attempts=None,
+    maybe_billed=False,
+    message="The upstream answers with a redirect: WORKER_UPSTREAM_URL must name the address it points to.",
+)
+"""Never followed: it would carry the key elsewhere, and turns a POST into a GET at many clients."""
+
+
+def costly(failure: Failure) -> Failure:
+    """The same failure of a call that was paid for, at least in part: it is made once more and no further.
+
+    A throttled call spends no attempt, because it cost nothing. One that was throttled midway did.
+    """
+    allowed = min(failure.max_attempts or COSTLY_ATTEMPTS, COSTLY_ATTEMPTS)
+    route = Route.RETRY if failure.route is Route.THROTTLE else failure.route
+    return replace(failure, maybe_billed=True, max_attempts=allowed, route=route)
+
+
 def from_http(status: int, headers: Mapping[str, str], body: bytes) -> Failure:
     """The failure of an answer that is not 2xx. Never raises; the work is bounded, whatever the bytes."""
+    if status in range(300, 400):
+        return replace(_REDIRECTED, http_status=status)
     return _from_reported(read_body(status, body), status, headers)
 
 
@@ -145,7 +168,7 @@ def from_object(response: object, raw: bytes, headers: Mapping[str, str]) -> Fai
         return invalid_response("not an object", 200)
     if (error := stated_error(body)) is not None:
         failure = _from_reported(read_error(error), None, headers)
-        return replace(failure, maybe_billed=failure.maybe_billed or bool(body.get("usage")))
+        return costly(failure) if was_billed(body) else failure
     match body.get("status"):
         case "completed":
             return None
@@ -177,15 +200,18 @@ def _incomplete(body: dict[str, object]) -> ErrorCode:
 
 def _from_reported(reported: ReportedError, http_status: int | None, headers: Mapping[str, str]) -> Failure:
     said = lowered(headers)
-    classified = judge(reported)
+    wait_s = _wait_s(reported, said)
+    classified = judge(reported, wait_stated=wait_s is not None)
     failure = replace(
         Failure.of(classified.code),
         http_status=200 if http_status is None else http_status,
-        upstream=_upstream(reported, said),
-        retry_after_s=_wait_s(reported, said),
+        upstream=quoted(reported, said),
+        retry_after_s=wait_s,
+        scope=classified.scope,
         limit=limit_named(reported) if classified.code in _ABOUT_LIMITS else None,
     )
-    return _overruled(_by_status(failure, reported.status), said, by_status=classified.by_status)
+    known = _overruled(_by_status(failure, reported.status), said, by_status=classified.by_status)
+    return costly(known) if classified.answer_lost else known
 
 
 def _wait_s(reported: ReportedError, headers: Mapping[str, str]) -> float | None:
@@ -219,21 +245,3 @@ def _overruled(failure: Failure, headers: Mapping[str, str], *, by_status: bool)
     if told == "true" and failure.route is Route.ANSWER and refused_by_status:
         return replace(failure, route=Route.RETRY)
     return failure
-
-
-def _upstream(reported: ReportedError, headers: Mapping[str, str]) -> UpstreamError | None:
-    said = UpstreamError(
-        code=_quoted(reported.code),
-        type=_quoted(reported.type),
-        message=_quoted(reported.message),
-        request_id=request_id(headers, reported.message or ""),
-    )
-    return said if any(said.model_dump().values()) else None
-
-
-_KEY: Final = re.compile(r"\b(?:sk-|Bearer )[\w.*-]{4,}")
-
-
-def _quoted(text: str | None) -> str | None:
-    """The upstream's words, cut. A key that an upstream quotes back is removed."""
-    return text and _KEY.sub("[key]", text)[:MAX_MESSAGE_CHARS]

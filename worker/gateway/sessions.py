@@ -5,17 +5,20 @@ broke. Both follow from the one place that knows when the body begins and when t
 """
 
 import asyncio
+import functools
 import socket
 import ssl
 from contextvars import ContextVar
 from dataclasses import dataclass
 from enum import IntEnum, auto
 from http.cookiejar import CookieJar
-from typing import Final
+from typing import Any, Final
 
 import aiohttp
 from aiohttp.abc import AbstractStreamWriter
 from aiohttp.connector import Connection
+
+from worker.gateway.heads import MAX_HEAD_BYTES, TolerantHandler
 
 KEEP_IDLE_S: Final = 15.0
 """Below the idle timeouts of common proxies (60 s and up): we close first, and rarely write into a close."""
@@ -40,6 +43,10 @@ class Progress:
 
     write_s: float
     phase: Phase = Phase.CONNECTING
+    kept: bool = False
+    """Whether the connection had carried a request before this one."""
+    sent: float = 0.0
+    """When the kernel had the whole request, by the loop's clock."""
 
 
 progress: ContextVar[Progress] = ContextVar("progress")
@@ -57,6 +64,7 @@ class WatchedRequest(aiohttp.ClientRequest):
         if protocol is None or transport is None:
             return  # the connection is gone, and whoever waits for the answer knows
         sending.phase = Phase.SENDING
+        sending.kept = isinstance(protocol, TolerantHandler) and protocol.uses > 1
         try:
             async with asyncio.timeout(sending.write_s):
                 await super().write_bytes(writer, conn, content_length)
@@ -67,7 +75,7 @@ class WatchedRequest(aiohttp.ClientRequest):
             transport.abort()  # close() would wait until the peer takes what it has not taken so far
             raise
         if sending.phase is Phase.SENDING and protocol.exception() is None:
-            sending.phase = Phase.WAITING
+            sending.phase, sending.sent = Phase.WAITING, self.loop.time()
 
 
 class NoCookies(CookieJar):
@@ -81,12 +89,22 @@ class NoCookies(CookieJar):
     def add_cookie_header(self, request: object) -> None: ...
 
 
+class TolerantConnector(aiohttp.TCPConnector):
+    """Makes connections that read heads as `heads.py` says; aiohttp has no public place to say so."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)  # pyright: ignore[reportUnknownMemberType]  # of a socket factory's addresses
+        self._factory = functools.partial(TolerantHandler, loop=self._loop)
+
+
 def open_session(ssl_context: ssl.SSLContext) -> aiohttp.ClientSession:
     """A session without aiohttp's limit of 100 connections, which caps concurrency silently."""
     return aiohttp.ClientSession(
-        connector=aiohttp.TCPConnector(
+        connector=TolerantConnector(
             limit=0, keepalive_timeout=KEEP_IDLE_S, ssl=ssl_context, socket_factory=_open_socket
         ),
+        max_line_size=MAX_HEAD_BYTES,
+        max_field_size=MAX_HEAD_BYTES,
         cookie_jar=aiohttp.DummyCookieJar(),
         request_class=WatchedRequest,
         timeout=aiohttp.ClientTimeout(total=None),

@@ -1,11 +1,15 @@
 """Server-sent events from bytes, without I/O.
 
-The grammar is the WHATWG HTML standard's, section 9.2.6. Two choices go beyond it: an event has a size limit,
-so that no peer fills our memory, and `end` hands out an event whose closing blank line never came, because
-some gateways leave it out after the last one and the JSON inside tells whether the event is whole.
+The grammar is the WHATWG HTML standard's, section 9.2.6. Three choices go beyond it. An event has a size
+limit, so that no peer fills our memory. `end` hands out an event whose closing blank line never came, because
+some gateways leave it out after the last one and the JSON inside tells whether the event is whole. And a line
+that begins with `{` is no field but JSON that a gateway wrote into its own stream, mostly an error after its
+first ping: whole on its line it is an event, else `document` holds everything from there on.
 """
 
 from typing import Final, NamedTuple
+
+import orjson
 
 _BYTE_ORDER_MARK: Final = b"\xef\xbb\xbf"
 
@@ -35,6 +39,12 @@ class Decoder:
         self._name = ""
         self._at_start = True
         self._after_cr = False
+        self._document: bytearray | None = None
+
+    @property
+    def document(self) -> bytes:
+        """The JSON of several lines that stands where events should, as far as it has come."""
+        return bytes(self._document or b"")
 
     def feed(self, chunk: bytes) -> list[Event]:
         """Every event that `chunk` completes, in order. Raises `EventTooLargeError`."""
@@ -46,33 +56,45 @@ class Decoder:
         self._after_cr = chunk.endswith(b"\r")
         pieces = chunk.splitlines(keepends=True)
         unfinished = b"" if pieces[-1].endswith((b"\n", b"\r")) else pieces.pop()
-        events = [event for piece in pieces if (event := self._take(piece.rstrip(b"\r\n"))) is not None]
+        events = [event for piece in pieces if (event := self._take(piece)) is not None]
         self._hold(unfinished)
         return events
 
     def end(self) -> Event | None:
         """The event that was still open when the stream ended, if it has data."""
-        if self._line:
-            self._take(b"")
-        return self._dispatch()
+        last = self._take(b"") if self._line else None
+        return last or self._dispatch()
 
     def _hold(self, piece: bytes) -> None:
-        self._line += piece
-        if len(self._line) + self._data_bytes > self._max_event_bytes:
+        held = self._line if self._document is None else self._document
+        held += piece
+        if len(held) + self._data_bytes > self._max_event_bytes:
             raise EventTooLargeError(f"an event is larger than {self._max_event_bytes} bytes")
 
     def _take(self, piece: bytes) -> Event | None:
         """Finish the line in hand with `piece`, its last bytes."""
         self._hold(piece)
-        line = bytes(self._line)
+        if self._document is not None:
+            return None
+        line = bytes(self._line).rstrip(b"\r\n")
         self._line.clear()
         if self._at_start:
             self._at_start = False
             line = line.removeprefix(_BYTE_ORDER_MARK)
         if not line:
             return self._dispatch()
+        if line.lstrip().startswith(b"{") and not self._data:
+            return self._bare(line)
         self._read_field(line)
         return None
+
+    def _bare(self, line: bytes) -> Event | None:
+        try:
+            orjson.loads(line)
+        except orjson.JSONDecodeError:
+            self._document = bytearray(line + b"\n")
+            return None
+        return Event(self._name, line)
 
     def _read_field(self, line: bytes) -> None:
         field, _, value = line.partition(b":")

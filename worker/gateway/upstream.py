@@ -11,13 +11,14 @@ timeout to connect, and aiohttp says "server disconnected" whether or not the bo
 |------------|------------------------------------|-------------------------|-----------------|
 | CONNECTING | a connection, new or kept          | UNREACHABLE             | CONNECT_TIMEOUT |
 | SENDING    | the request wholly with the kernel | UNREACHABLE             | WRITE_TIMEOUT   |
-| WAITING    | status and headers of the answer   | RESET                   | TOTAL_TIMEOUT   |
+| WAITING    | status and headers of the answer   | RESET, or STALE         | TOTAL_TIMEOUT   |
 | READING    | the end of the answer              | CUT_SHORT               | READ_TIMEOUT    |
 
 A server runs no request whose last bytes it does not have, so the first two phases cost nothing. The last two
-may be billed. That includes the race of a kept connection that the peer closes while we write to it: from
-here a server that died over our request looks the same. Silence while WAITING is a model thinking, which only
-the call's own timeout ends. There is no pool limit, so nothing to wait for.
+may be billed. STALE is the race of a kept connection that the peer closes while we write to it: nothing was
+read, and the end came at once. It is nearly always free, and is told apart from a server that died over a
+request on a fresh connection. Silence while WAITING is a model thinking, which only the call's own timeout
+ends. There is no pool limit, so nothing to wait for.
 """
 
 import asyncio
@@ -25,36 +26,27 @@ import contextlib
 import functools
 import ssl
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import AsyncIterator, Callable, Mapping
+from dataclasses import dataclass, replace
 from typing import Final
 
-import aiohttp
 import httpx
 from httpx_aiohttp import AiohttpTransport
 
 from api_contracts.errors import ErrorCode
 from worker import __version__
 from worker.failures.error_reader import request_id
-from worker.failures.failure import Failure, TransportKind, from_http, from_transport, invalid_response
-from worker.gateway.answers import Answer, is_event_stream, read_document, read_event
-from worker.gateway.sessions import NoCookies, Phase, Progress, open_session, progress
-from worker.gateway.sse import Decoder, Event, EventTooLargeError
+from worker.failures.failure import Failure
+from worker.gateway.answers import Answer
+from worker.gateway.exchange import LOST, Exchange, now
+from worker.gateway.key_guard import KeyGuard
+from worker.gateway.sessions import NoCookies, Progress, open_session, progress
 
 __all__ = ["Answer", "Call", "Upstream"]
 
-MAX_ANSWER_BYTES: Final = 64 * 1024 * 1024  # of a body, or one event; the longest answers have a few MiB
-MAX_ERROR_BYTES: Final = 64 * 1024  # an error that takes more to explain is told by its status
+MAX_ANSWER_BYTES: Final = 16 * 1024 * 1024  # the longest answers have a few MiB
 STEP_BYTES: Final = 256 * 1024  # larger bodies are written in steps, between which other calls run
-ERROR_S: Final = 5.0  # for the body of an error: it often says more than the status, but may never come
-TAIL_S: Final = 0.5  # for what follows a terminal event: usually nothing, and nobody needs it
 
-_LOST_OR_TIME_UP: Final = {
-    Phase.CONNECTING: (TransportKind.UNREACHABLE, TransportKind.CONNECT_TIMEOUT),
-    Phase.SENDING: (TransportKind.UNREACHABLE, TransportKind.WRITE_TIMEOUT),
-    Phase.WAITING: (TransportKind.RESET, TransportKind.TOTAL_TIMEOUT),
-    Phase.READING: (TransportKind.CUT_SHORT, TransportKind.READ_TIMEOUT),
-}
 _NO_KEY: Final = replace(
     Failure.of(ErrorCode.AUTHENTICATION_FAILED), message="The API key is missing or cannot be read."
 )
@@ -75,85 +67,13 @@ class Call:
     headers: Mapping[str, str]
 
 
-@dataclass(slots=True, kw_only=True)
-class _Exchange:
-    """One call under way: how far it got, until when it may go on, and the reading of its answer."""
-
-    progress: Progress
-    limit: asyncio.Timeout
-    deadline: float
-    read_s: float
-    on_event: Callable[[bytes], None]
-    status: int = 0
-    headers: Mapping[str, str] = field(default_factory=dict[str, str])
-
-    def failed(self, kind: TransportKind) -> Failure:
-        return replace(from_transport(kind), http_status=self.status or None)
-
-    def broken(self, *, time_up: bool) -> Failure:
-        return self.failed(_LOST_OR_TIME_UP[self.progress.phase][time_up])
-
-    async def read(self, response: httpx.Response) -> Answer | Failure:
-        self.progress.phase = Phase.READING
-        self.status, self.headers = response.status_code, dict(response.headers.items())
-        chunks = response.aiter_bytes()
-        if not response.is_success:
-            return from_http(self.status, self.headers, await self._rest(chunks, within_s=min(ERROR_S, self.read_s)))
-        head = await self._next(chunks)
-        if is_event_stream(self.headers.get("content-type", ""), head):
-            return await self._read_events(head, chunks)
-        return await self._read_body(head, chunks)
-
-    async def _next(self, chunks: AsyncIterator[bytes]) -> bytes:
-        """The next piece of the answer, b"" after the last; it may take `read_s`."""
-        self.limit.reschedule(min(self.deadline, _now() + self.read_s))
-        return await anext(chunks, b"")
-
-    async def _rest(self, chunks: AsyncIterator[bytes], *, within_s: float) -> bytes:
-        """What comes of the rest in time; what does not changes nothing."""
-        self.limit.reschedule(None)
-        rest = bytearray()
-        with contextlib.suppress(OSError, httpx.RequestError, aiohttp.ClientError):
-            async with asyncio.timeout(within_s):
-                while len(rest) < MAX_ERROR_BYTES and (chunk := await anext(chunks, b"")):
-                    rest += chunk
-        return bytes(rest[:MAX_ERROR_BYTES])
-
-    async def _read_body(self, head: bytes, chunks: AsyncIterator[bytes]) -> Answer | Failure:
-        body, chunk = bytearray(), head
-        while chunk:
-            body += chunk
-            if len(body) > MAX_ANSWER_BYTES:
-                return invalid_response("it is too large", self.status)
-            chunk = await self._next(chunks)
-        return read_document(bytes(body), self.headers, self.status)
-
-    async def _read_events(self, head: bytes, chunks: AsyncIterator[bytes]) -> Answer | Failure:
-        async with contextlib.aclosing(self._events(head, chunks)) as events:
-            async for event in events:
-                self.on_event(event.data)
-                if (outcome := read_event(event, self.headers, self.status)) is not None:
-                    await self._rest(chunks, within_s=TAIL_S)  # only a stream read to its end frees its connection
-                    return outcome
-        return self.failed(TransportKind.CUT_SHORT)
-
-    async def _events(self, head: bytes, chunks: AsyncIterator[bytes]) -> AsyncGenerator[Event]:
-        decoder, chunk = Decoder(MAX_ANSWER_BYTES), head
-        while chunk:
-            for event in decoder.feed(chunk):
-                yield event
-            chunk = await self._next(chunks)
-        if (last := decoder.end()) is not None:
-            yield last
-
-
 class Upstream:
     """An OpenAI-compatible gateway under one credential; calls in flight are not limited here.
 
     `base_url` may end in `/v1` or not. `api_key` is asked for every call, so that a mounted secret may
     change, and its value is kept nowhere. `connect_s` covers name lookup, TCP and TLS; `write_s` the whole
-    request; `read_s` the silence between two pieces of an answer that has begun, long enough for a model that
-    streams nothing while it thinks.
+    request; `silence_s` the silence between two pieces of an answer that has begun, None for as long as the
+    call may take. An answer, or one event, of more than `max_answer_bytes` is refused.
     """
 
     def __init__(
@@ -164,14 +84,16 @@ class Upstream:
         *,
         connect_s: float = 10.0,
         write_s: float = 30.0,
-        read_s: float = 300.0,
+        silence_s: float | None = None,
+        max_answer_bytes: int = MAX_ANSWER_BYTES,
         ssl_context: ssl.SSLContext | None = None,
     ) -> None:
         self.name = name
         self._url = _endpoint(base_url)
         self._api_key = api_key
         self._write_s = write_s
-        self._read_s = read_s
+        self._silence_s = silence_s
+        self._max_answer_bytes = max_answer_bytes
         ssl_context = ssl_context or _shared_ssl_context()
         self._client = httpx.AsyncClient(
             transport=AiohttpTransport(ssl_context, client=functools.partial(open_session, ssl_context)),
@@ -191,18 +113,21 @@ class Upstream:
         """Send `body` as it is and read the answer to its end, within `timeout_s` in all.
 
         `stream` says whether `body` asks for events; an answer in the other form is understood. `on_event`
-        gets the data of every event, the terminal one included, and must not raise. Raises nothing but
-        `asyncio.CancelledError`, and then the connection is closed at once.
+        gets the data of every event that is a JSON object, the terminal one included, and must not raise.
+        Raises nothing but `asyncio.CancelledError`, and then the connection is closed at once.
         """
         started = time.monotonic()
-        exchange = _Exchange(
+        key = _usable_key(self._api_key)
+        exchange = Exchange(
             progress=Progress(self._write_s),
             limit=asyncio.timeout(timeout_s),
-            deadline=_now() + timeout_s,
-            read_s=self._read_s,
+            deadline=now() + timeout_s,
+            silence_s=self._silence_s,
+            max_bytes=self._max_answer_bytes,
+            guard=KeyGuard(key or ""),
             on_event=on_event or (lambda _: None),
         )
-        outcome = await self._perform(exchange, body, stream=stream)
+        outcome = _NO_KEY if key is None else await self._perform(exchange, body, key, stream=stream)
         return Call(
             outcome=outcome,
             http_status=exchange.status or None,
@@ -215,22 +140,17 @@ class Upstream:
         """Close every connection; calls still in flight end as lost, later ones as never sent."""
         await self._client.aclose()
 
-    async def _perform(self, exchange: _Exchange, body: bytes, *, stream: bool) -> Answer | Failure:
-        authorization = _authorization(self._api_key)
-        if authorization is None:
-            return _NO_KEY
+    async def _perform(self, exchange: Exchange, body: bytes, key: str, *, stream: bool) -> Answer | Failure:
         if self._client.is_closed:
-            return exchange.broken(time_up=False)
-        request = self._request(body, authorization, stream=stream)
+            return exchange.broken()
+        request = self._request(body, f"Bearer {key}", stream=stream)
         mark = progress.set(exchange.progress)
         try:
             async with exchange.limit, contextlib.aclosing(await self._client.send(request, stream=True)) as response:
                 return await exchange.read(response)
-        except (EventTooLargeError, httpx.DecodingError):
-            return invalid_response("it cannot be decoded", exchange.status)
-        except (OSError, httpx.TransportError, aiohttp.ClientError) as error:
+        except LOST as error:
             time_up = isinstance(error, TimeoutError) or isinstance(error.__cause__, TimeoutError)
-            return exchange.broken(time_up=time_up)
+            return exchange.broken(error, time_up=time_up)
         finally:
             progress.reset(mark)
 
@@ -256,22 +176,18 @@ def _endpoint(base_url: str) -> httpx.URL:
     return url.copy_with(path=url.path.rstrip("/").removesuffix("/v1") + "/v1/responses")
 
 
-def _authorization(api_key: Callable[[], str]) -> str | None:
-    """The header's value; None if there is no key, or one that no header can carry."""
+def _usable_key(api_key: Callable[[], str]) -> str | None:
+    """The key as it stands now; None if there is none, or one that no header can carry."""
     try:
         key = api_key().strip()
     except OSError:
         return None
-    return f"Bearer {key}" if key and key.isascii() and key.isprintable() else None
+    return key if key and key.isascii() and key.isprintable() else None
 
 
 async def _in_steps(body: bytes) -> AsyncIterator[bytes]:
     for start in range(0, len(body), STEP_BYTES):
         yield body[start : start + STEP_BYTES]
-
-
-def _now() -> float:
-    return asyncio.get_running_loop().time()
 
 
 @functools.cache

@@ -5,7 +5,7 @@
 The delay after a failure is drawn evenly from a window (full jitter: aws.amazon.com/blogs/architecture, "Exponential
 Backoff And Jitter"), because requests that failed together must not return together:
 
-    opens    at once, or at the upstream's Retry-After, which is never undercut
+    opens    at once, or at the upstream's Retry-After, which is believed up to the longest pause
     closes   after base, 2 x base, 4 x base ... up to the cap, and a tenth past any Retry-After
     never    later than the last moment at which a call could still end before the deadline
 
@@ -58,6 +58,8 @@ class RetryPolicy:
 
     base_s: float = BACKOFF_BASE_S
     cap_s: float = BACKOFF_CAP_S
+    longest_pause_s: float = math.inf
+    """No Retry-After is believed beyond this, as no pause of the fleet is."""
 
     def after_failure(
         self, failure: Failure, *, failures: int, max_attempts: int, time_left_s: float, rng: random.Random
@@ -70,7 +72,7 @@ class RetryPolicy:
         allowed = min(max_attempts, failure.max_attempts or max_attempts)
         if failure.route is Route.ANSWER or failures >= allowed:
             return GiveUp(failure)
-        opens_s = _sensible(failure.retry_after_s)
+        opens_s = self._believed_s(failure.retry_after_s)
         closes_s = max(self._backoff_s(failures), opens_s * (1 + RETRY_AFTER_SPREAD))
         last_s = time_left_s - CALL_TIME_S
         if last_s < opens_s:
@@ -83,12 +85,17 @@ class RetryPolicy:
         The request waits alone: at least half of 4, 8, 16 ... seconds up to the cap, and never less than the
         upstream asked for. Out of refusals or of time, the refusal is the answer: it names the request's trouble.
         """
-        asked_s = _sensible(failure.retry_after_s)
+        asked_s = self._believed_s(failure.retry_after_s)
         backoff_s = min(REFUSAL_CAP_S, self.base_s * BACKOFF_FACTOR**own)
         opens_s, last_s = max(asked_s, backoff_s / 2), time_left_s - CALL_TIME_S
         if own >= _refusals_allowed(failure) or last_s < opens_s:
             return GiveUp(failure)
         return Retry(rng.uniform(opens_s, min(max(backoff_s, asked_s * (1 + RETRY_AFTER_SPREAD)), last_s)))
+
+    def _believed_s(self, retry_after_s: float | None) -> float:
+        """The Retry-After to respect; one beyond the longest pause leaves its herd room to spread within that."""
+        asked_s = _sensible(retry_after_s)
+        return asked_s if asked_s <= self.longest_pause_s else self.longest_pause_s / (1 + RETRY_AFTER_SPREAD)
 
     def _backoff_s(self, failures: int) -> float:
         exponent = min(max(failures, 1) - 1, _MAX_EXPONENT)

@@ -18,6 +18,7 @@ from worker.queue.queued_cancellation import QueuedCancellation
 from worker.request.held import HeldRequests
 from worker.request.policy import Policy
 from worker.request.processor import Processor
+from worker.request.retries import RetryPolicy
 from worker.runtime.executor import Executor
 from worker.runtime.service import Service
 from worker.runtime.task_runner import TaskRunner
@@ -36,7 +37,13 @@ def build(settings: Settings, sentry: Sentry, task_runner: Callable[[Processor],
     ledger = Ledger(runner)
     admission = _admission(settings, runner, events)
     queues = AdmissionQueues.of(admission, settings.lanes)
-    upstream = Upstream("default", settings.upstream_url, settings.api_key)
+    upstream = Upstream(
+        "default",
+        settings.upstream_url,
+        settings.api_key,
+        silence_s=settings.idle_timeout.total_seconds() or None,
+        max_answer_bytes=settings.max_answer,
+    )
     relay = DeltaRelay(runner.client)
     maintenance = Maintenance(
         ledger, runner, list(settings.lanes), settings.results_retention, settings.results_high_water, events
@@ -98,6 +105,7 @@ def policy(settings: Settings) -> Policy:
         default_deadline=settings.default_deadline,
         result_ttl=settings.result_ttl,
         patience=settings.patience,
+        retries=RetryPolicy(longest_pause_s=settings.max_pause.total_seconds()),
     )
 
 

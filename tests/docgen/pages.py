@@ -9,7 +9,7 @@ from docgen.contracts import celery_page, contract_documents, contracts_page, er
 from docgen.operators import acl_page, alerts_page, metrics_page, settings_page, simulator_page
 from docgen.runbook import runbook_index, runbook_pages
 
-DOCS: Final = Path(__file__).parents[1] / "docs"
+DOCS: Final = Path(__file__).parents[2] / "docs"
 GENERATED: Final = ("reference", "runbook")
 """Directories that hold nothing but generated files."""
 

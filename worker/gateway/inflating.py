@@ -1,0 +1,96 @@
+"""The bytes of an answer without their compression, told by the bytes themselves and not by their label.
+
+Proxies label plain JSON as gzip, pass gzip on without its label, and compress twice. A gzip stream begins
+with two bytes that neither JSON nor an event can begin with, so its label is not needed. Only `deflate` has
+no such sign and is believed where the bytes do not look like text.
+"""
+
+import contextlib
+import re
+import zlib
+from collections.abc import Iterator
+from typing import Final
+
+STEP_BYTES: Final = 256 * 1024
+"""Inflated at once: a kilobyte of gzip may stand for a megabyte."""
+MAX_LAYERS: Final = 3
+_GZIP: Final = b"\x1f\x8b"
+_GZIP_WBITS: Final = zlib.MAX_WBITS | 16
+_TEXT: Final = re.compile(rb'[{\[][\s"{}\[\]]|[\s:]|da|ev|id|re')
+"""How a document or a line of an event begins; deflated bytes rarely do."""
+
+
+class InflateError(ValueError):
+    """The bytes claim a compression that they do not have."""
+
+
+class Inflater:
+    """Turns pieces of a body, cut at any places, into what they stand for."""
+
+    def __init__(self, coding: str = "", layers: int = MAX_LAYERS) -> None:
+        self._coding = coding.strip().lower()
+        self._layers = layers
+        self._start = b""
+        self._wbits = 0
+        self._plain = layers == 0
+        self._inner: Inflater | None = None
+        self._stream = zlib.decompressobj()
+
+    def feed(self, piece: bytes) -> Iterator[bytes]:
+        """What `piece` stands for, in pieces of bounded size. Raises `InflateError`."""
+        if self._plain:
+            yield piece
+        elif self._inner is not None:
+            yield from self._inflate(piece, self._inner)
+        else:
+            self._start += piece
+            if len(self._start) >= len(_GZIP):
+                yield from self._begin()
+
+    def end(self) -> Iterator[bytes]:
+        """What was held back: too short to tell, or still inside of zlib."""
+        held, self._start = self._start, b""
+        if held:
+            yield held
+        if self._inner is not None:
+            with contextlib.suppress(zlib.error):
+                if rest := self._stream.flush():
+                    yield from self._inner.feed(rest)
+            yield from self._inner.end()
+
+    def _begin(self) -> Iterator[bytes]:
+        held, self._start = self._start, b""
+        self._wbits = self._window(held)
+        self._plain = self._wbits == 0
+        if not self._plain:
+            self._stream = zlib.decompressobj(self._wbits)
+            self._inner = Inflater(layers=self._layers - 1)
+        yield from self.feed(held)
+
+    def _window(self, start: bytes) -> int:
+        """Zlib's `wbits` for a body that starts so; 0 if it is not compressed."""
+        if start.startswith(_GZIP):
+            return _GZIP_WBITS
+        if self._coding != "deflate":
+            return 0
+        if start[0] & 0x0F == zlib.DEFLATED and int.from_bytes(start[:2], "big") % 31 == 0:
+            return zlib.MAX_WBITS
+        return 0 if _TEXT.match(start) else -zlib.MAX_WBITS
+
+    def _inflate(self, piece: bytes, inner: "Inflater") -> Iterator[bytes]:
+        while piece:
+            try:
+                plain = self._stream.decompress(piece, STEP_BYTES)
+            except zlib.error:
+                raise InflateError("the compressed body is broken") from None
+            if plain:
+                yield from inner.feed(plain)
+            piece = self._stream.unconsumed_tail or self._next_member()
+
+    def _next_member(self) -> bytes:
+        """The rest after the end of one gzip member: another member, or padding that means nothing."""
+        rest = self._stream.unused_data
+        if not rest.startswith(_GZIP):
+            return b""
+        self._stream = zlib.decompressobj(self._wbits)
+        return rest

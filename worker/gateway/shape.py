@@ -1,0 +1,166 @@
+"""A response object in the shape that the contract promises, where what it says is plain.
+
+| in the object                             | becomes                                     | reported in            |
+|-------------------------------------------|---------------------------------------------|------------------------|
+| `output` null, missing or empty           | the items that the stream had finished      | new-api#4362           |
+|                                           | else a message of the stream's text         | 9router#705            |
+|                                           | else a message of `output_text`             | openai-python#3286     |
+| a message without its streamed text       | that text                                   | agentgateway#2281      |
+| `output` an object                        | a list of it                                |                        |
+| an item or part that is null              | nothing                                     | opencode#45330         |
+| an item or part that is a string          | a message or part of that text              |                        |
+| `content` a string or an object           | a list of one part                          |                        |
+| a status not final, in the terminal event | the status that the event's name tells      |                        |
+| no status, and every item `completed`     | `completed`                                 |                        |
+| no `id`                                   | the id that the stream began with, if any   |                        |
+
+(QuantumNous/new-api, decolua/9router, openai/openai-python, agentgateway/agentgateway, anomalyco/opencode.)
+Every other byte stays as it was written.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from io import StringIO
+from operator import is_
+from typing import Any, Final, cast
+
+from worker.gateway.members import replaced
+from worker.gateway.repair import TOO_MANY, Document, Unreadable, parsed, written
+
+MAX_PARTS: Final = 50_000
+"""Items and parts of items that an answer may have: a consumer holds a kilobyte for each."""
+_FINAL: Final = frozenset({"completed", "incomplete", "failed", "cancelled"})
+
+Object = dict[str, Any]
+
+
+@dataclass(slots=True)
+class Streamed:
+    """What a stream told before its terminal event: finished items by their index, text, and the id.
+
+    Items stay as they were written, because most are told again by the terminal event and never looked at.
+    """
+
+    items: dict[int, bytes] = field(default_factory=dict[int, bytes])
+    texts: dict[int, StringIO] = field(default_factory=dict[int, StringIO])
+    response_id: str | None = None
+
+    def finished(self) -> dict[int, Object]:
+        """The items that the stream finished."""
+        return {index: cast("Object", parsed(item)) for index, item in self.items.items()}
+
+    def output(self) -> list[Object]:
+        """The items in order; text that streamed for no finished item is a message of its own."""
+        items = self.finished()
+        return [self._filled(index, items.get(index)) for index in sorted(items.keys() | self.texts.keys())]
+
+    def filled(self, items: list[Object]) -> list[Object]:
+        """The terminal event's own items, with the text that streamed where a message lacks it."""
+        full = [self._filled(index, item) for index, item in enumerate(items)]
+        return items if all(map(is_, full, items)) else full
+
+    def _filled(self, index: int, item: Object | None) -> Object:
+        text = self.texts[index].getvalue() if index in self.texts else ""
+        if item is None:
+            return _message(text)
+        if not text or item.get("type") != "message" or _has_words(item):
+            return item
+        return item | {"content": [_part(text)]}
+
+
+NOTHING_STREAMED: Final = Streamed()
+
+
+def shaped(document: Document, stated: str = "", streamed: Streamed = NOTHING_STREAMED) -> Document | Unreadable:
+    """The response object as the table says; `stated` is the status that its terminal event's name tells."""
+    if not isinstance(document.value, dict):
+        return document
+    response = cast("Object", document.value)
+    changes = _status(response, stated) | _output(response, streamed)
+    if not isinstance(response.get("id"), str) and streamed.response_id:
+        changes["id"] = streamed.response_id
+    response = response | changes
+    items = response.get("output")
+    if isinstance(items, list) and _parts(cast("list[Object]", items)) > MAX_PARTS:
+        return TOO_MANY
+    if not changes:
+        return document
+    return Document(response, replaced(document.raw, {name: written(value) for name, value in changes.items()}))
+
+
+def _status(response: Object, stated: str) -> Object:
+    status, items = response.get("status"), response.get("output")
+    if stated and status not in _FINAL:
+        return {"status": stated}
+    if status is not None or not isinstance(items, list):
+        return {}
+    said = [item.get("status") for item in _objects(cast("list[object]", items))]
+    return {"status": "completed"} if said and set(said) == {"completed"} else {}
+
+
+def _output(response: Object, streamed: Streamed) -> Object:
+    written = response.get("output")
+    items = _items(written)
+    found = streamed.filled(items) if items else streamed.output() or _output_text(response) or items
+    return {} if found is None or found == written else {"output": found}
+
+
+def _output_text(response: Object) -> list[Object]:
+    text = response.get("output_text")
+    return [_message(text)] if isinstance(text, str) and text else []
+
+
+def _items(output: object) -> list[Object] | None:
+    """The items of an `output`, itself if nothing is wrong with it; None if there is nothing to read."""
+    if isinstance(output, dict):
+        return [_item(cast("Object", output))] if output else None
+    if not isinstance(output, list):
+        return None
+    written = cast("list[Any]", output)
+    items = [_item(cast("Object | str", item)) for item in written if isinstance(item, dict | str)]
+    return written if len(items) == len(written) and all(map(is_, items, written)) else items
+
+
+def _item(item: Object | str) -> Object:
+    if isinstance(item, str):
+        return _message(item)
+    content = item.get("content")
+    if content is None:
+        return item
+    parts = _content(content)
+    return item if parts is content else item | {"content": parts}
+
+
+def _content(content: object) -> list[Object] | None:
+    if isinstance(content, str):
+        return [_part(content)]
+    if isinstance(content, dict):
+        return [cast("Object", content)]
+    if not isinstance(content, list):
+        return None
+    written = cast("list[Any]", content)
+    if all(isinstance(part, dict) for part in written):
+        return written
+    return [_part(part) if isinstance(part, str) else part for part in written if isinstance(part, dict | str)]
+
+
+def _part(text: str) -> Object:
+    return {"type": "output_text", "text": text, "annotations": []}
+
+
+def _message(text: str) -> Object:
+    return {"type": "message", "role": "assistant", "status": "completed", "content": [_part(text)]}
+
+
+def _has_words(item: Mapping[str, Any]) -> bool:
+    parts = cast("list[Object]", item.get("content") or [])
+    return any(part.get("text") or part.get("refusal") or part.get("type") != "output_text" for part in parts)
+
+
+def _parts(items: list[Object]) -> int:
+    contents = [cast("list[Object]", item.get("content") or []) for item in items]
+    return len(items) + sum(map(len, contents))
+
+
+def _objects(items: list[object]) -> list[Object]:
+    return [cast("Object", item) for item in items if isinstance(item, dict)]

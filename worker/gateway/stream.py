@@ -1,0 +1,145 @@
+"""What a stream of events comes to, event by event, without I/O.
+
+Only four types of event end a stream. An `error` inside of any other typed `response.*` event belongs to
+what that event is about, such as a tool that failed, and the stream goes on. An error of no type ends it,
+because that is how gateways report theirs. Once output has streamed, the call was paid for in part, so every
+failure from there on counts as costly.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from io import StringIO
+from typing import Any, Final, cast
+
+from api_contracts.responses import TERMINAL_EVENTS
+from worker.failures.error_reader import stated_error
+from worker.failures.failure import Failure, costly
+from worker.gateway.answers import TOO_LARGE, Answer, read_document, read_response, unusable
+from worker.gateway.members import member_bytes
+from worker.gateway.repair import Document, Unreadable, read_json
+from worker.gateway.shape import Streamed
+from worker.gateway.sse import Event
+
+_STATED: Final = {
+    "response.completed": "completed",
+    "response.done": "completed",  # openai/codex reads it as the former
+    "response.incomplete": "incomplete",
+}
+_ENDS: Final = TERMINAL_EVENTS | _STATED.keys() | {"response.error"}
+_FINAL: Final = frozenset({"completed", "incomplete", "failed"})
+_BEFORE_OUTPUT: Final = frozenset({"response.created", "response.queued", "response.in_progress"})
+MAX_INDICES: Final = 10_000
+"""Items of a stream that are told apart."""
+
+Object = dict[str, Any]
+
+
+@dataclass(slots=True)
+class StreamReader:
+    """Takes the events of one stream in order; its memory of them is bounded by `max_bytes`."""
+
+    headers: Mapping[str, str]
+    http_status: int
+    max_bytes: int
+    on_event: Callable[[bytes], None] = lambda _: None
+    """Gets the data of every event that is a JSON object, the terminal one included, and must not raise."""
+    generated: bool = False
+    """Whether any output has come, finished or not."""
+    _streamed: Streamed = field(default_factory=Streamed)
+    _begun: Document | None = None
+    """The response object as the stream began with it."""
+    _open: set[int] = field(default_factory=set[int])
+    _item_bytes: int = 0
+    _delta_bytes: int = 0
+
+    def take(self, event: Event) -> Answer | Failure | None:
+        """The outcome that this event tells; None if the stream goes on."""
+        document = read_json(event.data)
+        if isinstance(document, Unreadable) or not isinstance(document.value, dict):
+            return self._untyped(event)
+        self.on_event(document.raw)
+        said = cast("Object", document.value)
+        if event.name == "error" or not isinstance(said.get("type"), str):
+            said["type"] = event.name
+        kind: str = said["type"]
+        if kind in _ENDS:
+            return self._judged(self._terminal(kind, said, document))
+        if kind.startswith("response."):
+            return self._remember(kind, said, document.raw)
+        if stated_error(said) is None and not ("output" in said and said.get("status") in _FINAL):
+            return None
+        return self._judged(read_response(document, self.headers, self.http_status, streamed=self._streamed))
+
+    def take_document(self, body: bytes) -> Answer | Failure:
+        """The outcome of a plain document that stands where events should."""
+        return self._judged(read_document(body, self.headers, self.http_status))
+
+    def _untyped(self, event: Event) -> Answer | Failure | None:
+        """Text that is no object tells something in two places: in an `error` event, and as the closing mark."""
+        if event.name == "error":
+            said = {"type": "error", "message": event.data.decode(errors="replace")}
+            return self._judged(read_response(Document(said, b""), self.headers, self.http_status))
+        return self._marked_done() if event.data.strip() == b"[DONE]" else None
+
+    def _terminal(self, kind: str, said: Object, document: Document) -> Answer | Failure:
+        response, stated = said.get("response"), _STATED.get(kind, "")
+        if isinstance(response, dict) and (raw := member_bytes(document.raw, "response")):
+            document = Document(cast("object", response), raw)
+        elif stated and self._begun is not None and "output" not in said:
+            document = self._begun
+        return read_response(document, self.headers, self.http_status, stated=stated, streamed=self._streamed)
+
+    def _judged(self, outcome: Answer | Failure) -> Answer | Failure:
+        return costly(outcome) if self.generated and isinstance(outcome, Failure) else outcome
+
+    def _remember(self, kind: str, said: Object, raw: bytes) -> Failure | None:
+        self.generated = self.generated or kind not in _BEFORE_OUTPUT
+        index = said.get("output_index")
+        index = index if isinstance(index, int) else len(self._streamed.items)
+        delta, text = said.get("delta"), said.get("text")
+        if kind in _BEFORE_OUTPUT and isinstance(response := said.get("response"), dict):
+            self._begin(cast("Object", response), raw)
+        elif kind == "response.output_item.added" and len(self._open) < MAX_INDICES:
+            self._open.add(index)
+        elif kind == "response.output_item.done" and isinstance(said.get("item"), dict):
+            self._open.discard(index)
+            self._keep_item(index, member_bytes(raw, "item") or b"{}")
+        elif isinstance(delta, str):
+            return self._keep_delta(kind, index, delta)
+        elif kind == "response.output_text.done" and isinstance(text, str) and index not in self._streamed.texts:
+            return self._keep_delta("response.output_text.delta", index, text)
+        return None
+
+    def _begin(self, response: Object, raw: bytes) -> None:
+        if begun := member_bytes(raw, "response"):
+            self._begun = Document(response, begun)
+        if isinstance(response_id := response.get("id"), str):
+            self._streamed.response_id = response_id
+
+    def _keep_item(self, index: int, item: bytes) -> None:
+        """Items beyond the limit are forgotten, all of them: some of an output would pass for the whole."""
+        self._item_bytes += len(item)
+        if self._item_bytes <= self.max_bytes:
+            self._streamed.items[index] = item
+        else:
+            self._streamed.items.clear()
+
+    def _keep_delta(self, kind: str, index: int, delta: str) -> Failure | None:
+        self._delta_bytes += len(delta)
+        if self._delta_bytes > self.max_bytes:
+            return unusable(TOO_LARGE, self.http_status)
+        texts = self._streamed.texts
+        if kind == "response.output_text.delta" and delta and (index in texts or len(texts) < MAX_INDICES):
+            texts.setdefault(index, StringIO()).write(delta)
+        return None
+
+    def _marked_done(self) -> Answer | Failure | None:
+        """Some gateways close with the mark of the older API and leave out `response.completed`.
+
+        With every item finished, that is an answer (moeru-ai/airi#2589).
+        """
+        items = self._streamed.finished().values()
+        finished = [item.get("status") for item in items if item.get("type") in ("message", "function_call")]
+        if self._begun is None or self._open or not finished or set(finished) != {"completed"}:
+            return None
+        return read_response(self._begun, self.headers, self.http_status, stated="completed", streamed=self._streamed)
