@@ -1,0 +1,179 @@
+"""Overload: how many calls may be in flight at once, learned; and how many of them may be retries.
+
+- Throttling (429) lowers the rate; overload (503, 529, calls that take longer) lowers `limit`, the number of calls in
+  flight. Nothing limits it until the first overload.
+- A believed overload sets the limit to CUT of the calls then in flight, once a round trip: calls that started before
+  the cut tell nothing new. Then the limit holds for a while, twice as long when the ceiling was met where it was met
+  before, and grows by GROWTH a window of answers while the fleet uses it up.
+- Each kind of call (model and size) has a floor: the least mean time of a window of its answers. Where a window of
+  answers takes SLOWER x the floor on average, the gateway is congested: a cut. If fewer calls then are no faster, the
+  time was not of our making: the floors are raised and the limit is given back.
+- Retries are at most RETRY_SHARE of the calls: a first call earns that much, a retry costs one. A retry beyond the
+  budget waits; it neither fails nor holds up first calls.
+- A call that cannot end in the time left to its request does not start. What it needs is the learned mean of its kind
+  and DEVIATIONS mean deviations. Calls that our own clock ended teach this only when different tenants' calls show it.
+- A gateway that answers nobody is silent: SILENT_CALLS calls have started since the last answer, which was longer ago
+  than SILENT x what the slowest kind needs.
+"""
+
+from dataclasses import dataclass, field
+
+CUT = 0.9
+FEWEST = 4.0
+GROWTH = 0.03
+HOLD_MS, HOLD_MAX_MS = 5_000, 60_000
+MET_AGAIN = 0.2  # a ceiling within this share of the last
+SLOWER = 1.35
+NO_FASTER = 0.93  # of the mean before the cut
+WINDOW, CROWDED = 20, 0.85
+FLOOR_DRIFT = 1.05  # a window: what once was fast need not stay so
+LONELY = 8  # calls in flight that congest nobody
+
+RETRY_SHARE, MOST_RETRIES, RETRIES_PER_S = 0.1, 10.0, 0.1
+
+DEVIATIONS = 2.5
+LEARNING = 1 / 16
+KNOWN = 10  # answers before a kind's time is believed
+MOST_KINDS = 64
+SHORTEST_CALL_MS = 1_000.0
+
+SILENT_CALLS, SILENT, SHORTEST_SILENCE_MS, UNKNOWN_SILENCE_MS = 10, 3.0, 20_000, 300_000
+
+
+@dataclass(slots=True)
+class Flight:
+    """The learned number of calls in flight, and the window of answers that is being read."""
+
+    limit: float = float("inf")
+    ceiling: float = 0.0
+    hold_ms: float = HOLD_MS
+    hold_until_ms: float = 0.0
+    cut_at_ms: float = 0.0
+    crowded: bool = False  # the limit held a call back in this window
+    answers: int = 0
+    ratios: float = 0.0  # sum over the window of time / floor
+    ratio_before: float = 0.0  # mean before the last cut for latency; 0: that cut is judged
+    limit_before: float = 0.0
+
+
+@dataclass(slots=True)
+class CallTime:
+    """What calls of one kind take, in ms."""
+
+    mean_ms: float = 0.0
+    deviation_ms: float = 0.0
+    answers: int = 0
+    floor_ms: float = 0.0
+    window_ms: float = 0.0
+    window: int = 0
+
+
+def cut(flight: Flight, now_ms: float, granted_at_ms: float, in_flight: int) -> bool:
+    """Lowers the limit, at most once a round trip."""
+    if granted_at_ms <= flight.cut_at_ms:
+        return False
+    ceiling = min(flight.limit, in_flight)
+    again = abs(ceiling - flight.ceiling) <= MET_AGAIN * flight.ceiling
+    flight.hold_ms = min(HOLD_MAX_MS, flight.hold_ms * 2) if again else HOLD_MS
+    flight.ceiling, flight.limit = ceiling, max(FEWEST, CUT * ceiling)
+    flight.cut_at_ms, flight.hold_until_ms = now_ms, now_ms + flight.hold_ms
+    _new_window(flight)
+    return True
+
+
+def answered(flight: Flight, times: dict[str, CallTime], now_ms: float, granted_at_ms: float, ratio: float, n: int) -> None:
+    """Reads an answer that took `ratio` x its kind's floor, with `n` calls in flight."""
+    if granted_at_ms <= flight.cut_at_ms:
+        return
+    flight.answers += 1
+    flight.ratios += ratio
+    if flight.answers < max(WINDOW, min(flight.limit, n)):
+        return
+    mean = flight.ratios / flight.answers
+    if flight.ratio_before:
+        _judge(flight, times, mean)
+    elif mean > SLOWER and n > LONELY:
+        before = min(flight.limit, n)
+        cut(flight, now_ms, now_ms, n)
+        flight.ratio_before, flight.limit_before = mean, before
+    elif flight.crowded and now_ms > flight.hold_until_ms:
+        flight.limit += max(1.0, GROWTH * flight.limit)
+    _new_window(flight)
+
+
+def _judge(flight: Flight, times: dict[str, CallTime], mean: float) -> None:
+    if mean > NO_FASTER * flight.ratio_before:
+        flight.limit = max(flight.limit, flight.limit_before)
+        for time in times.values():
+            time.floor_ms *= mean
+    flight.ratio_before = 0.0
+
+
+def _new_window(flight: Flight) -> None:
+    flight.answers, flight.ratios, flight.crowded = 0, 0.0, False
+
+
+def learn(times: dict[str, CallTime], kind: str, took_ms: float) -> float:
+    """Notes what a call took; returns it over the floor of its kind."""
+    if kind not in times and len(times) >= MOST_KINDS:
+        return 1.0
+    time = times.setdefault(kind, CallTime(took_ms, took_ms / 2))
+    weight = max(LEARNING, 1 / (time.answers + 1))
+    time.deviation_ms += weight * (abs(took_ms - time.mean_ms) - time.deviation_ms)
+    time.mean_ms += weight * (took_ms - time.mean_ms)
+    time.answers += 1
+    time.window, time.window_ms = time.window + 1, time.window_ms + took_ms
+    if time.window >= WINDOW:
+        mean_ms = time.window_ms / time.window
+        time.floor_ms = min(time.floor_ms * FLOOR_DRIFT or mean_ms, mean_ms)
+        time.window, time.window_ms = 0, 0.0
+    return took_ms / time.floor_ms if time.floor_ms else 1.0
+
+
+def needed_ms(times: dict[str, CallTime], kind: str) -> float:
+    """The time that a call of this kind needs at least, for nearly all of them."""
+    time = times.get(kind)
+    if time is None or time.answers < KNOWN:
+        return SHORTEST_CALL_MS if time is None else max(SHORTEST_CALL_MS, time.mean_ms)
+    return max(SHORTEST_CALL_MS, time.mean_ms + DEVIATIONS * time.deviation_ms)
+
+
+def lengthen(times: dict[str, CallTime], kind: str, took_ms: float) -> None:
+    """Believes that calls of this kind take at least so long."""
+    time = times.setdefault(kind, CallTime(took_ms, took_ms / 4))
+    time.mean_ms = max(time.mean_ms, took_ms)
+
+
+@dataclass(slots=True)
+class Retries:
+    """The fleet's retry budget."""
+
+    left: float = MOST_RETRIES
+    at_ms: float = 0.0
+
+
+def refill(retries: Retries, now_ms: float) -> None:
+    """A quiet fleet may retry now and then."""
+    earned = RETRIES_PER_S * max(0.0, now_ms - retries.at_ms) / 1_000
+    retries.left, retries.at_ms = min(MOST_RETRIES, retries.left + earned), now_ms
+
+
+def start(retries: Retries, *, retry: bool) -> None:
+    """Charges a retry, or earns from a first call."""
+    retries.left = min(MOST_RETRIES, retries.left + (-1.0 if retry else RETRY_SHARE))
+
+
+@dataclass(slots=True)
+class Silence:
+    """When the gateway answered last, whatever it said, and how many calls have started since."""
+
+    answered_at_ms: float = 0.0
+    started: int = 0
+    tenants: list[str] = field(default_factory=list)
+
+
+def silent(silence: Silence, times: dict[str, CallTime], now_ms: float) -> bool:
+    """Whether the gateway answers nobody."""
+    known = [needed_ms(times, kind) for kind, time in times.items() if time.answers >= KNOWN]
+    longest_ms = max(SHORTEST_SILENCE_MS, SILENT * max(known)) if known else UNKNOWN_SILENCE_MS
+    return silence.started >= SILENT_CALLS and now_ms - silence.answered_at_ms > longest_ms
