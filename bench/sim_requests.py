@@ -12,7 +12,8 @@ from oracles.controller.gate import patience_ends_ms
 
 ROOM = 50
 NEVER = float("inf")
-OWN_REFUSALS = 4  # that others do not share, before a request is answered with them
+OWN_REFUSALS = {"throttled": 8, "authentication": 4, "quota": 4}  # that others do not share; then it is answered so
+HEARD = 3  # refusals of one request that count as evidence
 COSTLY = 2  # calls that may have been billed
 
 
@@ -35,6 +36,7 @@ class Request:
     # What became of it
     calls: int = 0
     failures: int = 0
+    refusals: int = 0
     own: int = 0
     costly: int = 0
     ended_ms: float = -1.0
@@ -75,7 +77,7 @@ class World:
         requests: list[Request],
         *,
         processes: int = 4,
-        limit_s: float = 3_600,
+        limit_s: float = 1_800,
         others: list[tuple[float, Callable[[float], float]]] | None = None,  # events of the world's own
     ) -> None:
         self.rng, self.admission, self.upstream, self.requests = rng, admission, upstream, requests
@@ -111,7 +113,7 @@ class World:
 
     def pump(self) -> None:
         room = [self.queue.popleft() for _ in range(min(ROOM, len(self.queue)))]
-        nap_ms = 20.0
+        nap_ms = 30.0
         if room:
             answers, wait_ms = self.admission.admit(self.now_ms, [self.asked(request) for request in room])
             kept: list[Request] = []
@@ -127,7 +129,7 @@ class World:
                 else:
                     kept.append(request)
             self.queue.extendleft(reversed(kept))
-            nap_ms = min(1_000.0, max(20.0, wait_ms))
+            nap_ms = min(1_000.0, max(30.0, wait_ms))
         self.at(self.now_ms + nap_ms * self.rng.uniform(1, 1.1) + self.rng.uniform(0, 15), self.pump)
 
     def asked(self, request: Request) -> Asked:
@@ -173,10 +175,12 @@ class World:
             took_ms=self.now_ms - reservation.granted_at_ms,
             scope=reply.scope,
             retry_after_ms=reply.retry_after_ms,
-            again=(request.own if free else request.failures) > 0,
+            again=(request.own > 0 or request.refusals >= HEARD) if free else request.failures > 0,
         )
         if reply.verdict == "ok":
             self.end(request, "")
+        elif reply.scope == "request":
+            self.end(request, reply.verdict)
         elif free:
             self.refused(request, reply, shared)
         else:
@@ -184,14 +188,15 @@ class World:
 
     def refused(self, request: Request, reply: Reply, shared: bool) -> None:
         """A refusal costs nothing; one that others share is not the request's fault either."""
+        request.refusals += 1
         if shared:
-            self.queue.appendleft(request)
+            self.queue.insert(min(len(self.queue), ROOM), request)  # behind those that this process holds
             return
         request.own += 1
-        if request.own >= OWN_REFUSALS:
+        if request.own >= OWN_REFUSALS[reply.verdict]:
             self.end(request, reply.verdict)
         else:
-            backoff_ms = self.rng.uniform(0.5, 1) * 2_000 * 2**request.own
+            backoff_ms = self.rng.uniform(0.5, 1) * min(120_000, 2_000 * 2**request.own)
             self.park(request, max(reply.retry_after_ms, backoff_ms))
 
     def failed(self, request: Request, reply: Reply) -> None:

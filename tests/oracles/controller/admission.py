@@ -120,7 +120,7 @@ class Admission:
         if probe:
             gate.probe(self.shut, now_ms, one.tenant)
         else:
-            overload.start(self.retries, retry=one.retry)
+            overload.start(self.retries, now_ms, retry=one.retry)
         return Reservation(one, now_ms, self.seq, probe)
 
     def heard(self, now_ms: float, reservation: Reservation) -> None:
@@ -150,8 +150,7 @@ class Admission:
         self.permits.remove(reservation.asked.token)
         one = reservation.asked
         if verdict == "cut short":
-            if took_ms >= overload.needed_ms(self.times, one.kind) and self._weigh(now_ms, reservation, "slow", again):
-                overload.lengthen(self.times, one.kind, took_ms)
+            self._cut_short(now_ms, reservation, took_ms, again)
             return False
         if verdict == "unsent":
             self.pace.give_back(now_ms, one.tokens)
@@ -161,6 +160,14 @@ class Admission:
             self._ok(now_ms, reservation, took_ms if verdict == "ok" else 0.0, in_flight)
             return False
         return self._refused(now_ms, reservation, verdict, retry_after_ms, in_flight, again)
+
+    def _cut_short(self, now_ms: float, reservation: Reservation, took_ms: float, again: bool) -> None:
+        """Our own clock ended it: that tells how long calls take, if they take longer for several tenants."""
+        kind = reservation.asked.kind
+        if took_ms < overload.needed_ms(self.times, kind):
+            self.silence.started = max(0, self.silence.started - 1)
+        elif self._weigh(now_ms, reservation, "slow", again):
+            overload.lengthen(self.times, kind, took_ms)
 
     def _answered(self, now_ms: float) -> None:
         self.silence.answered_at_ms, self.silence.started = now_ms, 0
@@ -201,9 +208,8 @@ class Admission:
 
     def _weigh(self, now_ms: float, reservation: Reservation, kind: Kind, again: bool) -> bool:
         one, tally, rule = reservation.asked, self.tallies[kind], RULES[kind]
-        if again:
+        if again or not evidence.refuse(tally, rule, now_ms, reservation.seq, one.tenant, one.body):
             return False
-        evidence.refuse(tally, rule, now_ms, reservation.seq, one.tenant, one.body)
         return evidence.believed(
             tally, rule, others_active=evidence.others_active(self.tenants, now_ms, one.tenant)
         )

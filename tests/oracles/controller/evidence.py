@@ -41,7 +41,7 @@ RULES: dict[Kind, Rule] = {
     # More than half of the calls started: twenty in a row, or a hundred at 60 %.
     "failed": Rule(drift=0.5, height=10, others=3, outvoted=True),
     # Any second request: pace.py forgives what comes alone.
-    "throttled": Rule(drift=0.0, height=2, others=1, crowd=5),
+    "throttled": Rule(drift=0.01, height=1.5, others=1, crowd=5),
     # More than 15 % of the calls: fewer fit into the retry budget.
     "overloaded": Rule(drift=0.15, height=2, others=1),
     "slow": Rule(drift=0.2, height=3, others=1),
@@ -66,19 +66,20 @@ def row(tally: Tally, tenant: str) -> str:
     return tenant if known or len(tally.refused) + len(tally.answered) < MOST_TENANTS else REST
 
 
-def refuse(tally: Tally, rule: Rule, now_ms: float, seq: int, tenant: str, body: str) -> None:
-    """Weighs the first refusal of a request."""
+def refuse(tally: Tally, rule: Rule, now_ms: float, seq: int, tenant: str, body: str) -> bool:
+    """Weighs the first refusal of a request; False if the one before it was of the same body."""
     started = max(0, seq - tally.seq)
     score = tally.score - rule.drift * started
     if score < 0 or now_ms - tally.at_ms > FORGOTTEN_MS:
         score = max(0.0, score)
         forget(tally)
     if body == tally.body:
-        return
+        return False
     tally.score = score + 1
     tally.seq, tally.body, tally.at_ms = max(seq, tally.seq), body, now_ms
     tenant = row(tally, tenant)
     tally.refused[tenant] = tally.refused.get(tenant, 0) + 1
+    return True
 
 
 def answer(tally: Tally, rule: Rule, seq: int, tenant: str, body: str) -> None:

@@ -16,20 +16,22 @@
   than SILENT x what the slowest kind needs.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
-CUT = 0.9
+CUT, FIRST_CUT = 0.85, 0.5  # of a ceiling met before; of one that is new: calls must get fast to show what fast is
 FEWEST = 4.0
-GROWTH = 0.03
-HOLD_MS, HOLD_MAX_MS = 5_000, 60_000
+GROWTH, REGROWTH, HEADROOM = 0.03, 0.1, 0.93  # a window of answers; below that share of the ceiling
+HOLD_MS, HOLD_MAX_MS = 5_000, 20_000
 MET_AGAIN = 0.2  # a ceiling within this share of the last
-SLOWER = 1.35
-NO_FASTER = 0.93  # of the mean before the cut
-WINDOW, CROWDED = 20, 0.85
-FLOOR_DRIFT = 1.05  # a window: what once was fast need not stay so
+SLOWER = 1.25
+NO_FASTER = 0.95  # of the mean before the cut
+WINDOW, CROWDED = 120, 0.85  # answers: call times scatter by half, their mean over a window by 5 %
+FLOOR_FALL, FLOOR_DRIFT = 0.5, 1.001  # a window: noise has a low side, and what once was fast need not stay so
+RAISED = 1.05
 LONELY = 8  # calls in flight that congest nobody
 
-RETRY_SHARE, MOST_RETRIES, RETRIES_PER_S = 0.1, 10.0, 0.1
+RETRY_SHARE, MOST_RETRIES = 0.1, 10.0
+IDLE_MS, IDLE_RETRIES_PER_S = 1_000, 1.0  # where nothing else is called, retries need not wait for it
 
 DEVIATIONS = 2.5
 LEARNING = 1 / 16
@@ -75,7 +77,7 @@ def cut(flight: Flight, now_ms: float, granted_at_ms: float, in_flight: int) -> 
     ceiling = min(flight.limit, in_flight)
     again = abs(ceiling - flight.ceiling) <= MET_AGAIN * flight.ceiling
     flight.hold_ms = min(HOLD_MAX_MS, flight.hold_ms * 2) if again else HOLD_MS
-    flight.ceiling, flight.limit = ceiling, max(FEWEST, CUT * ceiling)
+    flight.ceiling, flight.limit = ceiling, max(FEWEST, (CUT if again else FIRST_CUT) * ceiling)
     flight.cut_at_ms, flight.hold_until_ms = now_ms, now_ms + flight.hold_ms
     _new_window(flight)
     return True
@@ -94,8 +96,11 @@ def answered(flight: Flight, times: dict[str, CallTime], now_ms: float, granted_
         _judge(flight, times, mean)
     elif mean > SLOWER and n > LONELY:
         before = min(flight.limit, n)
+        flight.ceiling = before  # no news: it shows in good time
         cut(flight, now_ms, now_ms, n)
         flight.ratio_before, flight.limit_before = mean, before
+    elif flight.crowded and flight.limit < HEADROOM * flight.ceiling:
+        flight.limit += max(1.0, REGROWTH * flight.limit)
     elif flight.crowded and now_ms > flight.hold_until_ms:
         flight.limit += max(1.0, GROWTH * flight.limit)
     _new_window(flight)
@@ -105,7 +110,7 @@ def _judge(flight: Flight, times: dict[str, CallTime], mean: float) -> None:
     if mean > NO_FASTER * flight.ratio_before:
         flight.limit = max(flight.limit, flight.limit_before)
         for time in times.values():
-            time.floor_ms *= mean
+            time.floor_ms *= RAISED
     flight.ratio_before = 0.0
 
 
@@ -125,7 +130,12 @@ def learn(times: dict[str, CallTime], kind: str, took_ms: float) -> float:
     time.window, time.window_ms = time.window + 1, time.window_ms + took_ms
     if time.window >= WINDOW:
         mean_ms = time.window_ms / time.window
-        time.floor_ms = min(time.floor_ms * FLOOR_DRIFT or mean_ms, mean_ms)
+        if not time.floor_ms:
+            time.floor_ms = mean_ms
+        elif mean_ms < time.floor_ms:
+            time.floor_ms += FLOOR_FALL * (mean_ms - time.floor_ms)
+        else:
+            time.floor_ms *= FLOOR_DRIFT
         time.window, time.window_ms = 0, 0.0
     return took_ms / time.floor_ms if time.floor_ms else 1.0
 
@@ -149,18 +159,22 @@ class Retries:
     """The fleet's retry budget."""
 
     left: float = MOST_RETRIES
-    at_ms: float = 0.0
+    at_ms: float = 0.0  # last refill
+    first_at_ms: float = 0.0  # last first call
 
 
 def refill(retries: Retries, now_ms: float) -> None:
-    """A quiet fleet may retry now and then."""
-    earned = RETRIES_PER_S * max(0.0, now_ms - retries.at_ms) / 1_000
-    retries.left, retries.at_ms = min(MOST_RETRIES, retries.left + earned), now_ms
+    """A fleet that makes no first calls may still retry."""
+    idle_ms = now_ms - max(retries.at_ms, retries.first_at_ms + IDLE_MS)
+    retries.left = min(MOST_RETRIES, retries.left + IDLE_RETRIES_PER_S * max(0.0, idle_ms) / 1_000)
+    retries.at_ms = now_ms
 
 
-def start(retries: Retries, *, retry: bool) -> None:
+def start(retries: Retries, now_ms: float, *, retry: bool) -> None:
     """Charges a retry, or earns from a first call."""
     retries.left = min(MOST_RETRIES, retries.left + (-1.0 if retry else RETRY_SHARE))
+    if not retry:
+        retries.first_at_ms = now_ms
 
 
 @dataclass(slots=True)
@@ -168,8 +182,7 @@ class Silence:
     """When the gateway answered last, whatever it said, and how many calls have started since."""
 
     answered_at_ms: float = 0.0
-    started: int = 0
-    tenants: list[str] = field(default_factory=list)
+    started: int = 0  # without those that our own clock ended early
 
 
 def silent(silence: Silence, times: dict[str, CallTime], now_ms: float) -> bool:
