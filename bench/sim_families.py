@@ -65,11 +65,11 @@ def compared(rng: random.Random, requests: list[Request], upstream: Callable[[ra
 
 
 def span(requests: list[Request]) -> float:
-    return max(r.ended_ms if r.ended_ms >= 0 else 1.8e6 for r in requests) - min(r.at_ms for r in requests)
+    return max(r.ended_ms if r.ended_ms >= 0 else 1.2e6 for r in requests) - min(r.at_ms for r in requests)
 
 
 def p95(requests: list[Request]) -> float:
-    waits = sorted((r.ended_ms if r.ended_ms >= 0 else 1.8e6) - r.at_ms for r in requests)
+    waits = sorted((r.ended_ms if r.ended_ms >= 0 else 1.2e6) - r.at_ms for r in requests)
     return waits[int(0.95 * (len(waits) - 1))]
 
 

@@ -13,7 +13,6 @@ from oracles.controller.gate import patience_ends_ms
 ROOM = 50
 NEVER = float("inf")
 OWN_REFUSALS = {"throttled": 8, "authentication": 4, "quota": 4}  # that others do not share; then it is answered so
-HEARD = 3  # refusals of one request that count as evidence
 COSTLY = 2  # calls that may have been billed
 
 
@@ -76,8 +75,8 @@ class World:
         upstream: Upstream,
         requests: list[Request],
         *,
-        processes: int = 4,
-        limit_s: float = 1_800,
+        processes: int = 2,
+        limit_s: float = 1_200,
         others: list[tuple[float, Callable[[float], float]]] | None = None,  # events of the world's own
     ) -> None:
         self.rng, self.admission, self.upstream, self.requests = rng, admission, upstream, requests
@@ -129,14 +128,20 @@ class World:
                 else:
                     kept.append(request)
             self.queue.extendleft(reversed(kept))
-            nap_ms = min(1_000.0, max(30.0, wait_ms))
+            nap_ms = min(1_000.0, max(50.0, wait_ms))
         self.at(self.now_ms + nap_ms * self.rng.uniform(1, 1.1) + self.rng.uniform(0, 15), self.pump)
 
     def asked(self, request: Request) -> Asked:
         left_ms = min(request.deadline_ms, NEVER) - self.now_ms
         token = f"{request.number}:{request.calls}"
         return Asked(
-            token, request.body or token, request.tenant, request.kind, 0, left_ms, retry=request.failures > 0
+            token,
+            request.body or f"{request.number}",
+            request.tenant,
+            request.kind,
+            time_left_ms=left_ms,
+            whole_ms=request.deadline_ms - request.at_ms,
+            retry=request.failures + request.own > 0,
         )
 
     def impatient(self, request: Request) -> bool:
@@ -175,7 +180,7 @@ class World:
             took_ms=self.now_ms - reservation.granted_at_ms,
             scope=reply.scope,
             retry_after_ms=reply.retry_after_ms,
-            again=(request.own > 0 or request.refusals >= HEARD) if free else request.failures > 0,
+            again=request.refusals + request.failures > 0,
         )
         if reply.verdict == "ok":
             self.end(request, "")

@@ -36,6 +36,7 @@ class Asked:
     kind: str = ""  # model and size, as far as they decide how long a call takes
     tokens: int = 0
     time_left_ms: float = float("inf")
+    whole_ms: float = float("inf")  # from enqueueing to the deadline
     retry: bool = False
 
 
@@ -77,7 +78,7 @@ class Admission:
         answers: list[tuple[Answer, Reservation | None]] = []
         wait_ms = 0.0
         for one in asked:
-            if one.time_left_ms < overload.needed_ms(self.times, one.kind):
+            if overload.late(self.times, now_ms, one.kind, one.time_left_ms, one.whole_ms):
                 answers.append(("late", None))
             elif wait_ms:
                 answers.append(("wait", None))
@@ -111,8 +112,10 @@ class Admission:
         return 0.0 if granted else wait_ms
 
     def _grant(self, now_ms: float, one: Asked) -> Reservation:
-        self.seq += 1
+        self.seq += not one.retry  # tallies hear first calls only
         self.permits.add(one.token)
+        if one.kind in self.times:
+            self.times[one.kind].granted_at_ms = now_ms
         if not self.silence.started:
             self.silence.answered_at_ms = now_ms
         self.silence.started += 1
@@ -142,7 +145,7 @@ class Admission:
     ) -> bool:
         """Ends a call; True if its refusal is shared by the fleet, False if it is the request's own.
 
-        `again` says that an earlier call of this request has met the same, and that this was its own.
+        `again` says that an earlier call of this request was refused or failed: it was heard then.
         """
         in_flight = len(self.permits)
         if reservation.asked.token not in self.permits:
@@ -164,7 +167,7 @@ class Admission:
     def _cut_short(self, now_ms: float, reservation: Reservation, took_ms: float, again: bool) -> None:
         """Our own clock ended it: that tells how long calls take, if they take longer for several tenants."""
         kind = reservation.asked.kind
-        if took_ms < overload.needed_ms(self.times, kind):
+        if took_ms < overload.usual_ms(self.times, kind):
             self.silence.started = max(0, self.silence.started - 1)
         elif self._weigh(now_ms, reservation, "slow", again):
             overload.lengthen(self.times, kind, took_ms)
@@ -181,7 +184,8 @@ class Admission:
         for kind, tally in self.tallies.items():
             evidence.answer(tally, RULES[kind], reservation.seq, one.tenant, one.body)
         ratio = overload.learn(self.times, one.kind, took_ms)
-        overload.answered(self.flight, self.times, now_ms, reservation.granted_at_ms, ratio, in_flight)
+        granted_at_ms = reservation.granted_at_ms
+        overload.answered(self.flight, self.times, now_ms, granted_at_ms, reservation.seq, ratio, in_flight)
 
     def _refused(
         self, now_ms: float, reservation: Reservation, kind: Kind, retry_after_ms: float, in_flight: int, again: bool
@@ -194,14 +198,16 @@ class Admission:
             return True
         shared = self._weigh(now_ms, reservation, kind, again)
         if kind == "overloaded":
+            self.flight.refused += 1
             if shared:
-                overload.cut(self.flight, now_ms, reservation.granted_at_ms, in_flight)
+                overload.overloaded(self.flight, now_ms, reservation.granted_at_ms, self.seq, in_flight)
             kind = "failed"
             shared = self._weigh(now_ms, reservation, kind, again)
         if kind == "throttled":
-            if shared:
-                self.pace.throttled(now_ms, reservation.granted_at_ms, one.tokens, retry_after_ms)
-            return shared
+            told = retry_after_ms > 0 and self._weigh(now_ms, reservation, "told", again)
+            if shared or told:
+                self.pace.throttled(now_ms, reservation.granted_at_ms, one.tokens, retry_after_ms if told else 0.0)
+            return shared or told
         if shared:
             gate.shut(self.shut, kind, now_ms, one.body, one.tenant)
         return shared

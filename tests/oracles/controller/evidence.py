@@ -2,7 +2,7 @@
 
 - A call that the upstream refused, or broke, is counted in the tally of its kind. A request is heard once: its later
   refusals, and those of another request with the same body in a row, add nothing.
-- A tally weighs refusals against calls *started*: each refusal adds 1, each call started since takes `drift` away,
+- A tally weighs refusals against the first calls of requests that *started*: each refusal adds 1, each call started since takes `drift` away,
   and the score never falls below 0. Calls that are still running count as well as those that ended, so quick failures
   do not outvote slow successes. A score of `height` means that more than `drift` of the calls meet this.
 - A tally concerns the fleet only if it would without the tenant that suffers most: where other tenants are active,
@@ -15,7 +15,7 @@
 from dataclasses import dataclass, field
 from typing import Literal
 
-Kind = Literal["authentication", "quota", "failed", "throttled", "overloaded", "slow"]
+Kind = Literal["authentication", "quota", "failed", "throttled", "told", "overloaded", "slow"]
 
 FORGOTTEN_MS = 60_000
 MOST_TENANTS = 16  # a tally's table; further tenants share the row of the rest
@@ -42,6 +42,8 @@ RULES: dict[Kind, Rule] = {
     "failed": Rule(drift=0.5, height=10, others=3, outvoted=True),
     # Any second request: pace.py forgives what comes alone.
     "throttled": Rule(drift=0.01, height=1.5, others=1, crowd=5),
+    # A stated wait stops everybody, as a dead key does, so it takes as much.
+    "told": Rule(drift=0.5, height=1.5, others=1, outvoted=True, absolved=True),
     # More than 15 % of the calls: fewer fit into the retry budget.
     "overloaded": Rule(drift=0.15, height=2, others=1),
     "slow": Rule(drift=0.2, height=3, others=1),

@@ -2,16 +2,17 @@
 
 - Throttling (429) lowers the rate; overload (503, 529, calls that take longer) lowers `limit`, the number of calls in
   flight. Nothing limits it until the first overload.
-- A believed overload sets the limit to CUT of the calls then in flight, once a round trip: calls that started before
+- A believed 503 sets the limit to CUT of the calls then in flight, once a round trip: calls that started before
   the cut tell nothing new. Then the limit holds for a while, twice as long when the ceiling was met where it was met
   before, and grows by GROWTH a window of answers while the fleet uses it up.
+- Where the share of 503s stays what it was after a cut, fewer calls do not help: no further cut.
 - Each kind of call (model and size) has a floor: the least mean time of a window of its answers. Where a window of
   answers takes SLOWER x the floor on average, the gateway is congested: a cut. If fewer calls then are no faster, the
   time was not of our making: the floors are raised and the limit is given back.
 - Retries are at most RETRY_SHARE of the calls: a first call earns that much, a retry costs one. A retry beyond the
   budget waits; it neither fails nor holds up first calls.
 - A call that cannot end in the time left to its request does not start. What it needs is the learned mean of its kind
-  and DEVIATIONS mean deviations. Calls that our own clock ended teach this only when different tenants' calls show it.
+  and DEVIATIONS mean deviations, or the mean alone while a request of short deadline is fresh. Calls that our own clock ended teach this only when different tenants' calls show it.
 - A gateway that answers nobody is silent: SILENT_CALLS calls have started since the last answer, which was longer ago
   than SILENT x what the slowest kind needs.
 """
@@ -28,12 +29,15 @@ NO_FASTER = 0.95  # of the mean before the cut
 WINDOW, CROWDED = 120, 0.85  # answers: call times scatter by half, their mean over a window by 5 %
 FLOOR_FALL, FLOOR_DRIFT = 0.5, 1.001  # a window: noise has a low side, and what once was fast need not stay so
 RAISED = 1.05
+JUDGED, HELPS, WELL = 20, 0.8, 0.05  # calls that measure a share of 503s; less than before; none to speak of
 LONELY = 8  # calls in flight that congest nobody
 
 RETRY_SHARE, MOST_RETRIES = 0.1, 10.0
 IDLE_MS, IDLE_RETRIES_PER_S = 1_000, 1.0  # where nothing else is called, retries need not wait for it
 
-DEVIATIONS = 2.5
+DEVIATIONS = 4.0
+SHORT = 0.75  # of its whole time is left to a request whose whole time is short: it goes if it goes soon
+SCOUT_MS = 10_000  # so long after the last call of a kind, one goes although it seems late: times change
 LEARNING = 1 / 16
 KNOWN = 10  # answers before a kind's time is believed
 MOST_KINDS = 64
@@ -56,6 +60,9 @@ class Flight:
     ratios: float = 0.0  # sum over the window of time / floor
     ratio_before: float = 0.0  # mean before the last cut for latency; 0: that cut is judged
     limit_before: float = 0.0
+    seq: int = 0  # calls started when the count of 503s began
+    refused: int = 0  # 503s since
+    share: float = 0.0  # of 503s, before the last cut for them; 0: it was well since
 
 
 @dataclass(slots=True)
@@ -68,6 +75,19 @@ class CallTime:
     floor_ms: float = 0.0
     window_ms: float = 0.0
     window: int = 0
+    granted_at_ms: float = 0.0
+
+
+def overloaded(flight: Flight, now_ms: float, granted_at_ms: float, seq: int, in_flight: int) -> None:
+    """A believed 503: lowers the limit, unless the last cut has not helped against them."""
+    started = seq - flight.seq
+    if granted_at_ms <= flight.cut_at_ms or (flight.share and started < JUDGED):
+        return
+    share = flight.refused / max(1, started)
+    helps = share < HELPS * flight.share or not flight.share
+    flight.seq, flight.refused = seq, 0
+    if helps and cut(flight, now_ms, granted_at_ms, in_flight):
+        flight.share = share
 
 
 def cut(flight: Flight, now_ms: float, granted_at_ms: float, in_flight: int) -> bool:
@@ -83,7 +103,9 @@ def cut(flight: Flight, now_ms: float, granted_at_ms: float, in_flight: int) -> 
     return True
 
 
-def answered(flight: Flight, times: dict[str, CallTime], now_ms: float, granted_at_ms: float, ratio: float, n: int) -> None:
+def answered(
+    flight: Flight, times: dict[str, CallTime], now_ms: float, granted_at_ms: float, seq: int, ratio: float, n: int
+) -> None:
     """Reads an answer that took `ratio` x its kind's floor, with `n` calls in flight."""
     if granted_at_ms <= flight.cut_at_ms:
         return
@@ -92,6 +114,8 @@ def answered(flight: Flight, times: dict[str, CallTime], now_ms: float, granted_
     if flight.answers < max(WINDOW, min(flight.limit, n)):
         return
     mean = flight.ratios / flight.answers
+    if seq - flight.seq >= JUDGED and flight.refused <= WELL * (seq - flight.seq):
+        flight.seq, flight.refused, flight.share = seq, 0, 0.0
     if flight.ratio_before:
         _judge(flight, times, mean)
     elif mean > SLOWER and n > LONELY:
@@ -140,12 +164,22 @@ def learn(times: dict[str, CallTime], kind: str, took_ms: float) -> float:
     return took_ms / time.floor_ms if time.floor_ms else 1.0
 
 
-def needed_ms(times: dict[str, CallTime], kind: str) -> float:
-    """The time that a call of this kind needs at least, for nearly all of them."""
+def usual_ms(times: dict[str, CallTime], kind: str) -> float:
+    """Nearly all calls of this kind end within this."""
     time = times.get(kind)
     if time is None or time.answers < KNOWN:
         return SHORTEST_CALL_MS if time is None else max(SHORTEST_CALL_MS, time.mean_ms)
     return max(SHORTEST_CALL_MS, time.mean_ms + DEVIATIONS * time.deviation_ms)
+
+
+def late(times: dict[str, CallTime], now_ms: float, kind: str, left_ms: float, whole_ms: float) -> bool:
+    """Whether a call that starts now would end too late for its request, which had `whole_ms` from its enqueueing."""
+    time = times.get(kind)
+    if left_ms <= SHORTEST_CALL_MS or time is None:
+        return left_ms <= SHORTEST_CALL_MS
+    if now_ms - time.granted_at_ms > SCOUT_MS:
+        return False
+    return left_ms < max(time.mean_ms, min(usual_ms(times, kind), SHORT * whole_ms))
 
 
 def lengthen(times: dict[str, CallTime], kind: str, took_ms: float) -> None:
@@ -187,6 +221,6 @@ class Silence:
 
 def silent(silence: Silence, times: dict[str, CallTime], now_ms: float) -> bool:
     """Whether the gateway answers nobody."""
-    known = [needed_ms(times, kind) for kind, time in times.items() if time.answers >= KNOWN]
+    known = [usual_ms(times, kind) for kind, time in times.items() if time.answers >= KNOWN]
     longest_ms = max(SHORTEST_SILENCE_MS, SILENT * max(known)) if known else UNKNOWN_SILENCE_MS
     return silence.started >= SILENT_CALLS and now_ms - silence.answered_at_ms > longest_ms
