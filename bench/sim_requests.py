@@ -141,7 +141,7 @@ class World:
             request.kind,
             time_left_ms=left_ms,
             whole_ms=request.deadline_ms - request.at_ms,
-            retry=request.failures + request.own > 0,
+            failures=request.failures + request.own,
         )
 
     def impatient(self, request: Request) -> bool:

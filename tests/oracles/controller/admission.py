@@ -37,7 +37,7 @@ class Asked:
     tokens: int = 0
     time_left_ms: float = float("inf")
     whole_ms: float = float("inf")  # from enqueueing to the deadline
-    retry: bool = False
+    failures: int = 0  # calls of it that failed or that it alone was refused
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +61,7 @@ class Admission:
     tenants: evidence.Tenants = field(default_factory=evidence.Tenants)
     flight: Flight = field(default_factory=Flight)
     times: dict[str, CallTime] = field(default_factory=dict)
+    slowed: overload.Remedy = field(default_factory=overload.Remedy)
     retries: Retries = field(default_factory=Retries)
     silence: Silence = field(default_factory=Silence)
     permits: set[str] = field(default_factory=set)
@@ -82,7 +83,7 @@ class Admission:
                 answers.append(("late", None))
             elif wait_ms:
                 answers.append(("wait", None))
-            elif one.retry and self.retries.left < 1 and not self.shut.kind:
+            elif not self.shut.kind and not overload.affords(self.retries, one.failures):
                 answers.append(("later", None))
             elif self._steps_aside(now_ms, one):
                 answers.append(("wait", None))
@@ -112,7 +113,7 @@ class Admission:
         return 0.0 if granted else wait_ms
 
     def _grant(self, now_ms: float, one: Asked) -> Reservation:
-        self.seq += not one.retry  # tallies hear first calls only
+        self.seq += not one.failures  # tallies hear first calls only
         self.permits.add(one.token)
         if one.kind in self.times:
             self.times[one.kind].granted_at_ms = now_ms
@@ -123,7 +124,7 @@ class Admission:
         if probe:
             gate.probe(self.shut, now_ms, one.tenant)
         else:
-            overload.start(self.retries, now_ms, retry=one.retry)
+            overload.start(self.retries, now_ms, retry=one.failures > 0)
         return Reservation(one, now_ms, self.seq, probe)
 
     def heard(self, now_ms: float, reservation: Reservation) -> None:
@@ -183,6 +184,7 @@ class Admission:
             return
         for kind, tally in self.tallies.items():
             evidence.answer(tally, RULES[kind], reservation.seq, one.tenant, one.body)
+        overload.passed(self.slowed, self.seq)
         ratio = overload.learn(self.times, one.kind, took_ms)
         granted_at_ms = reservation.granted_at_ms
         overload.answered(self.flight, self.times, now_ms, granted_at_ms, reservation.seq, ratio, in_flight)
@@ -204,6 +206,8 @@ class Admission:
             kind = "failed"
             shared = self._weigh(now_ms, reservation, kind, again)
         if kind == "throttled":
+            self.slowed.refused += not again
+            shared = shared and (self.pace.cap > 1 or overload.helps(self.slowed, self.seq))
             told = retry_after_ms > 0 and self._weigh(now_ms, reservation, "told", again)
             if shared or told:
                 self.pace.throttled(now_ms, reservation.granted_at_ms, one.tokens, retry_after_ms if told else 0.0)

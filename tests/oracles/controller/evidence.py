@@ -45,7 +45,7 @@ RULES: dict[Kind, Rule] = {
     # A stated wait stops everybody, as a dead key does, so it takes as much.
     "told": Rule(drift=0.5, height=1.5, others=1, outvoted=True, absolved=True),
     # More than 15 % of the calls: fewer fit into the retry budget.
-    "overloaded": Rule(drift=0.15, height=2, others=1),
+    "overloaded": Rule(drift=0.15, height=4, others=1),
     "slow": Rule(drift=0.2, height=3, others=1),
 }
 

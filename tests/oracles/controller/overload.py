@@ -29,10 +29,12 @@ NO_FASTER = 0.95  # of the mean before the cut
 WINDOW, CROWDED = 120, 0.85  # answers: call times scatter by half, their mean over a window by 5 %
 FLOOR_FALL, FLOOR_DRIFT = 0.5, 1.001  # a window: noise has a low side, and what once was fast need not stay so
 RAISED = 1.05
+MANY_REFUSED, MOST, LOWER, LONG = 3, 0.5, 0.8, 40  # 429s that measure a share; where it is too large to ask; calls
 JUDGED, HELPS, WELL = 20, 0.8, 0.05  # calls that measure a share of 503s; less than before; none to speak of
 LONELY = 8  # calls in flight that congest nobody
 
 RETRY_SHARE, MOST_RETRIES = 0.1, 10.0
+FOR_THE_FIRST = 5.0  # of the budget are left to requests that failed once: a poisoned request must not use up all
 IDLE_MS, IDLE_RETRIES_PER_S = 1_000, 1.0  # where nothing else is called, retries need not wait for it
 
 DEVIATIONS = 4.0
@@ -63,6 +65,35 @@ class Flight:
     seq: int = 0  # calls started when the count of 503s began
     refused: int = 0  # 503s since
     share: float = 0.0  # of 503s, before the last cut for them; 0: it was well since
+
+
+@dataclass(slots=True)
+class Remedy:
+    """Whether cutting the rate helps against refusals: their share since the last cut and before it."""
+
+    seq: int = 0
+    refused: int = 0
+    share: float = 0.0
+
+
+def helps(remedy: Remedy, seq: int) -> bool:
+    """Whether to cut again, after one more refusal; a share that cuts do not lower is not of our making."""
+    started = max(1, seq - remedy.seq)
+    share = min(1.0, remedy.refused / started)
+    if remedy.share and MANY_REFUSED > remedy.refused and share < MOST:
+        return False  # too few to tell
+    useless = remedy.share and LOWER * remedy.share < share < MOST
+    remedy.seq, remedy.refused = seq, 0
+    if not useless:
+        remedy.share = share
+    return not useless
+
+
+def passed(remedy: Remedy, seq: int) -> None:
+    """Forgets a cut that has helped: next to nothing was refused since."""
+    started = seq - remedy.seq
+    if started >= LONG and remedy.refused <= WELL * started:
+        remedy.seq, remedy.refused, remedy.share = seq, 0, 0.0
 
 
 @dataclass(slots=True)
@@ -202,6 +233,11 @@ def refill(retries: Retries, now_ms: float) -> None:
     idle_ms = now_ms - max(retries.at_ms, retries.first_at_ms + IDLE_MS)
     retries.left = min(MOST_RETRIES, retries.left + IDLE_RETRIES_PER_S * max(0.0, idle_ms) / 1_000)
     retries.at_ms = now_ms
+
+
+def affords(retries: Retries, failures: int) -> bool:
+    """Whether a request that failed so often may be retried now."""
+    return failures == 0 or retries.left >= (1.0 if failures == 1 else 1.0 + FOR_THE_FIRST)
 
 
 def start(retries: Retries, now_ms: float, *, retry: bool) -> None:
