@@ -44,11 +44,26 @@ def spoil(rng: random.Random, requests: list[Request], share: float, trouble: st
         request.tenant = tenant or request.tenant
 
 
-def compared(rng: random.Random, requests: list[Request], upstream: Callable[[random.Random], Upstream], rpm: float) -> Measures:
+def compared(
+    rng: random.Random, requests: list[Request], upstream: Callable[[random.Random], Upstream], rpm: float
+) -> Measures:
     """How the others fare, with the culprits and without."""
     seed = rng.random()
-    others = [Request(r.number, r.tenant, r.at_ms, r.body, r.kind, r.deadline_ms, r.timeout_ms, r.patience_ms,
-                      enqueued_ms=r.enqueued_ms) for r in requests if not r.culprit]
+    others = [
+        Request(
+            r.number,
+            r.tenant,
+            r.at_ms,
+            r.body,
+            r.kind,
+            r.deadline_ms,
+            r.timeout_ms,
+            r.patience_ms,
+            enqueued_ms=r.enqueued_ms,
+        )
+        for r in requests
+        if not r.culprit
+    ]
     World(random.Random(seed), admission(rpm), upstream(random.Random(seed)), others).run()
     world = World(random.Random(seed), admission(rpm), upstream(random.Random(seed)), requests).run()
     mine = [r for r in requests if not r.culprit]
@@ -81,7 +96,9 @@ def few(trouble: Callable[[random.Random], str], most: int = 4) -> Callable[[ran
 
     def run(rng: random.Random) -> Measures:
         rpm, latency_s = rng.uniform(300, 1_200), rng.choice((0.01, 0.8, 5))
-        requests = arrivals(rng, rng.randint(80, 400), rng.choice((0, 0.5 * rpm / 60, 0.8 * rpm / 60)), patience_ms=5_000)
+        requests = arrivals(
+            rng, rng.randint(80, 400), rng.choice((0, 0.5 * rpm / 60, 0.8 * rpm / 60)), patience_ms=5_000
+        )
         same = rng.choice(("", "t0", "evil"))
         spoil(rng, requests, rng.randint(1, most) / len(requests), trouble(rng), same)
         for request in requests:
@@ -120,7 +137,9 @@ def impatient(rng: random.Random) -> Measures:
     return compared(rng, requests, lambda r: Moody(r, answers_in(latency_s, 0.3)), rpm)
 
 
-def poisoned(share: float, tenant: str, *, opens: bool) -> tuple[Callable[[random.Random], Measures], dict[str, tuple[str, float]]]:
+def poisoned(
+    share: float, tenant: str, *, opens: bool
+) -> tuple[Callable[[random.Random], Measures], dict[str, tuple[str, float]]]:
     """That share of all requests always gets 5xx, at once or slowly; the breaker opens only if it is everybody's."""
 
     def run(rng: random.Random) -> Measures:
@@ -140,7 +159,9 @@ def crowded(rng: random.Random) -> Measures:
     for request in requests:
         request.deadline_ms = request.at_ms + call_s * 5_000
     world = World(rng, admission(rpm), Moody(rng, answers_in(call_s)), requests).run()
-    minutes = [sum(not r.code and m * MINUTE_MS <= r.ended_ms < (m + 1) * MINUTE_MS for r in requests) for m in range(5)]
+    minutes = [
+        sum(not r.code and m * MINUTE_MS <= r.ended_ms < (m + 1) * MINUTE_MS for r in requests) for m in range(5)
+    ]
     wasted = sum(r.calls - (not r.code) for r in requests)
     return {
         "worst minute %": 100 * min(minutes[1:]) / rpm,
@@ -165,7 +186,11 @@ def busy(rng: random.Random) -> Measures:
     requests = arrivals(rng, 600, 0)
     share = rng.uniform(0.2, 0.4)
     world = World(rng, admission(rpm), Moody(rng, answers_in(2), random_failures=(share, "overloaded")), requests).run()
-    return {"done %": done_percent(requests), "limit": world.admission.flight.limit, "calls/answers": len(world.seen.calls) / 600}
+    return {
+        "done %": done_percent(requests),
+        "limit": world.admission.flight.limit,
+        "calls/answers": len(world.seen.calls) / 600,
+    }
 
 
 def done_percent(requests: list[Request]) -> float:
@@ -175,14 +200,19 @@ def done_percent(requests: list[Request]) -> float:
 def collapse(rng: random.Random) -> Measures:
     """The gateway collapses above so many in flight; the figure is its goodput after the first minute."""
     call_s, most = rng.choice((1, 2, 4)), rng.choice((20, 40, 80))
-    upstream = Collapsing(rng, answers_in(call_s, rng.choice((0.2, 0.5))), most, rng.choice((1.5, 2, 3)), rng.uniform(1.2, 2))
+    upstream = Collapsing(
+        rng, answers_in(call_s, rng.choice((0.2, 0.5))), most, rng.choice((1.5, 2, 3)), rng.uniform(1.2, 2)
+    )
     peak_per_s = most / call_s
     requests = arrivals(rng, round(peak_per_s * 300), 0)
     world = World(rng, admission(peak_per_s * 60 * 4), upstream, requests, limit_s=300).run()
     good = sum(not r.code and 60_000 <= r.ended_ms < 300_000 for r in requests)
     answered = sum(not r.code and r.ended_ms >= 0 for r in requests)
-    return {"goodput %": 100 * good / (peak_per_s * 240), "calls/answers": len(world.seen.calls) / answered,
-            "limit/most": world.admission.flight.limit / most}
+    return {
+        "goodput %": 100 * good / (peak_per_s * 240),
+        "calls/answers": len(world.seen.calls) / answered,
+        "limit/most": world.admission.flight.limit / most,
+    }
 
 
 def outage(verdict: str, length_s: float = 60) -> Callable[[random.Random], Measures]:
@@ -220,8 +250,11 @@ def shared_key(*, known: bool) -> Callable[[random.Random], Measures]:
         calls = [(at, verdict) for at, verdict, *_ in world.seen.calls if at > 120_000]
         passed = sum(verdict == "ok" for _, verdict in calls)
         left = rpm * 13 - sum(at > 120_000 for at in stranger.passed)
-        return {"429s %": 100 * (1 - passed / max(1, len(calls))), "of what is left %": 100 * passed / left,
-                "lost": sum(bool(r.code) for r in requests)}
+        return {
+            "429s %": 100 * (1 - passed / max(1, len(calls))),
+            "of what is left %": 100 * passed / left,
+            "lost": sum(bool(r.code) for r in requests),
+        }
 
     return run
 
@@ -238,7 +271,10 @@ def quota(*, known: bool) -> Callable[[random.Random], Measures]:
         world = World(rng, admission(rpm if known else 0), Moody(rng, answers_in(0.8), limit=gateway), requests).run()
         calls = world.seen.calls
         ideal_s = 2_000 / (rpm / 60) - min(2.0, gateway.seconds)
-        return {"429s %": 100 * sum(v == "throttled" for _, v, *_ in calls) / len(calls),
-                "span x": (calls[-1][0] - calls[0][0]) / 1_000 / ideal_s, "lost": sum(bool(r.code) for r in requests)}
+        return {
+            "429s %": 100 * sum(v == "throttled" for _, v, *_ in calls) / len(calls),
+            "span x": (calls[-1][0] - calls[0][0]) / 1_000 / ideal_s,
+            "lost": sum(bool(r.code) for r in requests),
+        }
 
     return run

@@ -3,13 +3,39 @@
 import random
 
 from sim_families import (
-    OTHERS, Family, Measures, arrivals, busy, collapse, compared, crowded, few, head, impatient, outage, poisoned, quick,
-    quota, shared_key, spoil, transient,
+    OTHERS,
+    Family,
+    Measures,
+    arrivals,
+    busy,
+    collapse,
+    compared,
+    crowded,
+    few,
+    head,
+    impatient,
+    outage,
+    poisoned,
+    quick,
+    quota,
+    shared_key,
+    spoil,
+    transient,
 )
 from sim_upstreams import Moody, answers_in
 
-TROUBLES = ("authentication", "quota", "price", "throttled", "throttled 5", "throttled 30", "failed", "failed slow",
-            "overloaded", "overloaded slow")
+TROUBLES = (
+    "authentication",
+    "quota",
+    "price",
+    "throttled",
+    "throttled 5",
+    "throttled 30",
+    "failed",
+    "failed slow",
+    "overloaded",
+    "overloaded slow",
+)
 
 
 def mixture(rng: random.Random) -> Measures:
@@ -40,16 +66,40 @@ FAMILIES = [
     *(Family(f"poison {share:.0%} of all", *poisoned(share, "", opens=share > 0.5)) for share in (0.1, 0.3, 0.6)),
     Family("quick 500s, slow answers", quick, {"shut": ("==", 0.0), "done %": (">=", 99.0)}),
     Family("30 % 503", busy, {"done %": (">=", 95.0), "calls/answers": ("<=", 9.0)}),
-    Family("2x overload", crowded, {"worst minute %": (">=", 85.0), "first minute %": (">=", 85.0), "wasted %": ("<=", 5.0)}),
+    Family(
+        "2x overload",
+        crowded,
+        {"worst minute %": (">=", 85.0), "first minute %": (">=", 85.0), "wasted %": ("<=", 5.0)},
+    ),
     Family("collapse", collapse, {"goodput %": (">=", 95.0), "calls/answers": ("<=", 1.15)}),
-    Family("key revoked 60 s", outage("authentication"), {"calls while shut": ("<=", 8.0), "moves after s": ("<=", 12.0), "done %": (">=", 100.0)}),
-    Family("wallet empty 60 s", outage("quota"), {"calls while shut": ("<=", 8.0), "moves after s": ("<=", 12.0), "done %": (">=", 100.0)}),
-    Family("503 for 60 s", outage("overloaded"), {"calls while shut": ("<=", 7.0), "moves after s": ("<=", 17.0), "done %": (">=", 99.0)}),
-    Family("500 for 60 s", outage("failed"), {"calls while shut": ("<=", 7.0), "moves after s": ("<=", 17.0), "done %": (">=", 99.0)}),
-    Family("silence for 120 s", outage("silence", 120), {"calls while shut": ("<=", 9.0), "moves after s": ("<=", 17.0)}),
+    Family(
+        "key revoked 60 s",
+        outage("authentication"),
+        {"calls while shut": ("<=", 8.0), "moves after s": ("<=", 12.0), "done %": (">=", 100.0)},
+    ),
+    Family(
+        "wallet empty 60 s",
+        outage("quota"),
+        {"calls while shut": ("<=", 8.0), "moves after s": ("<=", 12.0), "done %": (">=", 100.0)},
+    ),
+    Family(
+        "503 for 60 s",
+        outage("overloaded"),
+        {"calls while shut": ("<=", 7.0), "moves after s": ("<=", 17.0), "done %": (">=", 99.0)},
+    ),
+    Family(
+        "500 for 60 s",
+        outage("failed"),
+        {"calls while shut": ("<=", 7.0), "moves after s": ("<=", 17.0), "done %": (">=", 99.0)},
+    ),
+    Family(
+        "silence for 120 s", outage("silence", 120), {"calls while shut": ("<=", 9.0), "moves after s": ("<=", 17.0)}
+    ),
     Family("stranger, limit known", shared_key(known=True), SHARED_KEY),
     Family("stranger, limit unknown", shared_key(known=False), SHARED_KEY),
-    Family("quota, limit known", quota(known=True), {"429s %": ("<=", 1.0), "span x": ("<=", 1.05), "lost": ("<=", 0.0)}),
+    Family(
+        "quota, limit known", quota(known=True), {"429s %": ("<=", 1.0), "span x": ("<=", 1.05), "lost": ("<=", 0.0)}
+    ),
     Family("quota, limit unknown", quota(known=False), {"429s %": ("<=", 5.0), "lost": ("<=", 0.0)}),
     Family("mixture", mixture, OTHERS),
 ]

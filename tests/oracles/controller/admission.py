@@ -85,9 +85,7 @@ class Admission:
                 answers.append(("wait", None))
             elif not self.shut.kind and not overload.affords(self.retries, one.failures):
                 answers.append(("later", None))
-            elif self._steps_aside(now_ms, one):
-                answers.append(("wait", None))
-            elif (wait_ms := self._wait_ms(now_ms, lane, weight, one.tokens)) > 0:
+            elif self._steps_aside(now_ms, one) or (wait_ms := self._wait_ms(now_ms, lane, weight, one.tokens)) > 0:
                 answers.append(("wait", None))
             else:
                 answers.append(("go", self._grant(now_ms, one)))
@@ -220,9 +218,7 @@ class Admission:
         one, tally, rule = reservation.asked, self.tallies[kind], RULES[kind]
         if again or not evidence.refuse(tally, rule, now_ms, reservation.seq, one.tenant, one.body):
             return False
-        return evidence.believed(
-            tally, rule, others_active=evidence.others_active(self.tenants, now_ms, one.tenant)
-        )
+        return evidence.believed(tally, rule, others_active=evidence.others_active(self.tenants, now_ms, one.tenant))
 
     def _open(self) -> None:
         self.shut.kind = ""

@@ -80,7 +80,7 @@ def helps(remedy: Remedy, seq: int) -> bool:
     """Whether to cut again, after one more refusal; a share that cuts do not lower is not of our making."""
     started = max(1, seq - remedy.seq)
     share = min(1.0, remedy.refused / started)
-    if remedy.share and MANY_REFUSED > remedy.refused and share < MOST:
+    if remedy.share and remedy.refused < MANY_REFUSED and share < MOST:
         return False  # too few to tell
     useless = remedy.share and LOWER * remedy.share < share < MOST
     remedy.seq, remedy.refused = seq, 0
