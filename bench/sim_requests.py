@@ -121,10 +121,10 @@ class World:
                     self.start(request, reservation)
                 elif answer == "late":
                     self.end(request, "deadline_exceeded")
-                elif answer == "later":
-                    self.park(request, self.rng.uniform(1_000, 4_000))
                 elif self.impatient(request):
                     self.end(request, self.admission.shut.kind)
+                elif answer == "later":
+                    self.park(request, self.rng.uniform(1_000, 4_000))
                 else:
                     kept.append(request)
             self.queue.extendleft(reversed(kept))

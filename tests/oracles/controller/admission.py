@@ -83,7 +83,7 @@ class Admission:
                 answers.append(("late", None))
             elif wait_ms:
                 answers.append(("wait", None))
-            elif not self.shut.kind and not overload.affords(self.retries, one.failures):
+            elif one.failures and self._too_soon(now_ms, one.failures):
                 answers.append(("later", None))
             elif self._steps_aside(now_ms, one) or (wait_ms := self._wait_ms(now_ms, lane, weight, one.tokens)) > 0:
                 answers.append(("wait", None))
@@ -93,10 +93,16 @@ class Admission:
                     wait_ms = self.shut.probe_ms
         return answers, wait_ms
 
+    def _too_soon(self, now_ms: float, failures: int) -> bool:
+        """Whether a retry makes room: at a shut gate it would tell little, and hide those that would tell more."""
+        if self.shut.kind:
+            return now_ms < self.shut.probe_at_ms + self.shut.probe_ms
+        return not overload.affords(self.retries, failures)
+
     def _steps_aside(self, now_ms: float, one: Asked) -> bool:
         """Whether a probe is due that another request would make better."""
         due = self.shut.kind and now_ms >= self.shut.probe_at_ms
-        return bool(due) and not gate.suits(self.shut, now_ms, one.body, one.tenant)
+        return bool(due) and not gate.suits(self.shut, now_ms, one.body, one.tenant, one.failures)
 
     def _wait_ms(self, now_ms: float, lane: str, weight: float, tokens: int) -> float:
         if self.shut.kind:

@@ -2,7 +2,7 @@
 
 - Only believed evidence shuts the gate (evidence.py). The first probe follows soon; if it fails too, the gate is
   *confirmed*, and from then on callers' patience runs (from their enqueueing, if that was later).
-- A probe is drawn to tell something: never a request whose body was refused last, and preferably another tenant's than
+- A probe is drawn to tell something: never a request that failed before or whose body was refused last, and preferably another tenant's than
   the last probe's. Only when nobody has asked with anything better for a whole interval, any request will do.
 - A probe's first bytes of a good answer open the gate as its end would; a probe that takes long does not keep the
   next one waiting.
@@ -38,14 +38,14 @@ def shut(gate: Gate, kind: str, now_ms: float, body: str, tenant: str) -> None:
     gate.body, gate.tenant = body, tenant
 
 
-def suits(gate: Gate, now_ms: float, body: str, tenant: str) -> bool:
+def suits(gate: Gate, now_ms: float, body: str, tenant: str, failures: int) -> bool:
     """Whether a call of this request, now, would tell something."""
     if now_ms < gate.probe_at_ms:
         return False
     waited_ms = now_ms - gate.probe_at_ms
     if waited_ms >= gate.probe_ms:
         return True
-    return body != gate.body and (tenant != gate.tenant or waited_ms >= gate.probe_ms / 4)
+    return not failures and body != gate.body and (tenant != gate.tenant or waited_ms >= gate.probe_ms / 4)
 
 
 def probe(gate: Gate, now_ms: float, tenant: str) -> None:
