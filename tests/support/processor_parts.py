@@ -14,7 +14,7 @@ from typing import Any, Final
 from api_contracts import ErrorCode
 from support.heard import Heard
 from support.producer import body
-from worker.admission.grants import Gate, NotAdmitted, Reservation
+from worker.admission.grants import Ask, Gate, NotAdmitted, Reservation
 from worker.failures.failure import Failure
 from worker.gateway.answers import Answer
 from worker.gateway.upstream import Call
@@ -139,10 +139,8 @@ class World:
 
     # Admission.
 
-    async def admit(
-        self, lane: str, token: str, tokens: int, *, within_s: float, patience_s: float
-    ) -> Reservation | NotAdmitted:
-        self.tell("admit", lane=lane, token=token, within_s=within_s, patience_s=patience_s)
+    async def admit(self, lane: str, ask: Ask, *, within_s: float) -> Reservation | NotAdmitted:
+        self.tell("admit", lane=lane, token=ask.token, within_s=within_s, patience_s=ask.patience_ms / 1000)
         self.admitting.set()
         grant = self.grants.popleft() if self.grants else ""
         if grant is None:
@@ -150,10 +148,11 @@ class World:
         if isinstance(grant, NotAdmitted):
             return grant
         self.on_admit()
-        return Reservation(token, tokens, 7, 1, grant or "")
+        return Reservation(ask.token, ask.tokens, 7, 1, grant or "", 1, ask)
 
-    async def report(self, reservation: Reservation, call: Call | None) -> None:
+    async def report(self, reservation: Reservation, call: Call | None) -> bool:
         self.tell("report", reservation=reservation, call=call)
+        return False
 
     # The upstream.
 

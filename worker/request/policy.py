@@ -103,7 +103,7 @@ class Policy:
         if outcome.route is Route.THROTTLE:
             return failures, None
         out_of_order = outcome.route is Route.CREDENTIAL or (probe and outcome.route is Route.RETRY)
-        if out_of_order and self.patience_s(execution.lease, execution.now_ms) > 0:
+        if out_of_order and self.patience_s(execution.delivery.lane) > 0:
             return failures, Release()
         if outcome.route is not Route.RETRY:
             return failures, Finish("failed", outcome.mapped(), outcome.response)
@@ -114,10 +114,10 @@ class Policy:
         own = message.terms.timeout if message.terms else None
         return min(own or self.timeout.total_seconds(), max(0.001, time_left_s))
 
-    def patience_s(self, lease: Lease, now_ms: int) -> float:
-        """How much longer a request may wait on an upstream that is out of order; its deadline is another matter."""
-        patience = self.patience.get(lease.delivery.lane, self.patience.get("*"))
-        return math.inf if patience is None else patience.total_seconds() - (now_ms - lease.enqueued_at_ms) / 1000
+    def patience_s(self, lane: str) -> float:
+        """How long a request may wait on an upstream that is out of order; its deadline is another matter."""
+        patience = self.patience.get(lane, self.patience.get("*"))
+        return math.inf if patience is None else patience.total_seconds()
 
     def _after_failure(self, execution: Execution, failure: Failure, failures: int, rng: random.Random) -> Decision:
         terms = execution.request.terms
@@ -136,10 +136,14 @@ class Policy:
         return self.default_deadline.get(lane, self.default_deadline.get("*", FALLBACK_DEADLINE))
 
 
-def not_admitted(why: NotAdmitted | Interruption) -> Finish | Release:
+def not_admitted(why: NotAdmitted | Interruption) -> Finish | Release | Park:
     """What follows where the wait for the budget ended without a grant."""
     if isinstance(why, Interruption):
         return interrupted(why)
+    if why.reason is Reason.LATER:
+        return Park(2_000, Disposition.RETRY_SCHEDULED)
+    if why.reason is Reason.LATE:
+        return Finish("failed", EXPIRED)
     if why.reason is Reason.GATE:
         return Finish("failed", Failure.of(ErrorCode(why.code)).mapped())
     return Finish("failed", OVERSIZED if why.reason is Reason.NEVER else THROTTLED)

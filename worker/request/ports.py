@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import Protocol
 
-from worker.admission.grants import NotAdmitted, Reservation
+from worker.admission.grants import Ask, NotAdmitted, Reservation
 from worker.gateway.upstream import Call
 from worker.queue.attempts import AttemptRecord
 from worker.queue.claims import Claim, Delivery, Lease, Published, Refusal, WriteOutcome
@@ -26,13 +26,11 @@ class LedgerPort(Protocol):
 
 
 class AdmissionQueuePort(Protocol):
-    async def admit(
-        self, lane: str, token: str, tokens: int, *, within_s: float, patience_s: float
-    ) -> Reservation | NotAdmitted: ...
+    async def admit(self, lane: str, ask: Ask, *, within_s: float) -> Reservation | NotAdmitted: ...
 
 
 class AdmissionPort(Protocol):
-    async def report(self, reservation: Reservation, call: Call | None) -> None: ...
+    async def report(self, reservation: Reservation, call: Call | None) -> bool: ...
 
 
 class DeltasPort(Protocol):

@@ -10,8 +10,8 @@ from dataclasses import dataclass, field
 
 from api_contracts import MappedError
 from api_contracts.queues import delta_stream
-from worker.admission.grants import NotAdmitted, Reservation
-from worker.admission.tokens import TokenEstimator
+from worker.admission.grants import Ask, NotAdmitted, Reservation
+from worker.admission.tokens import TokenEstimator, call_kind
 from worker.gateway.upstream import Answer, Call
 from worker.queue.claims import Claim, Refusal, WriteOutcome
 from worker.queue.messages import Unreadable, decode
@@ -113,13 +113,18 @@ class Processor:
 
     async def _admit(self, execution: Execution) -> Reservation | NotAdmitted | Interruption:
         message = execution.request
-        waiting = self.queues.admit(
-            execution.delivery.lane,
-            execution.delivery.token,
-            self.tokens.estimate(len(message.body), message.max_output_tokens),
-            within_s=max(0.0, execution.time_left_s),
-            patience_s=self.policy.patience_s(execution.lease, execution.now_ms),
+        ask = Ask(
+            token=execution.delivery.token,
+            tokens=self.tokens.estimate(len(message.body), message.max_output_tokens),
+            tenant=message.tenant,
+            body=message.fingerprint,
+            call_kind=call_kind("", message.max_output_tokens),
+            enqueued_at_ms=execution.lease.enqueued_at_ms,
+            ends_ms=execution.lease.deadline_ms,
+            patience_ms=self.policy.patience_s(execution.delivery.lane) * 1000,
+            failures=execution.failures,
         )
+        waiting = self.queues.admit(execution.delivery.lane, ask, within_s=max(0.0, execution.time_left_s))
         admitted = await execution.unless_interrupted(waiting)
         if not isinstance(admitted, Interruption):
             execution.waited(admitted.waited_ms)
