@@ -18,11 +18,6 @@ MEMORY: Final = 50
 """Requests after which what was learned before counts for a third."""
 
 
-def call_kind(model: str, max_output_tokens: int | None) -> str:
-    """Calls that take about equally long: one model, and answers of at most about the same size."""
-    return f"{model}|{(max_output_tokens or 0).bit_length()}"
-
-
 @dataclass(slots=True)
 class TokenEstimator:
     """Reserves what a gateway does: the input, and the longest answer that the request allows.
@@ -50,3 +45,8 @@ class TokenEstimator:
     @property
     def _bytes_per_token(self) -> float:
         return min(MOST_BYTES_PER_TOKEN, self._bytes / self._input)
+
+
+def call_kind(model: str, max_output_tokens: int | None) -> str:
+    """Calls of one kind take about equally long: one model, and longest answers that differ by a factor of two."""
+    return f"{model[:64]}|{(max_output_tokens or 1).bit_length() - 1}"
