@@ -8,7 +8,7 @@ from typing import Any
 import redis
 from support.admission_parts import QUOTA
 from support.polling import wait_until
-from support.producer import Producer
+from support.producer import Producer, body
 from support.worker_process import Fleet
 
 from worker.devtools.devstack import Simulator
@@ -66,6 +66,35 @@ def test_requests_with_troubles_of_their_own_hold_up_nobody(
         assert results[request_id]["error"]["code"] == code, trouble
         assert 1 <= calls[trouble] <= allowed, trouble
     assert producer.leftovers() == {}
+
+
+def test_a_refusal_that_passes_costs_nobody_an_answer(fleet: Fleet, producer: Producer, gateway: Simulator) -> None:
+    """Not even callers whose stamps are older than their patience: nothing is confirmed, so it does not run."""
+    fleet.start(requests_per_minute=60 * PER_SECOND, patience="*=2s")
+    old = soon(-45)
+    asked = [producer.ask("[[sim:401*1]]", enqueued_at=old), *ask_tagged(producer, 30, enqueued_at=old)]
+
+    results = producer.results(len(asked))
+
+    assert {result["outcome"] for result in results} == {"completed"}
+    assert Counter(call.status for call in gateway.calls())[401] == 1
+
+
+def test_the_first_output_of_a_probe_lets_all_others_call(
+    fleet: Fleet, producer: Producer, gateway: Simulator, valkey: redis.Redis
+) -> None:
+    """Its whole answer takes long, and so would the wait for it."""
+    gateway.configure(fault_rates={"500": 1.0})
+    fleet.start(requests_per_minute=1200, max_in_flight=5)
+    for number in range(40):
+        producer.enqueue({"body": body(f"{number}", stream=True)})
+    wait_until(lambda: valkey.hget(QUOTA, "gate"), what="a shut gate")
+    gateway.configure(fault_rates={}, latency_median_s=8.0)
+
+    wait_until(lambda: not valkey.hget(QUOTA, "gate"), within_s=15, what="an open gate")
+
+    assert not producer.entries()
+    assert gateway.stats().by_status.get("200", 0) == 0
 
 
 def test_a_tenant_whose_prompts_always_fail_fails_alone(
