@@ -216,7 +216,7 @@ async def test_the_history_of_a_request_comes_with_its_claim(desk: Desk) -> None
         previous = AttemptRecord(number=number - 1, outcome="failed") if number > 1 else None
         assert await desk.ledger.begin(lease, attempt, previous) is WriteOutcome.OK
     await desk.ledger.park(
-        lease, delay_ms=0, failures=3, own=2, throttle_ms=77, history=AttemptRecord(number=60, outcome="failed")
+        lease, delay_ms=0, failures=3, own=2, throttle_ms=77, attempt=AttemptRecord(number=60, outcome="failed")
     )
     await desk.ledger.promote(["interactive"])
 

@@ -109,7 +109,7 @@ class TestRefusedLikeTheFleet:
 
         assert [call.outcome for call in reported(world)] == [refusal]
         (released,) = world.heard("release")
-        assert (released["behind"], released["history"].code) == (True, code)
+        assert (released["behind"], released["attempt"].code) == (True, code)
         assert not world.heard("park")
         assert not world.heard("complete")
 
@@ -127,7 +127,7 @@ class TestRefusedAlone:
         assert await process(world, message({"max_attempts": 2})) is Disposition.RETRY_SCHEDULED
 
         (parked,) = world.heard("park")
-        assert (parked["failures"], parked["own"], parked["history"].code) == (1, own + 1, code)
+        assert (parked["failures"], parked["own"], parked["attempt"].code) == (1, own + 1, code)
         longest_ms = min(120_000, 2_000 * 2 ** (own + 1))
         assert longest_ms / 2 <= parked["delay_ms"] <= longest_ms
 
@@ -199,7 +199,7 @@ class TestRetry:
         (parked,) = world.heard("park")
         assert parked["failures"] == failures + 1
         assert 0 <= parked["delay_ms"] <= 2_000 * 2**failures
-        assert parked["history"].code == code
+        assert parked["attempt"].code == code
         assert world.heard("throttle") == [{"ms": 7}]
 
     @pytest.mark.parametrize(("envelope", "failures"), [({}, 2), ({"max_attempts": 1}, 0), ({"max_attempts": 7}, 6)])

@@ -42,7 +42,7 @@ class TestInterruption:
 
         assert await interrupted(world, Interruption.DRAINING, world.admitting) is Disposition.RELEASED
         assert world.names == ["claim", "admit", "release"]
-        assert world.heard("release")[0]["history"] is None
+        assert world.heard("release")[0]["attempt"] is None
 
     async def test_draining_in_a_call_hands_it_back_as_maybe_billed(self) -> None:
         world = World(outcomes=deque([None]))
@@ -50,7 +50,7 @@ class TestInterruption:
         assert await interrupted(world, Interruption.DRAINING, world.calling) is Disposition.RELEASED
         assert world.names == ["claim", "admit", "begin", "report", "release"]
         assert [call.outcome for call in reported(world)] == [INTERRUPTED]
-        attempt = world.heard("release")[0]["history"]
+        attempt = world.heard("release")[0]["attempt"]
         assert (attempt.outcome, attempt.maybe_billed) == ("interrupted", True)
         assert world.events.calls == []
 

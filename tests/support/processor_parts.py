@@ -115,13 +115,21 @@ class World:
         age_ms, left_ms = changes.pop("age_ms", 0), changes.pop("left_ms", MINUTE_MS)
         return replace(plain, **{"enqueued_at_ms": now_ms - age_ms, "deadline_ms": now_ms + left_ms, **changes})
 
-    async def begin(self, lease: Lease, history: AttemptRecord, previous: AttemptRecord | None = None) -> WriteOutcome:
-        self.tell("begin", token=lease.delivery.token, history=history, previous=previous)
+    async def begin(self, lease: Lease, attempt: AttemptRecord, previous: AttemptRecord | None = None) -> WriteOutcome:
+        self.tell("begin", token=lease.delivery.token, attempt=attempt, previous=previous)
         self.on_begin()
         return self.verdict
 
-    async def complete(self, lease: Lease, answer: Published, *, kept_ms: int, dead: str = "") -> WriteOutcome:
-        self.tell("complete", token=lease.delivery.token, answer=answer, kept_ms=kept_ms, dead=dead)
+    async def complete(
+        self, lease: Lease, answer: Published, *, kept_ms: int, dead_letter_reason: str = ""
+    ) -> WriteOutcome:
+        self.tell(
+            "complete",
+            token=lease.delivery.token,
+            answer=answer,
+            kept_ms=kept_ms,
+            dead_letter_reason=dead_letter_reason,
+        )
         return self.verdict
 
     async def answer(self, delivery: Delivery, claim: Claim, result: bytes) -> WriteOutcome:
@@ -140,16 +148,16 @@ class World:
         failures: int,
         own: int = 0,
         throttle_ms: int,
-        history: AttemptRecord | None = None,
+        attempt: AttemptRecord | None = None,
     ) -> WriteOutcome:
-        self.tell("park", token=lease.delivery.token, delay_ms=delay_ms, failures=failures, own=own, history=history)
+        self.tell("park", token=lease.delivery.token, delay_ms=delay_ms, failures=failures, own=own, attempt=attempt)
         self.tell("throttle", ms=throttle_ms)
         return self.verdict
 
     async def release(
-        self, lease: Lease, *, behind: bool = False, throttle_ms: int, history: AttemptRecord | None = None
+        self, lease: Lease, *, behind: bool = False, throttle_ms: int, attempt: AttemptRecord | None = None
     ) -> WriteOutcome:
-        self.tell("release", token=lease.delivery.token, behind=behind, throttle_ms=throttle_ms, history=history)
+        self.tell("release", token=lease.delivery.token, behind=behind, throttle_ms=throttle_ms, attempt=attempt)
         return self.verdict
 
     # Admission.

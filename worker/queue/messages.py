@@ -72,7 +72,7 @@ class Message:
     """The bytes that go upstream: the caller's body as it was written, `extra_body` merged in."""
     violations: tuple[Violation, ...] = ()
     too_large: bool = False
-    dead: str = ""
+    dead_letter_reason: str = ""
     """Why the message is also a dead letter: an answer alone would hide what could not be read."""
     eta: datetime | None = None
     expires: datetime | None = None
@@ -124,7 +124,7 @@ def decode(raw: bytes, *, max_body: int) -> Message | Unreadable:
     try:
         outer = read_outer(raw)
     except BrokenMessageError as broken:
-        return _recovered(raw, broken, dead="not a JSON object")
+        return _recovered(raw, broken, dead_letter_reason="not a JSON object")
     return _decoded(raw, outer, max_body)
 
 
@@ -164,21 +164,21 @@ def _message(
     )
 
 
-def _recovered(raw: bytes, broken: BrokenMessageError, *, dead: str = "") -> Message | Unreadable:
+def _recovered(raw: bytes, broken: BrokenMessageError, *, dead_letter_reason: str = "") -> Message | Unreadable:
     """For a message that is not to be parsed: somebody may still wait for the id in it."""
     found = recover(raw)
     if found is None:
-        return Unreadable(f"{dead or 'too large'}, and no id can be read in it")
-    return _answerable(found, raw, broken, dead=dead)
+        return Unreadable(f"{dead_letter_reason or 'too large'}, and no id can be read in it")
+    return _answerable(found, raw, broken, dead_letter_reason=dead_letter_reason)
 
 
-def _answerable(found: Identity, raw: bytes, broken: BrokenMessageError, *, dead: str = "") -> Message:
+def _answerable(found: Identity, raw: bytes, broken: BrokenMessageError, *, dead_letter_reason: str = "") -> Message:
     return Message(
         identity=found,
         fingerprint=hashlib.sha256(raw).hexdigest(),
         violations=(broken.violation,),
         too_large=broken.too_large,
-        dead=dead,
+        dead_letter_reason=dead_letter_reason,
         trace_id=_trace_id(None),
     )
 

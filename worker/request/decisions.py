@@ -31,12 +31,12 @@ class Disposition(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Finish:
-    """Publish the one result; `dead` is the reason for a dead letter beside it."""
+    """Publish the one result; with a `dead_letter_reason` the message becomes a dead letter as well."""
 
     outcome: Literal["completed", "incomplete", "failed"]
     error: MappedError | None = None
     response: bytes | None = field(default=None, repr=False)
-    dead: str = ""
+    dead_letter_reason: str = ""
 
     @property
     def disposition(self) -> Disposition:
@@ -93,5 +93,13 @@ POISON: Final = _error(
 )
 BUG: Final = _error(ErrorCode.INTERNAL_ERROR, "the worker failed on this request", retryable=True)
 
-REFUSED: Final[Mapping[Refusal, MappedError]] = {Refusal.CONFLICT: CONFLICT, Refusal.GONE: GONE}
-"""Refusals of the ledger that must be answered; the other deliveries are gone already."""
+REFUSED: Final[Mapping[Refusal, MappedError | Disposition]] = {
+    Refusal.CONFLICT: CONFLICT,
+    Refusal.GONE: GONE,
+    Refusal.DUPLICATE: Disposition.DUPLICATE,
+    Refusal.REPUBLISHED: Disposition.REPUBLISHED,
+    Refusal.BUSY: Disposition.BUSY,
+    Refusal.SUPERSEDED: Disposition.SUPERSEDED,
+    Refusal.DEAD_LETTERED: Disposition.DEAD_LETTERED,
+}
+"""Each refusal of the ledger: the error to answer, or, where the delivery is over already, how it ended."""

@@ -78,11 +78,11 @@ class Policy:
     def before_call(self, lease: Lease, message: Message) -> Finish | Park | None:
         """The reason to answer or to park a claimed request without a call, if there is one."""
         if lease.crashes >= POISON_CRASHES:
-            return Finish("failed", POISON, dead="poison")
+            return Finish("failed", POISON, dead_letter_reason="poison")
         if lease.standing is Standing.CANCELLED:
             return Finish("failed", CANCELLED)
         if violations := message.violations or _too_far(lease, message):
-            return Finish("failed", invalid(message, violations), dead=message.dead)
+            return Finish("failed", invalid(message, violations), dead_letter_reason=message.dead_letter_reason)
         if lease.standing is Standing.EXPIRED:
             return Finish("failed", EXPIRED)
         delay_ms = _delay_ms(lease, message)

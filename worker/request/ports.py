@@ -10,11 +10,15 @@ from worker.queue.claims import Claim, Delivery, Lease, Published, Refusal, Writ
 
 
 class LedgerPort(Protocol):
+    """Implemented by `worker.queue.ledger.Ledger`."""
+
     async def claim(self, delivery: Delivery, claim: Claim) -> Lease | Refusal: ...
     async def begin(
-        self, lease: Lease, history: AttemptRecord, previous: AttemptRecord | None = None
+        self, lease: Lease, attempt: AttemptRecord, previous: AttemptRecord | None = None
     ) -> WriteOutcome: ...
-    async def complete(self, lease: Lease, answer: Published, *, kept_ms: int, dead: str = "") -> WriteOutcome: ...
+    async def complete(
+        self, lease: Lease, answer: Published, *, kept_ms: int, dead_letter_reason: str = ""
+    ) -> WriteOutcome: ...
     async def answer(self, delivery: Delivery, claim: Claim, result: bytes) -> WriteOutcome: ...
     async def bury(self, delivery: Delivery, reason: str) -> WriteOutcome: ...
     async def park(
@@ -25,33 +29,43 @@ class LedgerPort(Protocol):
         failures: int,
         own: int = 0,
         throttle_ms: int,
-        history: AttemptRecord | None = None,
+        attempt: AttemptRecord | None = None,
     ) -> WriteOutcome: ...
     async def release(
-        self, lease: Lease, *, behind: bool = False, throttle_ms: int, history: AttemptRecord | None = None
+        self, lease: Lease, *, behind: bool = False, throttle_ms: int, attempt: AttemptRecord | None = None
     ) -> WriteOutcome: ...
 
 
 class AdmissionQueuePort(Protocol):
+    """Implemented by `worker.admission.admission_queue.AdmissionQueues`."""
+
     async def admit(self, lane: str, ask: Ask, *, within_s: float) -> Reservation | NotAdmitted: ...
 
 
 class AdmissionPort(Protocol):
+    """Implemented by `worker.admission.client.Admission`."""
+
     async def report(self, reservation: Reservation, call: Call | None) -> bool: ...
     async def heard(self, reservation: Reservation) -> None: ...
 
 
 class DeltasPort(Protocol):
+    """Implemented by `worker.queue.deltas.Deltas`."""
+
     def restarted(self, code: str | None) -> None: ...
     def event(self, data: bytes) -> None: ...
 
 
 class RelayPort(Protocol):
+    """Implemented by `worker.queue.deltas.DeltaRelay`."""
+
     def open(self, stream: str, attempt: int) -> DeltasPort: ...
     async def flushed(self) -> None: ...
 
 
 class UpstreamPort(Protocol):
+    """Implemented by `worker.gateway.upstream.Upstream`."""
+
     @property
     def name(self) -> str: ...
     async def create(

@@ -1,7 +1,7 @@
-"""The story of one request: parse, claim, admit, call, report, answer.
+"""One request from its delivery to its end: parse, claim, admit, call, report, answer.
 
-Every exit is a Disposition. What follows from a claim or a call is decided in `policy.py`, and what follows where no
-call is admitted in `waits.py`; here it is done.
+Every exit is a Disposition. This module carries out decisions; `policy.py` makes those that follow from a claim or a
+call, and `waits.py` those that follow where no call was admitted.
 """
 
 import asyncio
@@ -74,8 +74,8 @@ class Processor:
     async def _claim(self, execution: Execution, claim: Claim) -> Disposition:
         lease = await self.ledger.claim(execution.delivery, claim)
         if isinstance(lease, Refusal):
-            error = REFUSED.get(lease)
-            return await self._refuse(execution, claim, error) if error else Disposition(lease.lower())
+            refused = REFUSED[lease]
+            return refused if isinstance(refused, Disposition) else await self._refuse(execution, claim, refused)
         execution.adopt(lease)
         decision = self.policy.before_call(lease, execution.request)
         if decision is None and lease.crashes >= SUSPECT_CRASHES:
@@ -83,7 +83,7 @@ class Processor:
         return await self._conclude(execution, decision or await self._run(execution))
 
     async def _run_alone(self, execution: Execution) -> Disposition:
-        """Runs when no other suspect of this process does; an interruption or the deadline ends the wait for that."""
+        """Runs once no other suspect runs in this process. An interruption or the deadline ends this wait."""
         try:
             async with asyncio.timeout(execution.time_left_s):
                 turn = await execution.unless_interrupted(self._suspects.acquire())
@@ -97,7 +97,7 @@ class Processor:
             self._suspects.release()
 
     async def _run(self, execution: Execution) -> Decision:
-        """Admits and calls until something else follows than another call."""
+        """Admits and calls, again and again, until the decision is another one than one more call."""
         while True:
             admitted = await self._admit(execution)
             if not isinstance(admitted, Reservation):
@@ -161,12 +161,14 @@ class Processor:
         return decision.disposition if written is WriteOutcome.OK else Disposition.SUPERSEDED
 
     async def _write(self, execution: Execution, decision: Decision) -> WriteOutcome:
-        lease, throttle_ms, history = execution.lease, execution.throttle_ms, execution.previous
+        lease, throttle_ms, attempt = execution.lease, execution.throttle_ms, execution.previous
         match decision:
-            case Finish(error=error, dead=dead):
+            case Finish(error=error, dead_letter_reason=dead_letter_reason):
                 execution.finish(error)
                 result = build_result(execution, decision)
-                return await self.ledger.complete(lease, result, kept_ms=self.policy.kept_ms, dead=dead)
+                return await self.ledger.complete(
+                    lease, result, kept_ms=self.policy.kept_ms, dead_letter_reason=dead_letter_reason
+                )
             case Park(delay_ms=delay_ms):
                 spent = execution.spent
                 return await self.ledger.park(
@@ -175,9 +177,9 @@ class Processor:
                     failures=spent.failures,
                     own=spent.own,
                     throttle_ms=throttle_ms,
-                    history=history,
+                    attempt=attempt,
                 )
             case Release(behind=behind):
-                return await self.ledger.release(lease, behind=behind, throttle_ms=throttle_ms, history=history)
+                return await self.ledger.release(lease, behind=behind, throttle_ms=throttle_ms, attempt=attempt)
             case Abandon():
                 return WriteOutcome.SUPERSEDED

@@ -104,7 +104,7 @@ def kind_of(execution: Execution) -> Kind | None:
     """The failure class of a failed result; None where another event reports it."""
     if execution.error is None:
         return None
-    if execution.message is not None and execution.message.dead:
+    if execution.message is not None and execution.message.dead_letter_reason:
         return State.MESSAGE_UNREADABLE
     if execution.error.code is not ErrorCode.INTERNAL_ERROR:
         return execution.error.code
@@ -157,7 +157,9 @@ def dead_letter(execution: Execution, disposition: str) -> State | None:
         return State.POISON
     if disposition == "dead_lettered" and execution.message is not None:
         return State.LEDGER_REFUSED  # a key of the request's holds something else
-    unreadable = disposition == "dead_lettered" or (execution.message is not None and execution.message.dead)
+    unreadable = disposition == "dead_lettered" or (
+        execution.message is not None and execution.message.dead_letter_reason
+    )
     return State.MESSAGE_UNREADABLE if unreadable else None
 
 
