@@ -9,14 +9,14 @@
 -- ROWS asked: | token tokens tenant body kind enqueued_at ends failures
 function commands.admit(key, arg, asked)
   local s = State.load(key, arg)
-  local permitted = look_up(s, asked)
+  s:load_times_of(asked)
   local round = Round.of(s, arg)
   for _, one in ipairs(asked) do s:see(one.tenant) end
   s:refill_retries()
   if not s.gate and s:silent() then s:shut('breaker_open', 'upstream_timeout', { body = '', tenant = '' }) end
   local answers = {}
   for i, one in ipairs(asked) do
-    answers[2 * i - 1], answers[2 * i] = round:answer(one, permitted[i])
+    answers[2 * i - 1], answers[2 * i] = round:answer(one)
   end
   if round.wait_ms == 0 and round.aside then round.wait_ms, round.reason = ASIDE_MS, s.gate end
   if not s.gate and not s.paused then
@@ -62,7 +62,7 @@ end
 function commands.heard(key, arg)
   local s = State.load(key, arg)
   s:heard()
-  if s:tried(arg) then s:open() end
+  if s:tried(arg) then s:recovered() end
   s:save()
   return { s.gate or '', s.gate_code or '', 0, 0 }
 end
