@@ -145,7 +145,7 @@ class AdmissionQueue:
             waiter.seat.set_result(reservation)
 
     def _end_patience(self, grant: Grant) -> None:
-        impatient = [waiter for waiter in self._waiters if grant.code and waiter.impatient(grant)]
+        impatient = [waiter for waiter in self._waiters if not self.admission.paused and waiter.impatient(grant)]
         for waiter in impatient:
             self._dismiss(waiter, NotAdmitted(Reason.GATE, waiter.waited_ms, grant.code))
         self._dismissing = bool(impatient)

@@ -55,7 +55,7 @@ class Admission:
         grant = _grant(found, self.limits)
         self.paused, self._in_force = grant.reason == "paused", grant.limits
         if not self.paused:
-            self._note(grant.reason if grant.code else "", grant.code)
+            self._note(found.gate, found.code)
         self.events.calls_granted(asked, grant)
         return grant
 
@@ -153,7 +153,7 @@ class Admission:
         self.events.gate_changed(self.gate, code)
 
 
-def _hashed(tenant: str) -> str:
+def tenant_key(tenant: str) -> str:
     """Short, of one length, and never to be taken for a number."""
     return f"t{sha256(tenant.encode(errors='surrogatepass')).hexdigest()[:8]}"
 
@@ -162,7 +162,7 @@ def _row(ask: Ask) -> Row:
     said: dict[str, Argument] = {
         "token": ask.token,
         "tokens": ask.tokens,
-        "tenant": _hashed(ask.tenant),
+        "tenant": tenant_key(ask.tenant),
         "body": f"b{ask.body[:8]}",
         "kind": ask.call_kind,
         "enqueued_at": ask.enqueued_at_ms,
@@ -180,7 +180,7 @@ def _call(reservation: Reservation) -> dict[str, str | int | bool]:
         "granted_at": reservation.granted_at_ms,
         "seq": reservation.seq,
         "probe": bool(reservation.gate),
-        "tenant": _hashed(asked.tenant if asked else ""),
+        "tenant": tenant_key(asked.tenant if asked else ""),
         "body": f"b{asked.body[:8]}" if asked else f"b{reservation.token}",
         "kind": asked.call_kind if asked else "",
         "again": bool(asked and asked.failures + asked.refusals),

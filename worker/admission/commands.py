@@ -19,6 +19,7 @@ class Admitted(NamedTuple):
 
     wait_ms: int
     reason: str
+    gate: str
     code: str
     confirmed_at_ms: int
     probe: int

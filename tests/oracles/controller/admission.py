@@ -23,7 +23,7 @@ Scope = Literal["account", "unknown", "request"]
 Answer = Literal["go", "wait", "late", "later"]  # start; ask again; answer early; park until the retry budget allows
 
 GATES: dict[Kind, str] = {"authentication": "authentication", "quota": "quota", "failed": "failed"}
-RETRY_WAIT_MS = 1_000.0
+ASIDE_MS = 100.0  # until a probe is offered again that another request would make better
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +77,7 @@ class Admission:
         if not self.shut.kind and overload.silent(self.silence, self.times, now_ms):
             gate.shut(self.shut, "failed", now_ms, "", "")
         answers: list[tuple[Answer, Reservation | None]] = []
-        wait_ms = 0.0
+        wait_ms, aside = 0.0, False
         for one in asked:
             if overload.late(self.times, now_ms, one.kind, one.time_left_ms, one.whole_ms):
                 answers.append(("late", None))
@@ -85,13 +85,16 @@ class Admission:
                 answers.append(("wait", None))
             elif one.failures and self._too_soon(now_ms, one.failures):
                 answers.append(("later", None))
-            elif self._steps_aside(now_ms, one) or (wait_ms := self._wait_ms(now_ms, lane, weight, one.tokens)) > 0:
+            elif self._steps_aside(now_ms, one):
+                aside = True
+                answers.append(("wait", None))
+            elif (wait_ms := self._wait_ms(now_ms, lane, weight, one.tokens)) > 0:
                 answers.append(("wait", None))
             else:
                 answers.append(("go", self._grant(now_ms, one)))
                 if self.shut.kind:
                     wait_ms = self.shut.probe_ms
-        return answers, wait_ms
+        return answers, wait_ms or ASIDE_MS * aside
 
     def _too_soon(self, now_ms: float, failures: int) -> bool:
         """Whether a retry makes room: at a shut gate it would tell little, and hide those that would tell more."""
@@ -108,19 +111,15 @@ class Admission:
         if self.shut.kind:
             return max(0.0, self.shut.probe_at_ms - now_ms)
         in_flight = len(self.permits)
-        if in_flight >= min(self.flight.limit, self.most_in_flight or float("inf")):
-            self.flight.crowded = True
-            return 50.0
-        if in_flight >= overload.CROWDED * self.flight.limit:
-            self.flight.crowded = True
-        granted, wait_ms = self.pace.admit(now_ms, lane, weight, [tokens])
+        crowded = in_flight >= min(self.flight.limit, self.most_in_flight or float("inf"))
+        self.flight.crowded |= crowded or in_flight >= overload.CROWDED * self.flight.limit
+        granted, wait_ms = self.pace.admit(now_ms, lane, weight, [tokens], crowded=crowded)
         return 0.0 if granted else wait_ms
 
     def _grant(self, now_ms: float, one: Asked) -> Reservation:
         self.seq += not one.failures  # tallies hear first calls only
         self.permits.add(one.token)
-        if one.kind in self.times:
-            self.times[one.kind].granted_at_ms = now_ms
+        overload.scouted(self.times, now_ms, one.kind)
         if not self.silence.started:
             self.silence.answered_at_ms = now_ms
         self.silence.started += 1
@@ -134,8 +133,8 @@ class Admission:
     def heard(self, now_ms: float, reservation: Reservation) -> None:
         """The first bytes of a good answer came."""
         self._answered(now_ms)
-        if reservation.granted_at_ms > self.shut.since_ms:
-            self._open()
+        if self.shut.kind and reservation.granted_at_ms > self.shut.since_ms:
+            self._open(now_ms)
 
     def report(
         self,
@@ -147,27 +146,42 @@ class Admission:
         scope: Scope = "unknown",
         retry_after_ms: float = 0.0,
         again: bool = False,
+        used: int | None = None,
+        called: bool = True,
     ) -> bool:
         """Ends a call; True if its refusal is shared by the fleet, False if it is the request's own.
 
-        `again` says that an earlier call of this request was refused or failed: it was heard then.
+        `again` says that an earlier call of this request was refused or failed: it was heard then. `used` tokens; None:
+        all that were reserved. `called` is False where the request never reached the upstream.
         """
         in_flight = len(self.permits)
         if reservation.asked.token not in self.permits:
             return False
         self.permits.remove(reservation.asked.token)
         one = reservation.asked
+        self._settle(now_ms, reservation, one.tokens if used is None else used, called=called and verdict != "unsent")
         if verdict == "cut short":
             self._cut_short(now_ms, reservation, took_ms, again)
             return False
         if verdict == "unsent":
-            self.pace.give_back(now_ms, one.tokens)
+            if self.shut.kind and reservation.granted_at_ms > self.shut.since_ms:
+                self.shut.probe_at_ms = now_ms  # its turn is left to the next
             return False
         self._answered(now_ms)
         if verdict == "ok" or scope == "request":
             self._ok(now_ms, reservation, took_ms if verdict == "ok" else 0.0, in_flight)
             return False
         return self._refused(now_ms, reservation, verdict, retry_after_ms, in_flight, again)
+
+    def _settle(self, now_ms: float, reservation: Reservation, used: int, *, called: bool) -> None:
+        """Corrects the budget; a probe was granted without being charged."""
+        tokens = reservation.asked.tokens
+        if reservation.probe:
+            self.pace.settle(now_ms, 0, 0)
+        elif called:
+            self.pace.settle(now_ms, tokens, used)
+        else:
+            self.pace.give_back(now_ms, tokens)
 
     def _cut_short(self, now_ms: float, reservation: Reservation, took_ms: float, again: bool) -> None:
         """Our own clock ended it: that tells how long calls take, if they take longer for several tenants."""
@@ -178,16 +192,19 @@ class Admission:
             overload.lengthen(self.times, kind, took_ms)
 
     def _answered(self, now_ms: float) -> None:
+        """Any answer ends the silence, and opens the gate that silence shut."""
         self.silence.answered_at_ms, self.silence.started = now_ms, 0
+        if self.shut.kind and not self.shut.body:
+            self._open(now_ms)
 
     def _ok(self, now_ms: float, reservation: Reservation, took_ms: float, in_flight: int) -> None:
         one = reservation.asked
         if self.shut.kind and reservation.granted_at_ms > self.shut.since_ms:
-            self._open()
+            self._open(now_ms)
         if not took_ms:
             return
         for kind, tally in self.tallies.items():
-            evidence.answer(tally, RULES[kind], reservation.seq, one.tenant, one.body)
+            evidence.answer(tally, RULES[kind], now_ms, reservation.seq, one.tenant, one.body)
         overload.passed(self.slowed, self.seq)
         ratio = overload.learn(self.times, one.kind, took_ms)
         granted_at_ms = reservation.granted_at_ms
@@ -226,8 +243,8 @@ class Admission:
             return False
         return evidence.believed(tally, rule, others_active=evidence.others_active(self.tenants, now_ms, one.tenant))
 
-    def _open(self) -> None:
+    def _open(self, now_ms: float) -> None:
         self.shut.kind = ""
         for tally in self.tallies.values():
             evidence.forget(tally)
-        self.pace.recover()
+        self.pace.recover(now_ms)

@@ -9,7 +9,7 @@
   `others` of their calls must have met it too and, for the kinds in which one refusal is the opposite of a success,
   more of their calls than were answered. Where nobody else is active, the tenant speaks for the fleet.
 - For a refused key or wallet, a success of another request that started later ends the tally: the refusal was its own.
-- A tally with no news for a minute is forgotten.
+- A tally with no news for a minute forgets who was refused and answered; its score is a matter of calls, not of time.
 """
 
 from dataclasses import dataclass, field
@@ -73,8 +73,9 @@ def refuse(tally: Tally, rule: Rule, now_ms: float, seq: int, tenant: str, body:
     started = max(0, seq - tally.seq)
     score = tally.score - rule.drift * started
     if score < 0 or now_ms - tally.at_ms > FORGOTTEN_MS:
-        score = max(0.0, score)
+        score, latest = max(0.0, score), tally.seq
         forget(tally)
+        tally.seq = latest
     if body == tally.body:
         return False
     tally.score = score + 1
@@ -84,12 +85,17 @@ def refuse(tally: Tally, rule: Rule, now_ms: float, seq: int, tenant: str, body:
     return True
 
 
-def answer(tally: Tally, rule: Rule, seq: int, tenant: str, body: str) -> None:
+def answer(tally: Tally, rule: Rule, now_ms: float, seq: int, tenant: str, body: str) -> None:
     """Weighs a success of any request."""
     if not tally.score:
         return
+    old = now_ms - tally.at_ms > FORGOTTEN_MS
     if rule.absolved and body != tally.body and seq > tally.seq:
         forget(tally)
+        return
+    if old:
+        if tally.score < rule.drift * (seq - tally.seq):
+            forget(tally)
         return
     tenant = row(tally, tenant)
     tally.answered[tenant] = tally.answered.get(tenant, 0) + 1
@@ -97,7 +103,7 @@ def answer(tally: Tally, rule: Rule, seq: int, tenant: str, body: str) -> None:
 
 def forget(tally: Tally) -> None:
     """Nothing was ever refused."""
-    tally.score, tally.body = 0.0, ""
+    tally.score, tally.seq, tally.body, tally.at_ms = 0.0, 0, "", 0.0
     tally.refused.clear()
     tally.answered.clear()
 
@@ -106,7 +112,7 @@ def believed(tally: Tally, rule: Rule, *, others_active: bool) -> bool:
     """Whether the tally speaks for the fleet."""
     if tally.score < rule.height:
         return False
-    worst = max(tally.refused, key=lambda tenant: tally.refused[tenant])
+    worst = max(tally.refused, key=lambda tenant: (tally.refused[tenant], tenant))
     refused = sum(tally.refused.values()) - tally.refused[worst]
     answered = sum(tally.answered.values()) - tally.answered.get(worst, 0)
     if not (others_active or refused or answered):

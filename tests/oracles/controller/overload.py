@@ -39,6 +39,7 @@ IDLE_MS, IDLE_RETRIES_PER_S = 1_000, 1.0  # where nothing else is called, retrie
 
 DEVIATIONS = 4.0
 SHORT = 0.75  # of its whole time is left to a request whose whole time is short: it goes if it goes soon
+SCOUTED_MS = 1_000  # so often it is noted that calls of a kind start
 SCOUT_MS = 10_000  # so long after the last call of a kind, one goes although it seems late: times change
 LEARNING = 1 / 16
 KNOWN = 10  # answers before a kind's time is believed
@@ -175,9 +176,7 @@ def _new_window(flight: Flight) -> None:
 
 def learn(times: dict[str, CallTime], kind: str, took_ms: float) -> float:
     """Notes what a call took; returns it over the floor of its kind."""
-    if kind not in times and len(times) >= MOST_KINDS:
-        return 1.0
-    time = times.setdefault(kind, CallTime(took_ms, took_ms / 2))
+    time = times.get(kind) or _new_kind(times, kind, CallTime(took_ms, took_ms / 2))
     weight = max(LEARNING, 1 / (time.answers + 1))
     time.deviation_ms += weight * (abs(took_ms - time.mean_ms) - time.deviation_ms)
     time.mean_ms += weight * (took_ms - time.mean_ms)
@@ -195,6 +194,20 @@ def learn(times: dict[str, CallTime], kind: str, took_ms: float) -> float:
     return took_ms / time.floor_ms if time.floor_ms else 1.0
 
 
+def _new_kind(times: dict[str, CallTime], kind: str, time: CallTime) -> CallTime:
+    """Where there are too many, the kind called longest ago goes."""
+    if len(times) >= MOST_KINDS:
+        del times[min(times, key=lambda other: times[other].granted_at_ms)]
+    times[kind] = time
+    return time
+
+
+def scouted(times: dict[str, CallTime], now_ms: float, kind: str) -> None:
+    """Notes that a call of this kind starts."""
+    if kind in times and now_ms - times[kind].granted_at_ms >= SCOUTED_MS:
+        times[kind].granted_at_ms = now_ms
+
+
 def usual_ms(times: dict[str, CallTime], kind: str) -> float:
     """Nearly all calls of this kind end within this."""
     time = times.get(kind)
@@ -206,8 +219,8 @@ def usual_ms(times: dict[str, CallTime], kind: str) -> float:
 def late(times: dict[str, CallTime], now_ms: float, kind: str, left_ms: float, whole_ms: float) -> bool:
     """Whether a call that starts now would end too late for its request, which had `whole_ms` from its enqueueing."""
     time = times.get(kind)
-    if left_ms <= SHORTEST_CALL_MS or time is None:
-        return left_ms <= SHORTEST_CALL_MS
+    if left_ms <= 0 or time is None:
+        return left_ms <= 0
     if now_ms - time.granted_at_ms > SCOUT_MS:
         return False
     return left_ms < max(time.mean_ms, min(usual_ms(times, kind), SHORT * whole_ms))
@@ -215,7 +228,7 @@ def late(times: dict[str, CallTime], now_ms: float, kind: str, left_ms: float, w
 
 def lengthen(times: dict[str, CallTime], kind: str, took_ms: float) -> None:
     """Believes that calls of this kind take at least so long."""
-    time = times.setdefault(kind, CallTime(took_ms, took_ms / 4))
+    time = times.get(kind) or _new_kind(times, kind, CallTime(took_ms, took_ms / 4))
     time.mean_ms = max(time.mean_ms, took_ms)
 
 

@@ -32,6 +32,7 @@ MAX_PAUSE_MS = 900_000
 # Bursts and lanes
 START_BURST_MS, MIN_BURST_MS = 500, 250
 LANE_LEAD_MS = 100  # how far a lane may run ahead of one that waits: a few polls, or high rates would starve
+CROWDED_POLL_MS = 50.0
 LANE_POLL_MS = 25.0  # when another lane's turn ends, only that lane knows
 LANE_GRACE_MS = 250  # a lane that was told to wait keeps its claim this much longer
 MINUTE_MS = 60_000
@@ -91,12 +92,17 @@ class Pace:
             lenience=MOST_FORGIVEN if known else 0.0,
         )
 
-    def admit(self, now_ms: float, lane: str, weight: float, costs: list[int]) -> tuple[int, float]:
-        """How many of `costs` (tokens each), in order, may start now, and in how many ms to ask again for the rest."""
+    def admit(
+        self, now_ms: float, lane: str, weight: float, costs: list[int], *, crowded: bool = False
+    ) -> tuple[int, float]:
+        """How many of `costs` (tokens each), in order, may start now, and in how many ms to ask again for the rest.
+
+        `crowded` says that as many calls are in flight as may be.
+        """
         self._refill(now_ms)
         mine, behind_ms = self._claim(now_ms, lane)
         for granted, tokens in enumerate(costs):
-            wait_ms = self._wait(now_ms, mine, behind_ms, tokens)
+            wait_ms = self._wait(now_ms, mine, behind_ms, tokens, crowded=crowded)
             if wait_ms > 0:
                 mine.wanting_until_ms = now_ms + min(wait_ms, 1_000) + LANE_GRACE_MS
                 return granted, wait_ms
@@ -122,8 +128,9 @@ class Pace:
         s.tokens_ms = min(s.burst_ms * s.scale, s.tokens_ms + tokens * self.token_ms)
         s.passed_ms = max(0.0, s.passed_ms - self._charge(tokens))  # it may be from before a cut
 
-    def recover(self) -> None:
+    def recover(self, now_ms: float) -> None:
         """What has just recovered is not met with a whole burst."""
+        self._refill(now_ms)
         s = self.state
         most = START_BURST_MS * s.scale
         s.requests_ms, s.tokens_ms = min(s.requests_ms, most), min(s.tokens_ms, most)
@@ -220,10 +227,12 @@ class Pace:
         waiting = (o.spent_ms for name, o in lanes.items() if name != lane and o.wanting_until_ms > now_ms)
         return mine, min(waiting, default=float("inf"))
 
-    def _wait(self, now_ms: float, mine: Lane, behind_ms: float, tokens: int) -> float:
+    def _wait(self, now_ms: float, mine: Lane, behind_ms: float, tokens: int, *, crowded: bool) -> float:
         s = self.state
         if now_ms < s.pause_until_ms:
             return s.pause_until_ms - now_ms
+        if crowded:
+            return CROWDED_POLL_MS
         if mine.spent_ms > behind_ms + LANE_LEAD_MS * s.scale:
             return LANE_POLL_MS
         full = s.burst_ms * s.scale  # a call dearer than a full bucket goes at a full one, and leaves a debt

@@ -1,22 +1,23 @@
 -- Admission: one budget for the whole fleet. The commands of the script; the parts before hold the rules.
 
 -- Answers each request of one lane, in the order given: whether its call may start.
--- Returns wait_ms (until those who wait ask again), reason, gate_code, time at which the gate was confirmed, whether
--- grants are probes, now, requests of this size a second, the limits in force (requests and tokens a minute, calls in
--- flight), and for each request two parts: go, wait, late or later; its number with go, the time it needs with late.
+-- Returns wait_ms (until those who wait ask again), reason, the gate, its code, the time at which it was confirmed,
+-- whether grants are probes, now, requests of this size a second, the limits in force (requests and tokens a minute,
+-- calls in flight), and for each request two parts: go, wait, late or later; its number with go, the time it needs with
+-- late.
 -- KEYS quota permits evidence times shared
 -- ARGV rpm tpm burst_ms lease_ms max_in_flight lane weight
 -- ROWS asked: | token tokens tenant body kind enqueued_at ends failures
 function commands.admit(key, arg, asked)
   local s = State.load(key, arg)
-  local permitted = look_up(s, asked)
+  s:load_times_of(asked)
   local round = Round.of(s, arg)
   for _, one in ipairs(asked) do s:see(one.tenant) end
   s:refill_retries()
   if not s.gate and s:silent() then s:shut('breaker_open', 'upstream_timeout', { body = '', tenant = '' }) end
   local answers = {}
   for i, one in ipairs(asked) do
-    answers[2 * i - 1], answers[2 * i] = round:answer(one, permitted[i])
+    answers[2 * i - 1], answers[2 * i] = round:answer(one)
   end
   if round.wait_ms == 0 and round.aside then round.wait_ms, round.reason = ASIDE_MS, s.gate end
   if not s.gate and not s.paused then
@@ -25,8 +26,8 @@ function commands.admit(key, arg, asked)
   end
   s:save()
   local rate = tostring(s.scale * 1000 / math.max(s:charge(asked[1].tokens), 0.001))
-  return { math.ceil(round.wait_ms), round.reason, not s.paused and s.gate_code or '', s:confirmed(), round.probe, now, rate,
-    s.rpm, s.tpm, s.in_flight_allowed, unpack(answers) }
+  return { math.ceil(round.wait_ms), round.reason, s.gate or '', s.gate_code or '', s:confirmed(), round.probe, now, rate, s.rpm,
+    s.tpm, s.in_flight_allowed, unpack(answers) }
 end
 
 -- Takes what a call tells of the upstream, once for each permit: a second report, or one whose permit has expired,
@@ -62,7 +63,7 @@ end
 function commands.heard(key, arg)
   local s = State.load(key, arg)
   s:heard()
-  if s:tried(arg) then s:open() end
+  if s:tried(arg) then s:recovered() end
   s:save()
   return { s.gate or '', s.gate_code or '', 0, 0 }
 end

@@ -71,9 +71,9 @@ function Round:grant(one)
 end
 
 -- The answer to one request: go, wait, late or later; and with go its number, with late the time it needs.
-function Round:answer(one, permitted)
+function Round:answer(one)
   local s = self.s
-  if permitted then
+  if redis.call('ZSCORE', s.key.permits, one.token) then
     self.probe = s.gate and 1 or self.probe
     return 'go', s.seq
   end
@@ -101,13 +101,11 @@ function State:count(requests, tokens)
   self.requests_now, self.tokens_now = self.requests_now + requests, self.tokens_now + tokens
 end
 
--- What is known of the times of calls like these, and which of them have a permit already.
-local function look_up(s, asked)
-  local kinds, tokens, seen = {}, {}, {}
-  for i, one in ipairs(asked) do
-    tokens[i] = one.token
+-- Reads what is known of the times of calls like these.
+function State:load_times_of(asked)
+  local kinds, seen = {}, {}
+  for _, one in ipairs(asked) do
     if not seen[one.kind] then kinds[#kinds + 1], seen[one.kind] = one.kind, true end
   end
-  s:load_times(kinds)
-  return redis.call('ZMSCORE', s.key.permits, unpack(tokens))
+  self:load_times(kinds)
 end

@@ -28,6 +28,11 @@ end
 function State:open()
   self:recover()
   self:drop(SHUT)
+end
+
+-- The upstream serves again: what it refused before says nothing any more.
+function State:recovered()
+  self:open()
   self:forget_tallies()
 end
 

@@ -119,6 +119,12 @@ function State:load_times(kinds)
   for i, kind in ipairs(kinds) do self.times[kind] = packed[i] and unpacked(packed[i]) or nil end
 end
 
+function State:all_times()
+  local all = pairs_of(redis.call('HGETALL', self.key.times))
+  for kind, packed in pairs(all) do all[kind] = unpacked(packed) end
+  return all
+end
+
 function State:keep_time(kind)
   local time = self.times[kind]
   redis.call('HSET', self.key.times, kind, string.format('%.12g %.12g %d %.12g %.12g %d %d', time.mean, time.deviation,
@@ -127,22 +133,20 @@ end
 
 -- Makes room for one more kind: the one called longest ago goes.
 function State:add_time(kind, mean, deviation)
-  if redis.call('HLEN', self.key.times) >= MOST_KINDS then
-    local oldest, at = nil, math.huge
-    for other, packed in pairs(pairs_of(redis.call('HGETALL', self.key.times))) do
-      local granted_at = unpacked(packed).granted_at
-      if granted_at < at then oldest, at = other, granted_at end
-    end
-    redis.call('HDEL', self.key.times, oldest)
+  local known, oldest, at = 0, nil, math.huge
+  for other, time in pairs(self:all_times()) do
+    known = known + 1
+    if time.granted_at < at then oldest, at = other, time.granted_at end
   end
+  if known >= MOST_KINDS then redis.call('HDEL', self.key.times, oldest) end
   self.times[kind] = { mean = mean, deviation = deviation, answers = 0, floor = 0, window_ms = 0, window = 0,
     granted_at = 0 }
 end
 
 function State:raise_floors()
-  for kind, packed in pairs(pairs_of(redis.call('HGETALL', self.key.times))) do
-    self.times[kind] = unpacked(packed)
-    self.times[kind].floor = self.times[kind].floor * RAISED
+  self.stored.times = self:all_times()
+  for kind, time in pairs(self.times) do
+    time.floor = time.floor * RAISED
     self:keep_time(kind)
   end
 end
@@ -220,7 +224,7 @@ end
 -- Any answer ends the silence, and opens the gate that silence shut.
 function State:heard()
   self.si_at, self.si_started = now, 0
-  if self.gate and self.gate_body == '' then self:open() end
+  if self.gate and self.gate_body == '' then self:recovered() end
 end
 
 function State:started()
@@ -231,8 +235,7 @@ end
 function State:silent()
   if self.si_started < SILENT_CALLS or now - self.si_at <= SHORTEST_SILENCE_MS then return false end
   local longest_ms = 0
-  for _, packed in ipairs(redis.call('HVALS', self.key.times)) do
-    local time = unpacked(packed)
+  for _, time in pairs(self:all_times()) do
     if time.answers >= KNOWN then longest_ms = math.max(longest_ms, SILENT * usual_ms(time)) end
   end
   return now - self.si_at > (longest_ms > 0 and math.max(SHORTEST_SILENCE_MS, longest_ms) or UNKNOWN_SILENCE_MS)

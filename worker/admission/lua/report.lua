@@ -19,7 +19,7 @@ end
 
 -- A good answer; or one about the request only, which tells no more than that the upstream answers.
 function State:succeeded(call, in_flight)
-  if self:tried(call) then self:open() end
+  if self:tried(call) then self:recovered() end
   if call.verdict ~= 'ok' then return end
   self:absolve(call)
   self:slowing_helped()
@@ -81,6 +81,8 @@ end
 -- Remembers for a minute that this report was answered with "shared".
 function State:remember_shared(name)
   redis.call('ZADD', self.key.shared, now, name)
-  redis.call('ZREMRANGEBYRANK', self.key.shared, 0, -1 - MOST_SHARED)
+  if redis.call('ZCARD', self.key.shared) > MOST_SHARED then
+    redis.call('ZREM', self.key.shared, redis.call('ZRANGEBYSCORE', self.key.shared, '-inf', '+inf', 'LIMIT', 0, 1)[1])
+  end
   redis.call('PEXPIRE', self.key.shared, REMEMBERED_MS)
 end

@@ -71,7 +71,7 @@ local CLOCKED = { at_ms = true, pause_until = true, cut_at_ms = true, gate_since
 
 -- An assignment to the state is written by `save` if it changed something. Fields that were never written have the
 -- defaults that the parts of the script give to `State`.
-local State = { lenience = 0 }
+local State = {}
 State.__index = State
 
 function State.load(key, arg)
@@ -88,7 +88,7 @@ function State.load(key, arg)
   stored.cap = stored.known and 1 or math.huge
   if s.at_ms then s:follow_clock() end
   if not s.scale then s:start() end
-  s.scale = math.min(s.scale, s.cap)
+  s.scale, s.lenience = math.min(s.scale, s.cap), s.lenience or 0
   return s
 end
 

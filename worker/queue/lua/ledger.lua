@@ -11,7 +11,7 @@
 --   delayed                  zset    delivery token -> when it is due
 --   request                  hash    one request; its fields are listed below
 --   cancel                   string  exists = the request is cancelled; with tenant '' the id is a Celery task's
---   permits                  zset    delivery token -> expiry; admission.lua owns it, and commands here end permits
+--   permits                  zset    delivery token -> expiry; admission owns it, and commands here end permits
 --   kept                     zset    request key -> when its kept result is dropped
 --   streams                  set     result streams that retention looks after
 --   results                  stream  where this request's result goes
