@@ -36,6 +36,10 @@ CREATED = b'{"type":"response.created","response":{}}'
 DELTA = b'{"type":"response.output_text.delta","delta":"Hel"}'
 
 
+def refuse() -> None:
+    raise ScriptError("OOM")
+
+
 class TestInterruption:
     async def test_draining_while_waiting_hands_it_back_untouched(self) -> None:
         world = World(grants=deque([None]))
@@ -253,6 +257,14 @@ class TestABug:
         assert not world.heard("complete")
 
 
+async def test_an_answer_is_published_although_its_report_is_refused() -> None:
+    """It is paid for; without a result the request would be called again."""
+    world = World(on_report=refuse)
+
+    assert await process(world) is Disposition.COMPLETED
+    assert [str(error) for error in world.events.refusals] == ["OOM"]
+
+
 class TestStreaming:
     async def test_deltas_are_flushed_before_the_result(self) -> None:
         world = World()
@@ -289,9 +301,6 @@ class TestStreaming:
         assert len(world.heard("event")) == len(streamed)
 
     async def test_a_gate_that_cannot_be_opened_yet_costs_no_answer(self) -> None:
-        def refuse() -> None:
-            raise ScriptError("OOM")
-
         world = World(grants=deque(["breaker_open"]), streamed=(DELTA,), on_output=refuse)
 
         assert await process(world, message({"body": body(stream=True)})) is Disposition.COMPLETED

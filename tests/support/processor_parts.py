@@ -63,6 +63,7 @@ class World:
     on_begin: Callable[[], None] = lambda: None
     on_flush: Callable[[], None] = lambda: None
     on_output: Callable[[], None] = lambda: None
+    on_report: Callable[[], None] = lambda: None
     shared: bool = True
     """Whether a refusal is believed of the whole fleet."""
     streamed: tuple[bytes, ...] = (b"{}",)
@@ -175,6 +176,7 @@ class World:
 
     async def report(self, reservation: Reservation, call: Call | None) -> bool:
         self.tell("report", reservation=reservation, call=call)
+        self.on_report()
         return self.shared
 
     async def output_came(self, reservation: Reservation) -> None:

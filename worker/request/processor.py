@@ -103,7 +103,7 @@ class Processor:
             if not isinstance(admitted, Reservation):
                 return not_admitted(execution, admitted, self.rng)
             call = await self._call(execution, admitted)
-            shared = await self.admission.report(admitted, call)
+            shared = await self._report(admitted, call)
             if call is None:
                 return interrupted(execution.interruption) if execution.interruption else Abandon()
             execution.spent = execution.spent.after(call.outcome, shared=shared)
@@ -147,6 +147,14 @@ class Processor:
         if isinstance(call.outcome, Answer) and call.outcome.usage:
             self.tokens.learn(len(message.body), message.max_output_tokens, call.outcome.usage)
         return execution.end_attempt(call)
+
+    async def _report(self, admitted: Reservation, call: Call | None) -> bool:
+        """Tells the fleet of the call; returns whether its refusal is the fleet's. A paid answer outlives a lost report."""
+        try:
+            return await self.admission.report(admitted, call)
+        except ScriptError as error:
+            self.events.script_refused(error)
+            return False
 
     async def _refuse(self, execution: Execution, claim: Claim, error: MappedError) -> Disposition:
         """Answers a delivery that does not own its request id."""
