@@ -149,7 +149,7 @@ class Processor:
         return execution.end_attempt(call)
 
     async def _report(self, admitted: Reservation, call: Call | None) -> bool:
-        """Tells the fleet of the call; returns whether its refusal is the fleet's. A paid answer outlives a lost report."""
+        """Tells the fleet of the call; returns whether it shares its refusal. An answer outlives a refused report."""
         try:
             return await self.admission.report(admitted, call)
         except ScriptError as error:
