@@ -48,7 +48,7 @@ UNREADABLE_KEPT: Final = 10_000
 ABANDONED_MS: Final = 60_000
 """A result read this long ago and never acknowledged belongs to a consumer that is gone."""
 
-CANCELLED_FOR_S: Final = 24 * 3600
+CANCELLED_FOR_S: Final = (7 * 24 + 1) * 3600
 _PIPELINED: Final = 500
 _log: Final = logging.getLogger(__name__)
 _BLOCK_MS: Final = 1000
@@ -187,7 +187,8 @@ class ResponsesClient:
     ) -> Generator[Delta]:
         """The events of a request with `stream: true` as they come, the last one being `finished`.
 
-        After `restarted` forget what came before: an attempt was cut short. `after` resumes behind an id. By its
+        After `restarted` forget what came before: an attempt was cut short. At a `gap` events are missing, because
+        Redis was slow; the result has all. `after` resumes behind an id. By its
         ticket, unlike by its id, a request is never shown what another one streamed under its id before.
         Raises NotAnsweredError when nothing came for `timeout_s`, and NoAnswerError where nothing will.
         """

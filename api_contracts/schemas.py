@@ -22,13 +22,13 @@ DELTA_ENTRY: Final[dict[str, Any]] = {
         "type": {
             "type": "string",
             "description": "Of the gateway's event; or `restarted`: forget what came before, an attempt was cut short; "
-            "or `finished`: always the last one.",
+            "or `gap`: events are missing here, the result has them all; or `finished`: always the last one.",
         },
         "data": {
             "type": "string",
             "contentMediaType": "application/json",
-            "description": "The event as the gateway wrote it; `restarted` has `attempt` and `code`, `finished` has "
-            "`outcome`.",
+            "description": "The event as the gateway wrote it; `restarted` has `attempt` and `code`, `gap` has "
+            "`attempt`, `finished` has `outcome`.",
         },
     },
 }

@@ -32,7 +32,7 @@ class Ticket:
 
 @dataclass(frozen=True, slots=True)
 class Delta:
-    """One entry of a streamed request: `type` is the gateway's event type, `restarted` or `finished`."""
+    """One entry of a streamed request: `type` is the gateway's event type, `restarted`, `gap` or `finished`."""
 
     id: str
     type: str

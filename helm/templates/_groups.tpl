@@ -43,8 +43,8 @@
 {{- if and (lt (int .Values.shutdown.graceSeconds) (int .Values.requestTimeoutSeconds)) (not .Values.shutdown.interruptCalls) -}}
 {{- fail (printf "shutdown.graceSeconds %d is below requestTimeoutSeconds %d: calls that are cut would be paid for twice. Raise the one, lower the other, or set shutdown.interruptCalls" (int .Values.shutdown.graceSeconds) (int .Values.requestTimeoutSeconds)) -}}
 {{- end -}}
-{{- if and .Values.networkPolicy.enabled (not .Values.networkPolicy.redis.to) -}}
-{{- fail "networkPolicy.redis.to: say where Redis is, or no worker could reach it" -}}
+{{- if and .Values.podMonitor.enabled (eq "loopback" (default "" .Values.settings.WORKER_METRICS_FROM)) -}}
+{{- fail "podMonitor and settings.WORKER_METRICS_FROM loopback: Prometheus could read nothing; a scraper in extraContainers could" -}}
 {{- end -}}
 {{- include "responses-worker.validateLanes" $groups -}}
 {{- range $name, $group := $groups -}}

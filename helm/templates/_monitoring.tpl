@@ -18,3 +18,18 @@
 {{- $expr := printf "clamp_min(%s, scalar(clamp_max(%s, 1)))" $work (printf $state "parked") -}}
 {{- include "responses-worker.scoped" (dict "root" .root "expr" $expr) -}}
 {{- end -}}
+
+{{/* Who may read metrics. The label is the one that Prometheus' operator gives the pods of Prometheus. */}}
+{{- define "responses-worker.metricsFrom" -}}
+{{- with .Values.networkPolicy.metricsFrom -}}
+{{- toYaml . -}}
+{{- else -}}
+- podSelector: {}
+{{- if .Values.podMonitor.enabled }}
+- namespaceSelector: {}
+  podSelector:
+    matchLabels:
+      app.kubernetes.io/name: prometheus
+{{- end -}}
+{{- end -}}
+{{- end -}}

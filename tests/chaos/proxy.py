@@ -52,13 +52,16 @@ class Proxy:
 
     async def _serve(self, started: threading.Event) -> None:
         self._stopped = asyncio.Event()
-        server = await asyncio.start_server(self._accept, "127.0.0.1", 0, family=socket.AF_INET)
+        server = await asyncio.start_server(self._accept, sock=self._listener())
         self.port = server.sockets[0].getsockname()[1]
         started.set()
         await self._stopped.wait()
         server.close()
         self._reset()
         await asyncio.sleep(0.1)  # aborted transports report to their readers
+
+    def _listener(self) -> socket.socket:
+        return socket.create_server(("127.0.0.1", 0))
 
     async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         if self._refusing:

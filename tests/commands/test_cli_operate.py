@@ -1,7 +1,7 @@
-"""`pause`, `resume`, `limits`: an operator's word holds for every worker at once."""
+"""Operators: `pause`, `resume` and `limits` hold for every worker at once; `runbook` explains names."""
 
 import pytest
-from support.command_line import run
+from support.command_line import called, run
 from support.polling import wait_until
 from support.producer import Producer
 from support.worker_process import Fleet
@@ -28,3 +28,24 @@ def test_wrong_limits_are_refused(redis_url: str, arguments: list[str]) -> None:
 
     assert done.code == 2
     assert "--rpm" in done.err
+
+
+@pytest.mark.parametrize(
+    ("name", "shown"),
+    [
+        ("queue_age", ["queue_age"]),
+        ("ResponsesWorkerQueueAge", ["queue_age", "ResponsesWorkerQueueAge (page)"]),
+        ("ResponsesWorkerUpstreamShut", ["authentication_failed", "quota_exhausted", "breaker_open"]),
+    ],
+)
+def test_the_runbook_takes_entries_and_alerts(name: str, shown: list[str]) -> None:
+    ran = called("runbook", name)
+
+    assert ran.code == 0
+    assert all(part in ran.out for part in shown)
+
+
+def test_the_runbook_knows_the_nearest_name() -> None:
+    ran = called("runbook", "ResponsesWorkerQueueAg")
+
+    assert (ran.code, ran.err) == (2, "ResponsesWorkerQueueAg: no such entry; did you mean ResponsesWorkerQueueAge?\n")

@@ -8,7 +8,7 @@ import pytest
 import redis
 from support.command_line import called, next_line, started
 
-from worker.commands.answers import one_line, shown
+from worker.commands.printable import one_line, shown
 
 
 def test_results_shows_one_line_each_or_json(valkey: redis.Redis, redis_url: str) -> None:

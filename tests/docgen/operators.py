@@ -45,7 +45,7 @@ def alerts_page() -> str:
         "`responses-worker runbook --rules` prints these rules. The Helm chart installs them.",
         table(
             ("alert", "severity", "for", "runbook"),
-            [(f"`{rule.alert}`", rule.severity, rule.for_, _entry(rule.entry)) for rule in RULES],
+            [(f"`{rule.alert}`", rule.severity, rule.for_, ", ".join(map(_entry, rule.entries))) for rule in RULES],
         ),
         "## Sentry alert rules",
         "Make these rules in the Sentry project.",

@@ -2,7 +2,8 @@
 
 from docgen.markdown import NOTICE, page, table
 from worker.failures.classes import FAILURES
-from worker.telemetry.runbook import RUNBOOK, render
+from worker.telemetry.runbook import RUNBOOK
+from worker.telemetry.runbook_pages import render
 
 
 def runbook_index() -> str:

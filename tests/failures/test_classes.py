@@ -6,7 +6,9 @@ from api_contracts import ErrorCode
 from worker.failures.classes import ERRORS, FAILURES, Kind, Route, State, callers, fault, ours, trace_status, upstream
 from worker.failures.failure import COSTLY_ATTEMPTS, Failure
 from worker.telemetry.metrics import Metrics
-from worker.telemetry.runbook import ALERTS, RUNBOOK, link, render
+from worker.telemetry.runbook import ALERTS, RUNBOOK
+from worker.telemetry.runbook_links import link
+from worker.telemetry.runbook_pages import render
 
 SPAN_STATUSES = {
     "ok", "cancelled", "unknown", "invalid_argument", "deadline_exceeded", "not_found", "already_exists",

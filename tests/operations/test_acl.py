@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import redis
+from docgen.operators import acl_page
 from support.command_line import called
 from support.polling import wait_until
 from support.probe_client import Probe
@@ -16,7 +17,6 @@ from support.worker_process import Fleet
 
 import worker
 from api_contracts.client import ResponsesClient
-from docgen.operators import acl_page
 from worker.config.settings import load
 from worker.devtools.devstack import Simulator
 from worker.operations.acl import CLIENT, CONSUMER, OPERATOR, PRODUCER, ROLES, WORKER, Role

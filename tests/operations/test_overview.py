@@ -69,7 +69,7 @@ async def test_a_request_that_fits_only_the_operators_limit_is_let_in(budget: Bu
 
 @pytest.mark.parametrize(
     ("tokens", "reason", "why"),
-    [(1, "requests", "the budget of requests"), (3_000, "tokens", "the budget of tokens")],
+    [(1, "requests", "for the budget of requests"), (3_000, "tokens", "for the budget of tokens")],
 )
 async def test_what_is_short_is_named(budget: Budget, valkey: redis.Redis, tokens: int, reason: str, why: str) -> None:
     await budget.drain(tokens=tokens)
@@ -86,8 +86,8 @@ async def test_a_shut_gate_and_a_pause_say_how_they_end(budget: Budget, valkey: 
     await budget.admission.pause()
     paused = why_waiting(upstream(valkey, budget.now_ms))
 
-    assert gated == "one probe to succeed: `runbook authentication_failed`"
-    assert paused == "an operator: `resume` ends it"
+    assert gated == "one probe must succeed: `runbook authentication_failed`"
+    assert paused == "an operator paused the fleet; `resume` ends it"
 
 
 def test_a_lane_is_as_old_as_the_request_that_is_next(valkey: redis.Redis, producer: Producer) -> None:

@@ -4,6 +4,7 @@
 runs both side by side; where they differ, one of them is wrong.
 """
 
+from collections import Counter
 from dataclasses import dataclass, field, replace
 from itertools import takewhile
 from typing import Any, Final
@@ -12,6 +13,11 @@ FINAL: Final = ("completed", "incomplete", "failed")
 PRIORITIES: Final = ("", "\x06\x163", "\x06\x166", "\x06\x169")
 MARKER_MS: Final = 3_600_000
 ATTEMPTS_KEPT: Final = 50
+STREAMS_WAITING: Final = 16
+LOST_MOST: Final = 5
+LOST_LAST: Final = 7
+CRASHES_LAST: Final = 16
+APART_MS: Final = 1_000
 
 SEEN_AS_IT_IS: Final = ("inflight", "leases", "parked", "due", "requests", "expires", "streams", "dead", "kept")
 
@@ -20,6 +26,11 @@ Fields = dict[str, str]
 
 def attempts(number: int | None, attempt: str) -> Fields:
     return {} if number is None else {f"attempt:{number}": attempt}
+
+
+def process_of(token: str) -> str:
+    head, dash, _ = token.partition("-")
+    return head if dash else token
 
 
 @dataclass(frozen=True)
@@ -49,6 +60,10 @@ class Model:
     kept: dict[str, int] = field(default_factory=dict[str, int])
     tick: int | None = None
     hold_until: int = 0
+    lost: Counter[str] = field(default_factory=Counter[str])
+    """How many deliveries of a message were lost before a claim."""
+    fallen: dict[str, tuple[int, Counter[int]]] = field(default_factory=dict[str, tuple[int, Counter[int]]])
+    """When a process lost its last delivery, and how many with how many crashes it lost."""
 
     def state(self) -> dict[str, Any]:
         """Everything that can be seen from outside, in a form to compare."""
@@ -72,44 +87,59 @@ class Model:
     def pop(self, _: Any, arg: Any, rows: list[Any]) -> list[Any]:
         tokens = {row.lane: [f"{arg.pop_id}.{row.lane}.{number}" for number in range(1, 100)] for row in rows}
         found = {lane: list(takewhile(self.inflight.__contains__, tokens[lane])) for lane in tokens}
+        full = False
         for beyond_quota in () if any(found.values()) else (False, True):
             for row in rows:
                 taken = sum(len(mine) for mine in found.values())
                 most = row.limit - len(found[row.lane]) if beyond_quota else row.quota
                 for _ in range(min(arg.total - taken, most)):
+                    size = self._next_size(row.lane)
+                    sizes = [len(self.inflight[one].message) for mine in found.values() for one in mine]
+                    full = full or bool(sizes and sum(sizes) + size > arg.bytes)
+                    if full or not size:
+                        break
                     token = next(token for token in tokens[row.lane] if token not in self.inflight)
-                    found[row.lane] += [token] if self._take(row.lane, token, arg.lease_ms) else []
+                    self._take(row.lane, token, arg.lease_ms)
+                    found[row.lane].append(token)
         # The order of the reply is tested elsewhere, with lanes that are easier to read.
         return [self.now, *sorted([one, lane, self.inflight[one].message] for lane in found for one in found[lane])]
 
-    def _take(self, lane: str, token: str, lease_ms: int) -> bool:
-        for suffix in PRIORITIES:
-            name = f"responses.{lane}{suffix}"
-            if self.lists.get(name):
-                self.inflight[token] = Record(lane, name, self.lists[name].pop(0))
-                self.leases[token] = self.now + lease_ms
-                return True
-        return False
+    def _waiting(self, lane: str) -> list[str]:
+        """The names of the lane's lists that are not empty, the highest priority first."""
+        return [name for suffix in PRIORITIES if self.lists.get(name := f"responses.{lane}{suffix}")]
+
+    def _next_size(self, lane: str) -> int:
+        """Of the message next in line; 0 where there is none."""
+        return next((len(self.lists[name][0]) for name in self._waiting(lane)), 0)
+
+    def _take(self, lane: str, token: str, lease_ms: int) -> None:
+        name = self._waiting(lane)[0]
+        self.inflight[token] = Record(lane, name, self.lists[name].pop(0))
+        self.leases[token] = self.now + lease_ms
 
     def claim(self, key: Any, arg: Any, _: Any) -> list[Any]:
         if arg.token not in self.inflight:
             return ["SUPERSEDED", self.now]
         known = self.requests.get(key.request)
-        if known and (refusal := self._refusal(known, arg.token, arg.fingerprint, key.results)):
+        if known and (refusal := self._refusal(known, arg, key.results)):
             if refusal == "REPUBLISHED":
                 self._publish(key.results, arg.request_id, known["state"], known["result"])
                 known["replied"] += f"{key.results} "
-            if refusal not in ("CONFLICT", "GONE"):
+            if refusal not in ("CONFLICT", "WITHHELD", "GONE", "CROWDED"):
                 self._drop(arg.token)
             return [refusal, self.now]
         if not known or known["state"] in FINAL:
-            at = arg.enqueued_at or self.now
+            reach = arg.longest_deadline_ms
+            honest = arg.enqueued_at is not None and abs(arg.enqueued_at - self.now) <= reach
+            at = arg.enqueued_at if honest else self.now
             known = {"v": "1", "fingerprint": arg.fingerprint, "enqueued_at": str(at), "claimed_at": str(self.now)}
-            known["enqueued_at_source"] = "caller" if arg.enqueued_at else "worker"
-            latest = self.now + arg.longest_deadline_ms
-            known["deadline"] = str(min(arg.deadline or at + arg.default_deadline_ms, latest))
+            known["enqueued_at_source"] = "caller" if honest else "worker"
+            deadline = at + arg.default_deadline_ms if arg.deadline is None else arg.deadline
+            known["deadline"] = str(max(self.now - reach, min(deadline, self.now + reach)))
             known |= {"failures": "0", "own": "0", "crashes": "0", "throttle_ms": "0"}
         held = {"state": "running", "token": arg.token, "lane": arg.lane, "calling": "0"}
+        waiting = known.get("waiting", " ")
+        known["waiting"] = waiting if f" {key.results} " in waiting else f"{waiting}{key.results} "
         self.requests[key.request] = known | held
         self.expires[key.request] = max(int(known["deadline"]), self.now) + MARKER_MS
         self.inflight[arg.token] = replace(self.inflight[arg.token], request=key.request)
@@ -117,22 +147,36 @@ class Model:
         status = "CANCELLED" if {key.cancel, key.cancel_task} & self.cancelled else status
         names = ["enqueued_at", "enqueued_at_source", "deadline", "claimed_at"]
         names += ["failures", "own", "crashes", "throttle_ms"]
-        names += sorted((name for name in known if name.startswith("attempt:")), key=lambda name: int(name[8:]))
-        return [status, self.now, *(known[name] for name in names)]
+        tried = sorted((name for name in known if name.startswith("attempt:")), key=lambda name: int(name[8:]))
+        fell = [known.get("group", "1"), known.get("alone", "1")]
+        return [status, self.now, *(known[name] for name in names), *fell, *(known[name] for name in tried)]
 
-    def _refusal(self, known: Fields, token: str, fingerprint: str, stream: str) -> str:
+    def _refusal(self, known: Fields, arg: Any, stream: str) -> str:
         final = known["state"] in FINAL
-        if known["token"] == token:
+        if known["token"] == arg.token:
             return "DUPLICATE" if final else ""
-        if known.get("fingerprint", fingerprint) != fingerprint:
+        if known.get("fingerprint", arg.fingerprint) != arg.fingerprint:
             return "CONFLICT"
         if final and known["retryable"] == "1":
             return ""
         if final and f" {stream} " in known["replied"]:
             return "DUPLICATE"
         if final:
-            return "REPUBLISHED" if "result" in known else "GONE"
-        return "BUSY" if known["token"] in self.inflight or known["token"] in self.parked else ""
+            kept = "REPUBLISHED" if "result" in known else "GONE"
+            return kept if arg.republish else "WITHHELD"
+        held = known["token"] in self.inflight or known["token"] in self.parked
+        return self._join(known, stream, may_join=arg.republish) if held else ""
+
+    def _join(self, known: Fields, stream: str, *, may_join: bool) -> str:
+        waiting = known.get("waiting", " ")
+        if f" {stream} " in waiting:
+            return "BUSY"
+        if not may_join:
+            return "WITHHELD"
+        if len(waiting.split()) >= STREAMS_WAITING:
+            return "CROWDED"
+        known["waiting"] = f"{waiting}{stream} "
+        return "BUSY"
 
     def begin(self, key: Any, arg: Any, _: Any) -> str:
         if not self._holds(arg.token, key.request):
@@ -156,11 +200,15 @@ class Model:
             return "SUPERSEDED"
         if arg.dead_reason and record:
             self.dead.append((arg.dead_reason, record.message))
-        self._publish(key.results, arg.request_id, outcome, arg.result)
+        others = [stream for stream in (known or {}).get("waiting", "").split() if stream != key.results]
+        for stream in (key.results, *others):
+            self._publish(stream, arg.request_id, outcome, arg.result)
         self.cancelled.discard(key.cancel)
         kept = {name: value for name, value in (known or {}).items() if not name.startswith("attempt:")}
+        kept.pop("waiting", None)
+        replied = " ".join([*others, key.results])
         answer = {"state": outcome, "token": token, "result": arg.result, "retryable": str(int(arg.retryable))}
-        self.requests[key.request] = kept | answer | {"replied": f" {key.results} ", "calling": "0"}
+        self.requests[key.request] = kept | answer | {"replied": f" {replied} ", "calling": "0"}
         self.kept[key.request] = self.now + arg.kept_ms
         marked = max(int(kept.get("deadline", 0)) + MARKER_MS, self.now + MARKER_MS)
         self.expires[key.request] = max(marked, self.kept[key.request])
@@ -169,6 +217,8 @@ class Model:
 
     def answer(self, key: Any, arg: Any, _: Any) -> str:
         if arg.token in self.inflight:
+            if arg.dead_reason:
+                self.dead.append((arg.dead_reason, self.inflight[arg.token].message))
             self._publish(key.results, arg.request_id, "failed", arg.result)
         return self._let_go(arg.token)
 
@@ -224,6 +274,8 @@ class Model:
             self.hold_until = self.now + lease_ms
         self.hold_until, self.tick = min(self.hold_until, self.now + lease_ms), self.now
         reclaimed: list[Any] = []
+        falling: dict[str, Counter[int]] = {}
+        apart = 0
         for lane in (row.lane for row in lanes):
             ends = {token: (end, token) for token, end in self.leases.items() if self.inflight[token].lane == lane}
             absurd = sorted(
@@ -234,18 +286,55 @@ class Model:
             if self.now < self.hold_until:
                 continue
             over = sorted((token for token in ends if self.leases[token] <= self.now), key=ends.__getitem__)[:limit]
+            if over and not falling:
+                falling = self._falling([row.lane for row in lanes], lease_ms, limit)
             for token in reversed(over):
-                reclaimed += self._reclaim(lane, token)
+                row, apart = self._lose(lane, token, falling[process_of(token)], arg, apart)
+                reclaimed += row
         return reclaimed
 
-    def _reclaim(self, lane: str, token: str) -> list[Any]:
-        key = self.inflight[token].request
-        request = self.requests.get(key, {})
-        calling = int(request.get("calling", 0)) if request.get("token") == token else 0
-        if calling:
-            request["crashes"] = str(int(request.get("crashes", 0)) + 1)
-        self._hand_back(token)
-        return [lane, token, key, calling, request["crashes"] if calling else 0]
+    def _falling(self, lanes: list[str], lease_ms: int, limit: int) -> dict[str, Counter[int]]:
+        """For each process with leases that end: how many deliveries with how many crashes it loses."""
+        falling: dict[str, Counter[int]] = {}
+        for lane in lanes:
+            ends = {token: (end, token) for token, end in self.leases.items() if self.inflight[token].lane == lane}
+            ending = (token for token in ends if self.leases[token] <= self.now + lease_ms / 2)
+            for token in sorted(ending, key=ends.__getitem__)[: 2 * limit]:
+                losses = falling.setdefault(process_of(token), self._recent(process_of(token), lease_ms))
+                losses[self._crashes(token) or 0] += 1
+        return falling
+
+    def _recent(self, process: str, lease_ms: int) -> Counter[int]:
+        at, losses = self.fallen.get(process, (0, Counter[int]()))
+        return Counter(losses if 0 <= self.now - at <= lease_ms / 2 else {})
+
+    def _crashes(self, token: str) -> int | None:
+        request = self.requests.get(self.inflight[token].request, {})
+        return int(request.get("crashes", 0)) if request.get("token") == token else None
+
+    def _lose(self, lane: str, token: str, falling: Counter[int], arg: Any, apart: int) -> tuple[list[Any], int]:
+        record, crashes, process = self.inflight[token], self._crashes(token), process_of(token)
+        self.fallen[process] = (self.now, self._recent(process, arg.lease_ms) + Counter({crashes or 0: 1}))
+        calling, after, given = 0, 0, ""
+        if crashes is not None:
+            request = self.requests[record.request]
+            calling, after = int(request["calling"]), crashes + 1
+            group = sum(count for known, count in falling.items() if known >= crashes)
+            request |= {"crashes": str(after), "group": str(group), "alone": str(int(falling.total() == 1))}
+        self.lost[record.message] += not record.request
+        times = 0 if record.request else self.lost[record.message]
+        if after >= CRASHES_LAST or times >= LOST_LAST:
+            self.dead.append(("lost", record.message))
+        elif times >= LOST_MOST:
+            given = f"{arg.pop_id}.{token}"
+            self.inflight[given], self.leases[given] = record, self.now + arg.lease_ms
+        elif times > 1:
+            self.parked[token], self.due[token] = record, self.now + apart * APART_MS
+            apart += 1
+        else:
+            self._to_lane(token, record)
+        self._drop(token)
+        return [lane, token, record.request, calling, after, given, record.message if given else ""], apart
 
     def cancel(self, key: Any, _arg: Any, _: Any) -> str:
         self.cancelled.add(key.cancel)

@@ -12,9 +12,10 @@ import redis
 from support.heard import Heard
 from support.ledger_parts import COMPLETED, LANES, RESULTS, Desk, claim_of, eventually, on_movable_clock, open_desk
 
-from worker.queue import maintenance as housekeeping
+from worker.queue import maintenance, retention
 from worker.queue.claims import Backlog, Lease
-from worker.queue.maintenance import FORGOTTEN_AT_ONCE, RETENTION, Maintenance
+from worker.queue.maintenance import FORGOTTEN_AT_ONCE, Maintenance
+from worker.queue.retention import PAGES, RETAIN_S, RETENTION
 
 DAY_MS = 24 * 3_600_000
 NODE = 100
@@ -26,6 +27,11 @@ class House:
     desk: Desk
     keeping: Maintenance
     heard: Heard
+
+    async def retain(self) -> None:
+        """A pass, as it is made once an interval."""
+        await self.keeping.retain()
+        self.desk.advance(round(RETAIN_S * 1000))
 
     @property
     def redis(self) -> Any:
@@ -48,27 +54,23 @@ class House:
                 self.redis.xack(stream, group, *(entry for entry, _ in entries))
 
 
+def keeper(desk: Desk, heard: Heard) -> Maintenance:
+    return Maintenance(desk.ledger, desk.runner, LANES, timedelta(days=7), 5 * NODE, heard)
+
+
 @pytest.fixture
 async def house(valkey: redis.Redis, redis_url: str, monkeypatch: pytest.MonkeyPatch) -> AsyncGenerator[House]:
-    monkeypatch.setattr(housekeeping, "RETENTION", on_movable_clock(RETENTION))
+    monkeypatch.setattr(retention, "RETENTION", on_movable_clock(RETENTION))
     heard = Heard()
     async with open_desk(valkey, redis_url) as desk:
-        keeping = Maintenance(
-            desk.ledger,
-            desk.runner,
-            LANES,
-            timedelta(days=7),
-            5 * NODE,
-            heard,
-        )
-        yield House(desk, keeping, heard)
+        yield House(desk, keeper(desk, heard), heard)
 
 
 @pytest.mark.parametrize(("age_days", "left"), [(8, 0), (6, 3 * NODE)])
 async def test_without_groups_age_decides(house: House, age_days: int, left: int) -> None:
     house.publish(3 * NODE, age_ms=age_days * DAY_MS)
 
-    await house.keeping.retain()
+    await house.retain()
 
     assert house.redis.xlen(RESULTS) == left
 
@@ -76,10 +78,11 @@ async def test_without_groups_age_decides(house: House, age_days: int, left: int
 async def test_an_empty_stream_that_nobody_reads_is_forgotten(house: House) -> None:
     house.publish(3, "responses:results:once", age_ms=8 * DAY_MS)
 
-    await house.keeping.retain()
-    await house.keeping.retain()
+    await house.retain()
+    await house.retain()
 
-    assert house.redis.keys("responses:*") == []
+    assert house.redis.keys("responses:results*") == []
+    assert not house.redis.exists("responses:streams")
 
 
 async def test_what_every_group_has_acknowledged_goes(house: House) -> None:
@@ -87,11 +90,11 @@ async def test_what_every_group_has_acknowledged_goes(house: House) -> None:
     house.read("fast", 5 * NODE)
     house.read("slow", 2 * NODE + 10)
 
-    await house.keeping.retain()
+    await house.retain()
 
     assert 3 * NODE - 10 <= house.redis.xlen(RESULTS) <= 3 * NODE
     house.read("slow", 5 * NODE)
-    await house.keeping.retain()
+    await house.retain()
     assert house.redis.xlen(RESULTS) <= NODE
 
 
@@ -103,7 +106,7 @@ async def test_what_a_group_has_read_and_not_acknowledged_stays(house: House, ag
     house.read("group", 1, acknowledge=False)
     house.read("group", 3 * NODE)
 
-    await house.keeping.retain()
+    await house.retain()
 
     assert house.redis.xpending(RESULTS, "group")["pending"] == 1
     (entry,) = house.redis.xpending_range(RESULTS, "group", "-", "+", 1)
@@ -116,7 +119,7 @@ async def test_a_group_that_has_read_nothing_holds_everything(house: House) -> N
     house.read("fast", 3 * NODE)
     house.redis.xgroup_create(RESULTS, "new", "0")
 
-    await house.keeping.retain()
+    await house.retain()
 
     assert house.redis.xrange(RESULTS, count=1)[0][0].decode() == ids[0]
 
@@ -127,7 +130,7 @@ async def test_ids_are_compared_as_numbers(house: House) -> None:
     house.read("all", 3 * NODE)
     house.read("nine", 9)
 
-    await house.keeping.retain()
+    await house.retain()
 
     assert house.redis.xlen(RESULTS) == 3 * NODE
 
@@ -140,14 +143,14 @@ async def test_a_lagging_group_is_reported_once_and_once_when_it_has_caught_up(h
     house.redis.xgroup_create(RESULTS, "slow", "0")
 
     for _ in range(3):
-        await house.keeping.retain()
+        await house.retain()
         house.redis.xadd(RESULTS, {"result": "x"})
     assert house.heard.backlogs == [Backlog(RESULTS, 6 * NODE, "slow")]
     assert house.keeping.backlog == Backlog(RESULTS, 6 * NODE + 2, "slow")
 
     house.read("slow", 6 * NODE)
     for _ in range(2):
-        await house.keeping.retain()
+        await house.retain()
     assert house.heard.backlogs[1:] == [None]
     assert house.keeping.backlog is None
 
@@ -157,22 +160,24 @@ async def test_many_streams_are_looked_after_a_few_at_a_time(house: House) -> No
     for number in range(500):
         house.publish(1, f"responses:results:{number}", age_ms=8 * DAY_MS)
     house.publish(6 * NODE)
+    house.redis.xgroup_create(RESULTS, "slow", "0")
 
     calls = house.redis.info("commandstats").get("cmdstat_evalsha", {"calls": 0})["calls"]
-    await house.keeping.retain()
+    await house.retain()
     calls = house.redis.info("commandstats")["cmdstat_evalsha"]["calls"] - calls
 
     assert house.redis.keys("responses:results*") == [RESULTS.encode()]
-    assert house.keeping.backlog == Backlog(RESULTS, 6 * NODE, "")
+    assert house.keeping.backlog == Backlog(RESULTS, 6 * NODE, "slow")
     assert calls >= 4
 
 
 async def test_a_stream_that_is_something_else_now_is_left_alone(house: House) -> None:
     house.publish(6 * NODE)
+    house.redis.xgroup_create(RESULTS, "slow", "0")
     house.redis.sadd("responses:streams", "responses:results:mine")
     house.redis.set("responses:results:mine", "mine")
 
-    await house.keeping.retain()
+    await house.retain()
 
     assert house.redis.get("responses:results:mine") == b"mine"
     assert house.redis.smembers("responses:streams") == {RESULTS.encode()}
@@ -184,7 +189,7 @@ async def test_dead_letters_go_after_thirty_days(house: House) -> None:
     for age_ms in (30 * DAY_MS + 1, 30 * DAY_MS, 0):
         house.redis.xadd("responses:dead", {"message": age_ms}, id=f"{house.desk.now_ms - age_ms}-0")
 
-    await house.keeping.retain()
+    await house.retain()
 
     assert [fields[b"message"] for _, fields in house.redis.xrange("responses:dead")] == [b"%d" % (30 * DAY_MS), b"0"]
 
@@ -199,7 +204,7 @@ async def test_one_round_drops_all_kept_results_that_are_due(house: House) -> No
             assert isinstance(lease, Lease)
             await house.desk.ledger.complete(lease, COMPLETED, kept_ms=0)
 
-    await house.keeping.retain()
+    await house.retain()
 
     assert house.redis.zcard("responses:kept") == 0
     assert "result" not in house.desk.request(str(count - 1))
@@ -224,7 +229,7 @@ async def test_a_step_that_fails_is_told_and_does_not_stop_the_others(
     house: House, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name in ("PROMOTE_S", "RECLAIM_S", "RETAIN_S"):
-        monkeypatch.setattr(housekeeping, name, 0.01)
+        monkeypatch.setattr(maintenance, name, 0.01)
     house.redis.set("responses:kept", "mine")
     house.desk.redis.zadd("responses:delayed:batch", {"forgotten": 1})
 
@@ -236,3 +241,49 @@ async def test_a_step_that_fails_is_told_and_does_not_stop_the_others(
 
     assert "WRONGTYPE" in str(house.heard.refusals[0])
     house.redis.delete("responses:kept")
+
+
+async def test_without_groups_the_oldest_go_and_work_goes_on(house: House) -> None:
+    """Callers that wait by id read no stream: nobody is behind."""
+    house.publish(9 * NODE)
+
+    await house.retain()
+
+    assert house.redis.xlen(RESULTS) == 5 * NODE
+    assert house.keeping.backlog is None
+    assert house.heard.backlogs == []
+
+
+async def test_one_process_makes_the_pass_and_all_know_the_backlog(house: House) -> None:
+    house.publish(6 * NODE)
+    house.redis.xgroup_create(RESULTS, "slow", "0")
+    other = keeper(house.desk, Heard())
+    await house.keeping.retain()
+    house.redis.xadd(RESULTS, {"result": "x"})
+
+    calls = house.redis.info("commandstats")["cmdstat_xtrim"]["calls"]
+    await other.retain()
+
+    assert house.redis.info("commandstats")["cmdstat_xtrim"]["calls"] == calls
+    assert other.backlog == house.keeping.backlog == Backlog(RESULTS, 6 * NODE, "slow")
+    house.desk.advance(round(RETAIN_S * 1000))
+    await other.retain()
+    assert other.backlog == Backlog(RESULTS, 6 * NODE + 1, "slow")
+
+
+async def test_a_pass_looks_at_a_bounded_number_of_streams_and_the_next_one_goes_on(house: House) -> None:
+    """The main stream and one that is too long are looked at every time."""
+    many = 3 * PAGES * NODE
+    for number in range(many):
+        house.redis.sadd("responses:streams", f"responses:results:{number}")
+    house.publish(6 * NODE)
+    house.redis.xgroup_create(RESULTS, "slow", "0")
+
+    await house.retain()
+    left = house.redis.scard("responses:streams")
+    assert many / 2 < left < many
+    assert house.keeping.backlog == Backlog(RESULTS, 6 * NODE, "slow")
+    for _ in range(4):
+        await house.retain()
+
+    assert house.redis.smembers("responses:streams") == {RESULTS.encode()}

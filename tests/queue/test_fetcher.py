@@ -6,13 +6,14 @@ from collections import Counter
 from collections.abc import AsyncGenerator
 from contextlib import suppress
 from dataclasses import dataclass, field
+from typing import Any
 
 import pytest
 import redis
 from support.heard import Heard
 from support.ledger_parts import Desk, eventually, open_desk
 
-from worker.queue import fetcher as intake
+from worker.queue import fetcher
 from worker.queue.claims import Delivery
 from worker.queue.fetcher import BULK, Fetcher, Shares
 
@@ -150,7 +151,7 @@ async def test_no_more_is_taken_from_a_lane_than_it_has_vacancies(worker: Worker
 
 
 async def test_a_place_that_becomes_free_is_filled_at_once(worker: Worker, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(intake, "SLOW_POLL_S", 3600.0)
+    monkeypatch.setattr(fetcher, "SLOW_POLL_S", 3600.0)
     worker.places = 1
     worker.desk.enqueue("a", "b")
     worker.begin()
@@ -176,7 +177,7 @@ async def test_an_idle_intake_asks_about_five_times_a_second(worker: Worker) -> 
 
 async def test_a_refusal_of_the_ledger_is_told_and_survived(worker: Worker, monkeypatch: pytest.MonkeyPatch) -> None:
     """Something else in place of a lane's key must not end the process, and every other one of the fleet."""
-    monkeypatch.setattr(intake, "REFUSED_S", 0.01)
+    monkeypatch.setattr(fetcher, "REFUSED_S", 0.01)
     worker.desk.redis.set("responses:leases:batch", "mine")
     worker.desk.enqueue("a")
     worker.begin()
@@ -194,8 +195,8 @@ async def test_what_was_asked_for_before_leaving_is_still_started(worker: Worker
     pop = worker.desk.ledger.pop
 
     class SlowLedger:
-        async def pop(self, quotas: dict[str, int], limits: dict[str, int]) -> list[Delivery]:
-            deliveries = await pop(quotas, limits)
+        async def pop(self, quotas: dict[str, int], limits: dict[str, int], most_bytes: int) -> list[Delivery]:
+            deliveries = await pop(quotas, limits, most_bytes)
             if deliveries:
                 blocked.set()
                 await release.wait()
@@ -221,7 +222,7 @@ async def test_leaving_does_not_wait_for_a_server_that_is_away(worker: Worker) -
     forever = asyncio.Event()
 
     class SilentLedger:
-        async def pop(self, *_: dict[str, int]) -> list[Delivery]:
+        async def pop(self, *_: Any) -> list[Delivery]:
             await forever.wait()
             return []
 

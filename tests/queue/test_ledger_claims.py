@@ -37,13 +37,16 @@ async def test_a_new_request_is_ours(desk: Desk) -> None:
         (-60_000, 5_000, (-60_000, "caller", 5_000)),
         (None, 5_000, (0, "worker", 5_000)),
         (None, 400 * 24 * HOUR_MS, (0, "worker", 7 * 24 * HOUR_MS)),
-        (400 * 24 * HOUR_MS, None, (400 * 24 * HOUR_MS, "caller", 7 * 24 * HOUR_MS)),
+        (7 * 24 * HOUR_MS, None, (7 * 24 * HOUR_MS, "caller", 7 * 24 * HOUR_MS)),
+        (400 * 24 * HOUR_MS, None, (0, "worker", HOUR_MS)),
+        (-400 * 24 * HOUR_MS, None, (0, "worker", HOUR_MS)),
+        (-(10**13), 5_000, (0, "worker", 5_000)),
     ],
 )
 async def test_times_come_from_the_caller_or_from_the_server(
     desk: Desk, enqueued_at: int | None, deadline: int | None, expected: tuple[int, str, int]
 ) -> None:
-    """Relative to the server's now, in ms; no deadline is further away than seven days."""
+    """Relative to the server's now, in ms; no time is believed, and no deadline is, further away than seven days."""
     lease = await desk.leased(
         enqueued_at_ms=None if enqueued_at is None else desk.now_ms + enqueued_at,
         deadline_ms=None if deadline is None else desk.now_ms + deadline,
@@ -95,6 +98,15 @@ async def test_the_kept_result_goes_to_another_stream_once(desk: Desk) -> None:
     assert verdicts == [Refusal.REPUBLISHED, Refusal.DUPLICATE]
     assert desk.results(OTHER) == desk.results() == [("r", "completed", COMPLETED.result)]
     assert desk.places() == {}
+
+
+async def test_a_kept_result_stays_on_its_stream_where_the_claim_says_so(desk: Desk) -> None:
+    await complete(desk, await desk.leased())
+
+    assert await claimed(desk, claim_of(stream=OTHER, republish=False)) is Refusal.WITHHELD
+    assert desk.places() == {"inflight": 1}, "it needs an answer of its own"
+    assert await claimed(desk, claim_of(republish=False)) is Refusal.DUPLICATE
+    assert desk.results(OTHER) == []
 
 
 async def test_a_result_no_longer_kept_cannot_go_to_another_stream(desk: Desk) -> None:

@@ -129,17 +129,19 @@ async def test_no_error_tells_what_a_message_says(desk: Desk) -> None:
     assert "answer" not in str(caught.value)
 
 
-async def test_full_memory_stops_new_work_and_lets_everything_else_land(desk: Desk) -> None:
-    """Answers, retries and housekeeping go through at once, however much waits beside them."""
+async def test_full_memory_stops_enqueueing_and_nothing_else(desk: Desk) -> None:
+    """A backlog that fills Redis drains; every step on the way goes through at once."""
     unclaimed, begun = await desk.taken("x"), await desk.leased()
     leases = [begun, *[await desk.leased(str(number)) for number in range(3)]]
     desk.enqueue("waiting")
     desk.redis.config_set("maxmemory", 1)
     try:
-        taking = asyncio.create_task(desk.take())
-        claiming = asyncio.create_task(desk.ledger.claim(unclaimed, claim_of("x")))
-        beginning = asyncio.create_task(desk.ledger.begin(begun, ATTEMPT))
+        with pytest.raises(redis.OutOfMemoryError):
+            desk.enqueue("refused")
         async with asyncio.timeout(2):
+            assert len(await desk.take()) == 1
+            assert isinstance(await desk.ledger.claim(unclaimed, claim_of("x")), Lease)
+            assert await desk.ledger.begin(begun, ATTEMPT) is WriteOutcome.OK
             for _ in range(20):
                 await desk.ledger.promote(["interactive"])
                 await desk.ledger.reclaim(["interactive"])
@@ -147,15 +149,10 @@ async def test_full_memory_stops_new_work_and_lets_everything_else_land(desk: De
             await desk.ledger.park(leases[2], delay_ms=0, failures=1, throttle_ms=0)
             await desk.ledger.release(leases[3], throttle_ms=0)
             await desk.ledger.forget()
-        assert not any((taking.done(), claiming.done(), beginning.done()))
         assert desk.results() == [("0", "completed", COMPLETED.result)]
-        assert desk.places() == {"queued": 2, "inflight": 2, "parked": 1}
+        assert desk.places() == {"queued": 1, "inflight": 3, "parked": 1}
     finally:
         desk.redis.config_set("maxmemory", 0)
-
-    assert len(await taking) == 1
-    assert isinstance(await claiming, Lease)
-    assert await beginning is WriteOutcome.OK
 
 
 async def test_every_request_gets_one_result_while_connections_die(desk: Desk, redis_url: str) -> None:

@@ -95,17 +95,20 @@ async def test_a_message_may_hold_any_bytes(desk: Desk) -> None:
     assert delivery.message == again.message == message
 
 
-async def test_a_pop_ends_after_16_mib(desk: Desk) -> None:
-    """A worker that took 64 messages of several MiB each would die of them, and so would the next."""
-    for number in range(6):
-        desk.redis.lpush("responses.interactive", bytes([65 + number]) * (5 * 2**20))
+@pytest.mark.parametrize(
+    ("most_bytes", "expected"), [(1, "A"), (100, "A"), (299, "AB"), (300, "ABC"), (601, "ABCDEFyx")]
+)
+async def test_a_pop_ends_before_it_has_too_many_bytes(desk: Desk, most_bytes: int, expected: str) -> None:
+    """It brings at least one message, and passes over none for a smaller one behind it."""
+    for letter in "ABCDEF":
+        desk.enqueue(letter * 100)
     desk.enqueue("y", priority="\x06\x169")
     desk.enqueue("x", lane="batch")
 
-    first, second = await desk.take(interactive=6, batch=6), await desk.take(interactive=6, batch=6)
+    taken = await desk.ledger.pop({"interactive": 10, "batch": 10}, None, most_bytes if most_bytes < 601 else 602)
 
-    assert [delivery.message[:1] for delivery in first] == [b"A", b"B", b"C", b"D"]
-    assert [delivery.message[:1] for delivery in second] == [b"E", b"F", b"y", b"x"]
+    assert b"".join(delivery.message[:1] for delivery in taken).decode() == expected
+    assert desk.places().get("inflight") == len(expected)
 
 
 async def test_a_pop_whose_reply_was_lost_finds_what_it_took(desk: Desk) -> None:

@@ -21,7 +21,7 @@ from support.ledger_parts import LANES, LEASE_MS, RESULTS
 from support.ledger_view import IDS, STREAMS, TENANT, look, plain
 from support.movable_clock import CLOCK, on_movable_clock
 
-from api_contracts.queues import cancel_key, request_key
+from api_contracts.queues import request_key
 from worker.queue.commands import (
     ANSWER,
     BEGIN,
@@ -112,14 +112,18 @@ class LedgerMachine(RuleBasedStateMachine):
         if calling:
             self.begin(0, 1)
 
-    @rule(interactive=st.integers(0, 3), batch=st.integers(0, 2), more=st.integers(0, 2))
-    def pop(self, interactive: int, batch: int, more: int) -> None:
+    @rule(interactive=st.integers(0, 3), batch=st.integers(0, 2), more=st.integers(0, 2),
+          most_bytes=st.sampled_from([1, 5, 1_000, 1_000]))  # fmt: skip
+    def pop(self, interactive: int, batch: int, more: int, most_bytes: int = 1_000) -> None:
         limits = (("interactive", interactive, interactive + more), ("batch", batch, batch + more))
         rows = [Row(keys.lane(lane), {"lane": lane, "quota": quota, "limit": limit}) for lane, quota, limit in limits]
-        self.ask(POP, {}, rows, lease_ms=LEASE_MS, pop_id=f"p{len(self.asked)}", total=interactive + batch)
+        pop_id = f"{self.process()}-p{len(self.asked)}"
+        self.ask(POP, {}, rows, lease_ms=LEASE_MS, pop_id=pop_id, total=interactive + batch,
+                 bytes=most_bytes, largest=1_000)  # fmt: skip
 
-    @rule(which=INDEX, deadline_ms=st.sampled_from([None, None, 20_000, 0]))
-    def claim(self, which: int, deadline_ms: int | None) -> None:
+    @rule(which=INDEX, deadline_ms=st.sampled_from([None, None, 20_000, 0]),
+          age_ms=st.sampled_from([None, None, 5_000, 30 * DAY_MS, -30 * DAY_MS]))  # fmt: skip
+    def claim(self, which: int, deadline_ms: int | None, age_ms: int | None = None) -> None:
         lane, token, message = self.delivery(which)
         request_id, fingerprint, _ = self.messages[message]
         self.ask(
@@ -130,10 +134,11 @@ class LedgerMachine(RuleBasedStateMachine):
             tenant=TENANT,
             request_id=request_id,
             fingerprint=fingerprint,
-            enqueued_at=None,
+            enqueued_at=None if age_ms is None else self.model.now - age_ms,
             deadline=None if deadline_ms is None else self.model.now + deadline_ms,
             default_deadline_ms=3_600_000,
             longest_deadline_ms=7 * DAY_MS,
+            republish=which % 3 > 0,
         )
 
     @rule(which=INDEX, number=st.integers(1, 3))
@@ -180,7 +185,16 @@ class LedgerMachine(RuleBasedStateMachine):
     def answer(self, which: int) -> None:
         lane, token, message = self.delivery(which)
         request_id = self.messages[message][0]
-        self.ask(ANSWER, self.keys(lane, message), token=token, tenant=TENANT, request_id=request_id, result="conflict")
+        self.ask(
+            ANSWER,
+            self.keys(lane, message),
+            lane=lane,
+            token=token,
+            tenant=TENANT,
+            request_id=request_id,
+            result="conflict",
+            dead_reason="",
+        )
 
     @rule(which=INDEX)
     def bury(self, which: int) -> None:
@@ -203,7 +217,9 @@ class LedgerMachine(RuleBasedStateMachine):
     @rule(limit=st.integers(1, 3))
     def reclaim(self, limit: int) -> None:
         rows = [Row(keys.lane(lane), {"lane": lane}) for lane in LANES]
-        self.ask(RECLAIM, keys.FLEET, rows, lease_ms=LEASE_MS, limit=limit)
+        self.ask(
+            RECLAIM, keys.FLEET, rows, lease_ms=LEASE_MS, limit=limit, pop_id=f"{self.process()}-r{len(self.asked)}"
+        )
 
     @rule(request_id=st.sampled_from(IDS))
     def cancel(self, request_id: str) -> None:
@@ -266,6 +282,8 @@ class LedgerMachine(RuleBasedStateMachine):
             self.deliveries += [(lane, token, message) for token, lane, message in taken]
         else:
             assert reply == expected
+        if command is RECLAIM:
+            self.deliveries += [(row[0], row[5], row[6]) for row in zip(*[iter(reply)] * 7, strict=True) if row[5]]
         self.seen, self.at_once = look(self.server), True
         assert self.seen == self.model.state(), command.name
         self.check_fencing(command.name, reply, holder, before)
@@ -289,7 +307,9 @@ class LedgerMachine(RuleBasedStateMachine):
         assert not places or max(places.values()) == 1, "in two places"
         gone = self.here - places
         assert not places - self.here, "back from the dead"
-        assert not gone or (command in LETS_GO and list(gone) == [holder]), f"{command} lost a message"
+        buried = {message for _, message in self.seen["dead"]}
+        let_go = gone.keys() <= buried if command == "reclaim" else command in LETS_GO and list(gone) == [holder]
+        assert not gone or let_go, f"{command} lost a message"
         self.here = places
         assert self.seen["leases"].keys() == self.seen["inflight"].keys()
         assert self.seen["due"].keys() == self.seen["parked"].keys()
@@ -298,7 +318,7 @@ class LedgerMachine(RuleBasedStateMachine):
         """No message moves but as docs/explanation/delivery.md draws it."""
         after, buried = places(self.seen), {message for _, message in self.seen["dead"]}
         for message, place in places(before).items():
-            gone = "dead" if message in buried and command != "complete" else "answered"
+            gone = "dead" if message in buried and command not in ("complete", "answer") else "answered"
             there = after.get(message, gone)
             assert there == place or (place, there, command) in DRAWN, f"{command}: {place} -> {there}"
 
@@ -338,6 +358,10 @@ class LedgerMachine(RuleBasedStateMachine):
 
     # How it is seen
 
+    def process(self) -> str:
+        """One of two that take in turns."""
+        return "ab"[len(self.asked) // 7 % 2]
+
     def delivery(self, which: int) -> tuple[str, str, str]:
         """One that was taken, be it lost by now; or one that nobody ever had."""
         if not self.deliveries:
@@ -350,8 +374,7 @@ class LedgerMachine(RuleBasedStateMachine):
         if message is None:
             return names
         request_id, _, stream = self.messages[message]
-        task = {"cancel_task": cancel_key("", f"task-{message}"), "results": stream}
-        return names | keys.request(TENANT, request_id) | task
+        return names | keys.request(TENANT, request_id) | keys.task(f"task-{message}") | {"results": stream}
 
 
 def test_any_order_of_anything(valkey: redis.Redis, monkeypatch: pytest.MonkeyPatch) -> None:

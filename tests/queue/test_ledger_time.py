@@ -94,9 +94,9 @@ async def test_any_number_of_leases_is_renewed(desk: Desk) -> None:
 
 @pytest.mark.parametrize(
     ("step", "expected"),
-    [("taken", (0, 0)), ("claimed", (0, 0)), ("calling", (1, 1)), ("released", (0, 0)), ("parked", (0, 0))],
+    [("taken", (0, 0)), ("claimed", (0, 1)), ("calling", (1, 1)), ("released", (0, 0)), ("parked", (0, 0))],
 )
-async def test_only_a_death_while_calling_counts_towards_poison(
+async def test_only_a_death_that_took_a_claimed_request_along_counts_towards_poison(
     desk: Desk, step: str, expected: tuple[int, int]
 ) -> None:
     delivery = await desk.taken()

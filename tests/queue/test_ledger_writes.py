@@ -109,7 +109,7 @@ async def test_an_answer_reaches_the_stream_of_the_delivery_it_overtook(desk: De
     await desk.ledger.complete(fresh, INCOMPLETE, kept_ms=HOUR_MS)
     (again,) = await desk.take()
 
-    assert await desk.ledger.claim(again, claim_of(stream=other)) is Refusal.REPUBLISHED
+    assert await desk.ledger.claim(again, claim_of(stream=other)) is Refusal.DUPLICATE
     assert desk.results() == desk.results(other) == [("r", "completed", COMPLETED.result)]
 
 

@@ -10,6 +10,7 @@ from support.producer import Producer, body
 from support.worker_process import Fleet
 
 from worker.queue.messages import Message, Unreadable, decode
+from worker.queue.oversize import largest_message
 
 MAX_BODY = 4 * 1024 * 1024
 
@@ -193,7 +194,8 @@ def test_no_raw_message_stops_the_worker(fleet: Fleet, producer: Producer) -> No
     results = producer.results(len(ANSWERED), within_s=30)
     good = producer.result(producer.ask(), within_s=2)
     undecodable = [name for name, (_, field) in ANSWERED.items() if field == "message"]
-    dead = len(BURIED) + len(undecodable)
+    over = [message for message, _ in ANSWERED.values() if len(message) > largest_message(MAX_BODY)]
+    dead = len(BURIED) + len(undecodable) + len(over)
     wait_until(lambda: producer.redis.xlen("responses:dead") == dead, what="every dead letter")
 
     assert {result["request_id"] for result in results} >= {f"task-{n}" for n in range(len(ANSWERED))}

@@ -9,6 +9,7 @@ from support.producer import Producer
 from support.worker_process import Fleet, WorkerProcess
 
 from worker.devtools.devstack import Simulator
+from worker.queue.identity import derived_id
 from worker.runtime import remote_control
 
 COMMANDS: Any = Panel
@@ -115,7 +116,7 @@ def test_a_wrong_argument_harms_nobody(fleet: Fleet, producer: Producer) -> None
 
     for arguments in wrong:
         assert "error" in ask(producer, "revoke", **arguments), arguments
-    assert ask(producer, "revoke", task_id=[1, "x/y"]) == {"ok": "tasks 1, x/y flagged as revoked"}
+    assert ask(producer, "revoke", task_id=[1, "x/y"]) == {"ok": f"tasks 1, {derived_id('x/y')} flagged as revoked"}
     assert ask(producer, "no_such_command") == {"error": "KeyError('no_such_command')"}
     assert ask(producer, "ping") == {"ok": "pong"}
     assert worker.process.poll() is None

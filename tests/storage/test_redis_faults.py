@@ -17,7 +17,8 @@ from worker.devtools.devstack import EmbeddedValkey
 from worker.queue import deltas as relay_module
 from worker.queue.deltas import DeltaRelay
 from worker.storage.connection import RedisTarget
-from worker.storage.scripts import BATCH_BYTES, ScriptRunner
+from worker.storage.scripts import ScriptRunner
+from worker.storage.sender import BATCH_BYTES, Call, Sender
 
 WITHIN_S = 0.3
 
@@ -86,35 +87,36 @@ async def test_a_reply_that_breaks_off_is_asked_for_again(runner: ScriptRunner, 
     assert network.broken
 
 
-async def test_large_calls_share_no_deadline(network: BadNetwork) -> None:
-    """Together they might never get through in time, and would be sent together again."""
-    sizes: list[int] = []
+@pytest.mark.parametrize("share", [3, 4, 7, 0.5])
+async def test_a_batch_is_bounded_by_bytes(runner: ScriptRunner, monkeypatch: pytest.MonkeyPatch, share: float) -> None:
+    """Calls of which so many fit into a batch; what is larger than a batch goes alone."""
+    batches: list[list[int]] = []
+    round_trip = Sender._round_trip  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]  # what goes out together is the point
 
-    class Weighing(ScriptRunner):
-        async def _round_trip(self, batch: Any) -> list[Any]:
-            sizes.append(sum(len(argument) for call in batch for argument in call.words))
-            return await ScriptRunner._round_trip(self, batch)  # noqa: SLF001  # what goes out together is the point
+    async def weighed(sender: Sender, batch: list[Call]) -> list[Any]:
+        batches.append([call.size for call in batch])
+        return await round_trip(sender, batch)
 
-    runner = Weighing(RedisTarget.parse(network.url).async_client())
-    large = "x" * (BATCH_BYTES // 4)
-    await asyncio.gather(*(runner.call(TALLY, COUNT, {}, token=f"{number}{large}") for number in range(10)))
-    await runner.aclose()
+    monkeypatch.setattr(Sender, "_round_trip", weighed)
+    large = "x" * int(BATCH_BYTES / share - 100)
+    await asyncio.gather(*(runner.call(TALLY, COUNT, {}, token=f"{number}{large}") for number in range(15)))
 
-    assert len(sizes) == 3
-    assert max(sizes) < 1.01 * BATCH_BYTES
+    assert max(map(len, batches)) == max(1, int(share))
+    assert all(len(batch) == 1 or sum(batch) <= BATCH_BYTES for batch in batches)
 
 
 async def test_deltas_that_nobody_takes_hold_up_no_answer(
     network: BadNetwork, valkey_server: EmbeddedValkey, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """An answer is published once its deltas are sent, or given up."""
-    monkeypatch.setattr(relay_module, "SOCKET_TIMEOUT_S", WITHIN_S)
+    """An answer is published once its own deltas are sent, or given up."""
+    monkeypatch.setattr(relay_module, "PATIENCE_S", WITHIN_S)
     relay = DeltaRelay(RedisTarget.parse(network.url).async_client())
     pump = asyncio.create_task(relay.pump())
     with stopped(valkey_server):
-        relay.append(("responses:deltas:acme:r", "1-1", "x", b"{}"))
-        async with asyncio.timeout(5):
-            await relay.flushed()
+        deltas = relay.open("responses:deltas:acme:r", 1)
+        deltas.event(b'{"type":"x"}')
+        async with asyncio.timeout(2):
+            await deltas.flushed()
     pump.cancel()
     await asyncio.wait([pump])
     await relay.client.aclose()

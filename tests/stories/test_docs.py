@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Any, Final
 
 import pytest
+from docgen.pages import DOCS, present, rendered
 from support.command_line import ROOT, environment, next_line, started
 from support.producer import Producer
 from support.worker_process import Fleet
 from typer.main import get_command
 
-from docgen.pages import DOCS, present, rendered
 from worker.cli import cli
 from worker.config.settings import Settings
 from worker.telemetry.metrics import METRICS
@@ -24,6 +24,7 @@ _LINK: Final = re.compile(r"\]\(([^)\s]+)\)")
 _PYTHON: Final = re.compile(r"```python\n(.*?)```", re.DOTALL)
 _AT_THE_ROOT: Final = ("README.md", "CONTRIBUTING.md", "SECURITY.md")
 _REDIS: Final = "redis://localhost:6379/0"
+_PARTS: Final = ("_bucket", "_sum", "_count")
 PAGES: Final = (*(ROOT / name for name in _AT_THE_ROOT), *sorted(DOCS.rglob("*.md")))
 
 
@@ -131,7 +132,9 @@ def _known() -> dict[re.Pattern[str], set[str]]:
             *(f"WORKER_{name.upper()}" for name in Settings.model_fields),
             "WORKER_RUNBOOK_URL",
         },
-        re.compile(r"\b(responses_worker_[a-z_]+)"): {spec.name for spec in METRICS},
+        re.compile(r"\b(responses_worker_[a-z_]+)"): {
+            spec.name + suffix for spec in METRICS for suffix in ("", *(_PARTS if spec.kind == "histogram" else ()))
+        },
     }
 
 

@@ -133,8 +133,16 @@ class World:
         )
         return self.verdict
 
-    async def answer(self, delivery: Delivery, claim: Claim, result: bytes) -> WriteOutcome:
-        self.tell("answer", token=delivery.token, claim=claim, result=json.loads(result))
+    async def answer(
+        self, delivery: Delivery, claim: Claim, result: bytes, *, dead_letter_reason: str = ""
+    ) -> WriteOutcome:
+        self.tell(
+            "answer",
+            token=delivery.token,
+            claim=claim,
+            result=json.loads(result),
+            dead_letter_reason=dead_letter_reason,
+        )
         return self.verdict
 
     async def bury(self, delivery: Delivery, reason: str) -> WriteOutcome:

@@ -6,13 +6,14 @@ import subprocess
 import sys
 
 import pytest
-
 from docgen.sentry_rules import SENTRY_RULES
+
 from worker.failures.classes import FAILURES
-from worker.telemetry.metrics import METRICS, WAIT_REASONS, Metrics
+from worker.telemetry.metrics import METRICS, UPSTREAM_STATES, WAIT_REASONS, Metrics
 from worker.telemetry.process_observer import Load, why_waiting
-from worker.telemetry.rules import RECORDED, RULES, Rule, prometheus_groups
-from worker.telemetry.runbook import ALERTS, RUNBOOK
+from worker.telemetry.rules import RECORDED, RULES, STATE, Rule, prometheus_groups
+from worker.telemetry.runbook import ALERTS, RUNBOOK, WAITS
+from worker.telemetry.runbook_pages import alerts_of, entries_of, render
 
 _SERIES = {"counter": ("",), "gauge": ("",), "histogram": ("_bucket", "_sum", "_count")}
 SERIES = {spec.name + suffix: spec for spec in METRICS for suffix in _SERIES[spec.kind]}
@@ -30,16 +31,34 @@ def test_a_rule_asks_for_what_there_is(expr: str) -> None:
 
 @pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.alert)
 def test_a_rule_leads_to_its_entry(rule: Rule) -> None:
-    """Whoever is woken finds what to do behind the link."""
-    assert rule.entry in RUNBOOK
+    """The link of an alert leads to a page with the remedy, and the page names the alert."""
+    for entry in rule.entries:
+        assert entry in RUNBOOK
+        assert f"`{rule.alert}` ({rule.severity})" in render(entry)
+        assert rule.expr in render(entry)
+    assert list(entries_of(rule.alert)) == list(rule.entries)
     rendered = rule.rendered("https://run.example/book")
     assert rendered["annotations"]["runbook_url"] == f"https://run.example/book/{rule.entry}/"
     assert rendered["labels"]["severity"] in ("page", "ticket")
 
 
-def test_what_is_only_told_by_rules_has_one() -> None:
-    """An entry that nothing leads to helps nobody; `throttled` is looked up from a wait reason."""
-    assert {rule.entry for rule in RULES} >= ALERTS.keys() - {"throttled"}
+def test_an_alert_of_a_state_leads_to_the_page_of_that_state() -> None:
+    """Prometheus fills in the label; every state that the expression lets through has a page."""
+    (rule,) = (rule for rule in RULES if rule.entry == STATE)
+    (excluded,) = re.findall(r'state!~"([^"]+)"', rule.expr)
+
+    assert set(rule.entries) == set(UPSTREAM_STATES) - set(excluded.split("|"))
+    assert rule.rendered()["annotations"]["runbook_url"] == "docs/runbook/{{ $labels.state }}.md"
+
+
+def test_a_page_without_an_alert_claims_none() -> None:
+    for name in RUNBOOK:
+        assert ("Alerts that lead here" in render(name)) == bool(alerts_of(name))
+
+
+def test_an_entry_of_rules_is_reached() -> None:
+    """Each has a rule, save `throttled`, which is looked up from a wait reason."""
+    assert {entry for rule in RULES for entry in rule.entries} >= ALERTS.keys() - {"throttled"}
 
 
 def test_the_rules_are_printed_as_json() -> None:
@@ -55,11 +74,14 @@ def test_sentry_pages_where_the_table_says_so() -> None:
     assert [kind for kind, failure in FAILURES.items() if failure.pages]
 
 
-def test_every_state_one_can_wait_for_is_explained() -> None:
-    """`waiting_seconds_total` names a reason; the runbook has it, or README's metrics say what it is."""
-    plain = {"requests", "tokens", "concurrency", "share", "draining", "process_full", "other"}
-
-    assert set(WAIT_REASONS) - plain <= RUNBOOK.keys()
+def test_every_reason_to_wait_leads_to_a_page() -> None:
+    """On the pages of both alerts whose first look is `waiting_seconds_total`."""
+    assert WAITS.keys() == set(WAIT_REASONS)
+    for reason, wait in WAITS.items():
+        assert wait.entry in RUNBOOK
+        assert reason not in RUNBOOK or wait.entry == reason
+        for page in ("queue_age", "nothing_moving"):
+            assert f"| `{reason}` | {wait.meaning} | [`{wait.entry}`]({wait.entry}.md) |" in render(page)
 
 
 def test_labels_are_closed_sets() -> None:

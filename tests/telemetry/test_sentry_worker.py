@@ -68,7 +68,7 @@ def test_a_dead_key_is_one_event_and_so_is_its_repair(
     assert event["contexts"]["impact"]["oldest_request_age_s"] > 0
     assert event["contexts"]["upstream"]["request_id"]
     shut = wait_until(lambda: [probe for probe in map(Probe.of, workers) if _shut(probe)], what="the gauge")
-    assert shut[0].metric("upstream_state", state="ok") == 0
+    assert shut[0].metric("upstream_state", state="open") == 0
 
     gateway.configure(revoked_keys=[])
     producer.results(20, within_s=30)

@@ -1,7 +1,5 @@
 """Whose trace a request joins, and whether it is written at all."""
 
-import json
-
 import pytest
 
 from worker.queue.attempts import AttemptRecord
@@ -9,10 +7,6 @@ from worker.telemetry.tracing import Parent, RequestSpan, parent_of, sampled, sp
 
 TRACE, SPAN = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
 YES, NO = f"00-{TRACE}-{SPAN}-01", f"00-{TRACE}-{SPAN}-00"
-
-
-def message(**headers: str) -> bytes:
-    return json.dumps({"headers": headers, "body": ""}).encode()
 
 
 @pytest.mark.parametrize(
@@ -38,20 +32,20 @@ def test_the_caller_decides_where_it_did(
     written: bool,  # noqa: FBT001  # a column of the table
 ) -> None:
     """W3C flag, then Sentry's; a trace that leaves it open, and a request without one, are up to the rate."""
-    assert sampled(message(**headers), traceparent, rate) is written
+    assert sampled(headers, traceparent, rate) is written
 
 
 def test_the_rate_is_a_share() -> None:
     """Drawn per request, before anything is built."""
     draws = iter(n / 1000 for n in range(1000))
 
-    assert sum(sampled(b"{}", None, 0.01, lambda: next(draws)) for _ in range(1000)) == 10
+    assert sum(sampled({}, None, 0.01, lambda: next(draws)) for _ in range(1000)) == 10
 
 
 def test_a_trace_that_began_elsewhere_keeps_its_sampling_context() -> None:
     """Sentry weighs a trace by what its head decided."""
     baggage = "other=1, sentry-trace_id=abc,sentry-sample_rate=0.25;p=1,sentry-release=web%401.2"
-    parent = parent_of(message(baggage=baggage), TRACE, "1122334455667788", YES)
+    parent = parent_of({"baggage": baggage}, TRACE, "1122334455667788", YES)
 
     assert parent.parent_span_id == SPAN
     assert parent.dsc == {"trace_id": "abc", "sample_rate": "0.25", "release": "web@1.2"}
@@ -59,7 +53,7 @@ def test_a_trace_that_began_elsewhere_keeps_its_sampling_context() -> None:
 
 def test_an_unreadable_parent_is_none() -> None:
     """A trace of our own, then."""
-    assert parent_of(b"not json", TRACE, "1122334455667788", "nonsense").parent_span_id is None
+    assert parent_of({}, TRACE, "1122334455667788", "nonsense").parent_span_id is None
 
 
 def test_the_span_id_is_known_before_there_is_a_span() -> None:

@@ -1,6 +1,7 @@
 """The commands of the admission script, as `lua/admission.lua` implements them.
 
-All but `admit` may write when Redis is full: what a call used, and that the upstream is broken, must be known.
+All may write when Redis is full: a backlog drains only while requests are admitted, and what a call used, and that the
+upstream is broken, must be known.
 """
 
 from typing import Final, NamedTuple
@@ -59,6 +60,7 @@ ADMIT: Final = Command(
         },
     ),
     reply=record(Admitted),
+    even_when_full=True,
 )
 REPORT: Final = Command(
     name="report",

@@ -1,29 +1,27 @@
 """Results as people read them. Texts come from outside: nothing of them reaches the terminal but what it shows."""
 
-import json
 import sys
 from collections.abc import Iterable, Mapping
 from typing import Final
 
 import typer
+from pydantic import ValidationError
 from rich.console import Console
 from rich.text import Text
 
-from api_contracts import ContractViolation, GenerationResult, MappedError
+from api_contracts import ContractViolation, GenerationResult, MappedError, StreamEvent
 from api_contracts.client import Delta
+from worker.commands.printable import one_line, print_json, shown
 from worker.commands.terminal import FAILED
 
 STYLES: Final = {"completed": "green", "incomplete": "yellow", "failed": "red"}
-_LAYOUT: Final = frozenset("\n\t")
-_JOINER: Final = "\u200d"
-"""Holds compound emoji and Indic letters together; the one invisible character that is text."""
 
 
 def print_answer(raw: bytes, *, as_json: bool, printed: bool = False) -> int:
     """Prints the text to stdout, unless it was `printed`, and an error to stderr, or all as JSON; the exit code."""
     result = GenerationResult.from_entry({"result": raw})
     if as_json:
-        typer.echo(raw)
+        print_json(raw)
     elif result.response and not printed:
         _print_text(result.response.output_text + "\n")
     if result.error and not as_json:
@@ -36,14 +34,24 @@ def print_deltas(deltas: Iterable[Delta]) -> bool:
     printed = False
     for delta in deltas:
         if delta.type == "response.output_text.delta":
-            _print_text(json.loads(delta.data)["delta"])
-            printed = True
+            text = _text_of(delta)
+            _print_text(text)
+            printed = printed or bool(text)
         elif delta.type == "restarted" and printed:
             typer.echo()
             typer.echo("The gateway broke off; once more from the beginning:", err=True)
     if printed:
         typer.echo()
     return printed
+
+
+def _text_of(delta: Delta) -> str:
+    """The event's piece of text; empty where the gateway wrote none."""
+    try:
+        event = StreamEvent.model_validate_json(delta.data)
+    except ValidationError:
+        return ""
+    return event.delta or ""
 
 
 def _print_text(text: str) -> None:
@@ -53,12 +61,12 @@ def _print_text(text: str) -> None:
 def print_entry(entry_id: bytes, fields: Mapping[bytes, bytes], *, as_json: bool) -> None:
     """Prints one entry of a result stream on one line; what is no result is named on stderr."""
     if as_json and fields:
-        typer.echo(fields.get(b"result", b"null"))
+        print_json(fields.get(b"result", b"null"))
         return
     try:
         result = GenerationResult.from_entry(fields)
     except ContractViolation as unreadable:
-        typer.echo(f"{entry_id.decode()}: {unreadable}", err=True)
+        typer.echo(f"{entry_id.decode()}: {shown(str(unreadable))}", err=True)
         return
     took = seconds(result.timing.total_ms)
     console = Console(highlight=False)
@@ -81,7 +89,7 @@ def explained(error: MappedError) -> Text:
     if error.upstream and error.upstream.message:
         lines.append(f"The gateway said: {one_line(error.upstream.message)}")
     lines.append("Asking again can help." if error.retryable else "Asking the same again cannot help.")
-    return Text("\n".join(lines), style="red")
+    return Text(shown("\n".join(lines)), style="red")
 
 
 def snippet(result: GenerationResult) -> str:
@@ -89,15 +97,6 @@ def snippet(result: GenerationResult) -> str:
     if result.error:
         return one_line(result.error.message)
     return one_line(result.response.output_text if result.response else "")
-
-
-def one_line(text: str, longest: int = 200) -> str:
-    return shown(" ".join(text[: 2 * longest].split()))[:longest]
-
-
-def shown(text: str) -> str:
-    """The text without escape sequences, controls and direction overrides, which can forge what a terminal shows."""
-    return "".join(char for char in text if char.isprintable() or char in _LAYOUT or char == _JOINER)
 
 
 def seconds(ms: int) -> str:

@@ -7,9 +7,10 @@ from typing import Any, Final
 
 import typer
 from rich.console import Console
+from rich.text import Text
 
 from api_contracts.queues import request_key
-from worker.commands.answers import one_line, shown
+from worker.commands.printable import one_line, shown
 from worker.commands.tables import table
 from worker.operations.dead_letters import DeadLetter, DeadLetters, Replay
 from worker.queue.messages import Unreadable, decode
@@ -32,8 +33,8 @@ def letters_table(letters: Iterable[DeadLetter]) -> None:
     made.expand, made.columns[-1].ratio, made.columns[-1].min_width = on_terminal, 1, 12
     for letter in letters:
         died = timestamp(letter.died_at_ms)[5:16].replace("T", " ")
-        ids = (one_line(text) for text in (letter.lane, letter.tenant, letter.request_id))
-        made.add_row(letter.entry_id, died, *ids, _size(letter.size), one_line(letter.reason))
+        ids = (Text(one_line(text)) for text in (letter.lane, letter.tenant, letter.request_id))
+        made.add_row(letter.entry_id, died, *ids, _size(letter.size), Text(one_line(letter.reason)))
     Console(highlight=False, width=None if on_terminal else _WIDTH).print(made)
 
 

@@ -59,10 +59,10 @@ def _print(finding: "Finding") -> None:
     from rich.console import Console
     from rich.text import Text
 
-    from worker.commands.answers import one_line
+    from worker.commands.printable import one_line, shown
 
     line = Text.assemble(
         (f"{finding.level.value:<5}", _STYLES[finding.level]), f"{finding.check:<22}", one_line(finding.seen, 400)
     )
-    change = Text(f"\n{'':<27}{finding.change}", "bold") if finding.change else Text()
+    change = Text(shown(f"\n{'':<27}{finding.change}"), "bold") if finding.change else Text()
     Console(highlight=False, soft_wrap=True).print(line, change, sep="")

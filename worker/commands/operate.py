@@ -36,7 +36,7 @@ def limits(*, rpm: _Limit = "", tpm: _Limit = "", in_flight: _Limit = "") -> Non
     if not any(wanted.values()):
         raise ended("give at least one of --rpm, --tpm and --in-flight", WRONG)
     _with_admission(lambda admission: admission.override(rpm=rpm, tpm=tpm, in_flight=in_flight))
-    typer.echo("changed; `responses-worker status` shows it")
+    typer.echo("changed: in force from the next call")
 
 
 def _with_admission(act: "Callable[[Admission], Awaitable[None]]") -> None:
@@ -50,7 +50,16 @@ def _with_admission(act: "Callable[[Admission], Awaitable[None]]") -> None:
     async def once() -> None:
         runner = ScriptRunner(current.redis.async_client())
         try:
-            await act(Admission(runner=runner, limits=Limits(), lease_ms=LEASE_MS, longest_pause_ms=0, probe_ms=0))
+            await act(
+                Admission(
+                    runner=runner,
+                    limits=Limits(),
+                    lease_ms=LEASE_MS,
+                    longest_pause_ms=0,
+                    probe_ms=0,
+                    upstream=current.fleet,
+                )
+            )
         finally:
             await runner.aclose()
 

@@ -23,18 +23,19 @@ def runbook(
     """
     from rich.console import Console
 
-    from worker.telemetry.rules import prometheus_groups
+    from worker.telemetry.rules import RULES, prometheus_groups
     from worker.telemetry.runbook import RUNBOOK
+    from worker.telemetry.runbook_pages import entries_of
 
     console = Console(highlight=False)
     if rules:
         typer.echo(json.dumps(prometheus_groups(), indent=2))
     elif name is None:
         console.print(_all())
-    elif name in RUNBOOK:
-        console.print(_one(name))
+    elif entries := entries_of(name):
+        console.print(*map(_one, entries), sep="\n")
     else:
-        near = difflib.get_close_matches(name, RUNBOOK, n=1)
+        near = difflib.get_close_matches(name, [*RUNBOOK, *(rule.alert for rule in RULES)], n=1)
         raise ended(f"{name}: no such entry" + (f"; did you mean {near[0]}?" if near else ""), WRONG)
 
 
@@ -44,6 +45,7 @@ def _one(name: str) -> "RenderableType":
     from rich.text import Text
 
     from worker.telemetry.runbook import RUNBOOK
+    from worker.telemetry.runbook_pages import alerts_of
 
     entry = RUNBOOK[name]
     told = {
@@ -51,8 +53,10 @@ def _one(name: str) -> "RenderableType":
         "first look": entry.first_look,
         "remedy": entry.remedy,
         "command": entry.command,
+        "alerts": "\n".join(f"{rule.alert} ({rule.severity}): {rule.expr}" for rule in alerts_of(name)),
     }
-    parts = [part for label, text in told.items() for part in (Text(f"\n{label}", "dim"), Padding(Text(text), (0, 2)))]
+    shown = {label: Text(text) for label, text in told.items() if text}
+    parts = [part for label, text in shown.items() for part in (Text(f"\n{label}", "dim"), Padding(text, (0, 2)))]
     return Group(Text(name, "bold"), *parts)
 
 

@@ -31,12 +31,12 @@ def status(
     checked, console = settings(), Console(highlight=False)
     with connected(checked) as redis:
         try:
-            _show(console, read(redis, checked.lanes), as_json=as_json)
+            _show(console, read(redis, checked.lanes, [checked.fleet]), as_json=as_json)
             while watch:
                 time.sleep(AGAIN_S)
                 if not as_json and console.is_terminal:
                     console.clear()
-                _show(console, read(redis, checked.lanes), as_json=as_json)
+                _show(console, read(redis, checked.lanes, [checked.fleet]), as_json=as_json)
         except KeyboardInterrupt:  # how one stops watching
             raise typer.Exit from None
 

@@ -117,9 +117,16 @@ def _streamed(client: "ResponsesClient", ticket: "Ticket", timeout_s: float) -> 
 
 def _awaited(client: "ResponsesClient", ticket: "Ticket", timeout_s: float) -> bytes:
     from rich.console import Console
+    from rich.text import Text
+
+    from worker.commands.printable import shown
 
     with _explained(ticket), Console(stderr=True).status("queued") as status:
-        return client.wait_raw(ticket, timeout_s=timeout_s, on_state=lambda state: status.update(state or "queued"))
+
+        def show(state: str | None) -> None:
+            status.update(Text(shown(state or "queued")))
+
+        return client.wait_raw(ticket, timeout_s=timeout_s, on_state=show)
 
 
 @contextmanager

@@ -8,6 +8,7 @@ from rich.console import RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from worker.commands.printable import name_shown
 from worker.operations.overview import Budget, Group, Lane, Overview, Stream, Upstream
 
 _NOTHING: Final = Text("-", "dim")
@@ -67,7 +68,7 @@ def _streams(streams: Mapping[str, Stream]) -> Table:
     for name, stream in streams.items():
         groups: list[tuple[str, Group | None]] = [*stream.groups.items()] or [("none", None)]
         for number, (group_name, group) in enumerate(groups):
-            own = (name, str(stream.entries)) if number == 0 else ("", "")
+            own = (_name(name), str(stream.entries)) if number == 0 else ("", "")
             streams_table.add_row(*own, *_group(group_name, group))
     return streams_table
 
@@ -75,7 +76,12 @@ def _streams(streams: Mapping[str, Stream]) -> Table:
 def _group(name: str, group: Group | None) -> tuple[RenderableType, RenderableType, RenderableType]:
     if group is None:
         return _NOTHING, _NOTHING, _NOTHING
-    return name, "?" if group.unread is None else str(group.unread), str(group.pending)
+    return _name(name), "?" if group.unread is None else str(group.unread), str(group.pending)
+
+
+def _name(name: str) -> Text:
+    """Of something that anybody may name: as `Text`, so that rich reads no markup in it."""
+    return Text(name_shown(name))
 
 
 def _upstream(name: str, upstream: Upstream) -> Table:
@@ -88,7 +94,7 @@ def _upstream(name: str, upstream: Upstream) -> Table:
     facts.add_row("tokens a minute", _budget(upstream.tokens))
     limit = f" of {upstream.in_flight_limit}" if upstream.in_flight_limit else ""
     facts.add_row("calls in flight", f"{upstream.in_flight}{limit}")
-    facts.add_row("waiting", f"{upstream.waiting}, for {why_waiting(upstream)}" if upstream.waiting else "0")
+    facts.add_row("waiting", Text(f"{upstream.waiting}: {why_waiting(upstream)}") if upstream.waiting else "0")
     return facts
 
 
@@ -101,14 +107,14 @@ def _budget(budget: Budget) -> RenderableType:
 
 
 def why_waiting(upstream: Upstream) -> str:
-    """Why what waits is not called, and what ends it, in the order in which admission decides."""
+    """The reason why requests wait and its end, in the order in which admission decides."""
     if upstream.state == "paused":
-        return "an operator: `resume` ends it"
+        return "an operator paused the fleet; `resume` ends it"
     if upstream.state == "throttled":
-        return "the pause the gateway asked for"
+        return "the gateway asked for a pause"
     if upstream.state != "open":
-        return f"one probe to succeed: `runbook {upstream.code or upstream.state}`"
-    return WAITS_FOR.get(upstream.waits_for, "its turn")
+        return f"one probe must succeed: `runbook {upstream.code or upstream.state}`"
+    return f"for {WAITS_FOR.get(upstream.waits_for, 'its turn')}"
 
 
 def _ready(by_priority: Mapping[int, int]) -> str:

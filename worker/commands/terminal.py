@@ -1,12 +1,17 @@
 # ruff: noqa: PLC0415  # imports wait until a command runs: --help stays quick
 """What every command shares: its settings, its connection, and how it ends with one clear line."""
 
+import shlex
+import shutil
 import sys
 from collections.abc import Generator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import typer
+
+from worker.commands.printable import shown
 
 if TYPE_CHECKING:
     from worker.config.settings import Settings
@@ -18,9 +23,19 @@ INTERRUPTED: Final = 130
 
 
 def ended(message: str, code: int = FAILED) -> typer.Exit:
-    """To be raised: ends the command once `message` is on stderr."""
-    sys.stderr.write(f"{message}\n")
+    """To be raised: ends the command once `message` is on stderr. It may quote what came from outside."""
+    sys.stderr.write(f"{shown(message)}\n")
     return typer.Exit(code)
+
+
+def command_path() -> str:
+    """The words that run `responses-worker` again from this directory, quoted for a shell."""
+    called = Path(sys.argv[0])
+    if called.name == "__main__.py":
+        return f"{shlex.quote(sys.executable)} -m worker"
+    if shutil.which(called.name) == str(called):
+        return called.name
+    return shlex.quote(str(called.relative_to(Path.cwd()) if called.is_relative_to(Path.cwd()) else called))
 
 
 def settings() -> "Settings":

@@ -24,6 +24,9 @@ class Settings(EnvironmentSettings):
     redis_url: SecretStr = SecretStr("redis://127.0.0.1:6379/0")
     """Where lanes and results live: `redis://`, `rediss://`, `unix://`, or `sentinel://a:26379;sentinel://b:26379/0?master_name=NAME`."""
 
+    fleet: str = Field("default", pattern=r"^[A-Za-z0-9_-]{1,64}$")
+    """The fleet whose budget and gate these workers share; a name of its own for each gateway key on one Redis."""
+
     upstream_url: str = "https://www.anyfast.ai"
     """The OpenAI-compatible gateway; `/v1/responses` is appended."""
 
@@ -77,6 +80,9 @@ class Settings(EnvironmentSettings):
     max_body: int = Field(4 * 1024 * 1024, ge=1024, le=512 * 1024 * 1024)
     """Largest request body, encoded, in bytes."""
 
+    body_memory: int = Field(128 * 1024 * 1024, ge=1024 * 1024, le=2**40)
+    """Bytes of request bodies and answers at which a process takes no more work; it needs about 150 MB beside them."""
+
     max_pause: Annotated[timedelta, between("1ms", "7d")] = timedelta(minutes=15)
     """The longest pause that the gateway may ask for."""
 
@@ -92,11 +98,17 @@ class Settings(EnvironmentSettings):
     result_ttl: Annotated[timedelta, between("1ms", "3650d")] = timedelta(hours=1)
     """How long a result is also kept under its request id."""
 
+    republish: Literal["tenant", "never"] = "tenant"
+    """Who gets a kept result on a second stream, by id and body with another `reply_to`: its tenant, or nobody."""
+
     shutdown_grace: Annotated[timedelta, between("0s", "7d")] = timedelta(seconds=25)
     """How long calls in flight may go on after SIGTERM before they are handed back."""
 
     http_port: int = Field(8080, ge=0, le=65535)
     """Port for `/livez`, `/readyz` and `/metrics`; 0 = any free port."""
+
+    metrics_from: Literal["anywhere", "loopback"] = "anywhere"
+    """Who may read `/metrics`: whoever reaches the port, or only its own pod, such as a scraper beside the worker."""
 
     log_format: Literal["auto", "json", "console"] = "auto"
     """`auto` is readable on a terminal and JSON elsewhere."""

@@ -1,10 +1,9 @@
 """One failed call -> Failure: the error code, the route, and the message for the caller.
 
-    Failure     route       meaning
-    rejected    ANSWER      another call changes nothing: publish it
-    broken      RETRY       an attempt was spent; the request comes back after a backoff (`retries.py`)
-    throttled   THROTTLE    the upstream pauses for everybody; no attempt spent
-    locked out  CREDENTIAL  the key is refused or its wallet empty: the credential pauses; no attempt spent
+    ANSWER      another call changes nothing: publish it
+    RETRY       an attempt was spent; the request comes back after a backoff (`retries.py`)
+    THROTTLE    the upstream pauses for everybody; no attempt spent
+    CREDENTIAL  the key is refused or its wallet empty: the credential pauses; no attempt spent
 
 `error_reader` reads the upstream's error and `error_classifier` finds its code; `classes` holds what the code implies.
 Nothing here raises, whatever bytes arrive. The upstream's text is kept apart in `Failure.upstream`; `message` is ours.

@@ -4,19 +4,18 @@ Nothing is written anywhere and nothing is paid for. Settings are judged here, w
 are asked by `redis_health` and `gateway_health`.
 """
 
-import difflib
 from collections.abc import Iterator, Mapping
 from datetime import timedelta
 from typing import Final
 from urllib.parse import urlsplit
 
+from worker.config.names import PREFIX, unknown_names
 from worker.config.settings import Settings
 from worker.config.values import read_key
 from worker.operations.findings import Finding, fail, ok, warn
 from worker.operations.gateway_health import examine_gateway
 from worker.operations.redis_health import examine_redis
 
-_PREFIX: Final = "WORKER_"
 _LOOPBACK: Final = frozenset({"localhost", "127.0.0.1", "::1"})
 
 
@@ -61,18 +60,12 @@ def judge_settings(settings: Settings, environment: Mapping[str, str]) -> Iterat
 
 
 def _names(environment: Mapping[str, str]) -> Finding:
-    """Only names are shown: what a misspelt variable holds may be the key."""
-    known = [_PREFIX + name.upper() for name in Settings.model_fields]
-    unknown = sorted(name for name in environment if name.startswith(_PREFIX) and name not in known)
+    """Only names are shown: a misspelt variable may hold the key."""
+    unknown = unknown_names(environment)
     if not unknown:
         return ok("settings.names", "every WORKER_ variable is a setting")
-    listed = ", ".join(_with_nearest(name, known) for name in unknown)
+    listed = ", ".join(f"{name} (did you mean {near}?)" if near else name for name, near in unknown.items())
     return warn("settings.names", f"no such setting: {listed}", "correct or unset them")
-
-
-def _with_nearest(name: str, known: list[str]) -> str:
-    nearest = difflib.get_close_matches(name, known, n=1, cutoff=0.8)
-    return f"{name} (did you mean {nearest[0]}?)" if nearest else name
 
 
 def _transport(settings: Settings) -> Finding:
@@ -131,7 +124,7 @@ def _lanes(settings: Settings) -> Finding:
     served = ", ".join(settings.lanes)
     if not strange:
         return ok("settings.lanes", f"serves {served}")
-    variables = " and ".join(_PREFIX + field.upper() for field in sorted(given))
+    variables = " and ".join(PREFIX + field.upper() for field in sorted(given))
     return warn(
         "settings.lanes",
         f"serves {served}; {variables} also name {', '.join(strange)}",

@@ -97,7 +97,7 @@ def read(
     Raises redis.RedisError; the reads are not one transaction, so a moving message may count twice or not.
     """
     now_ms = _server_ms(redis) if at_ms is None else at_ms
-    names = sorted({RESULT_STREAM} | {name.decode() for name in redis.smembers(STREAMS)})
+    names = sorted({RESULT_STREAM} | {_text(name) for name in redis.smembers(STREAMS)})
     read_lanes = {lane: _lane(redis, lane, now_ms) for lane in lanes}
     held = sum(lane.in_flight for lane in read_lanes.values())
     return Overview(
@@ -144,7 +144,7 @@ def _stream(redis: Any, name: str) -> Stream:
     groups: list[dict[str, Any]] = redis.xinfo_groups(name) if redis.exists(name) else []
     return Stream(
         entries=entries,
-        groups={group["name"].decode(): Group(unread=group["lag"], pending=group["pending"]) for group in groups},
+        groups={_text(group["name"]): Group(unread=group["lag"], pending=group["pending"]) for group in groups},
     )
 
 
@@ -170,7 +170,7 @@ _QUOTA: Final = (
 
 def _upstream(redis: Any, name: str, now_ms: int, held: int) -> Upstream:
     values: list[bytes | None] = redis.hmget(keys.upstream(name)["quota"], *_QUOTA)
-    quota = {field: (value or b"").decode() for field, value in zip(_QUOTA, values, strict=True)}
+    quota = {field: _text(value or b"") for field, value in zip(_QUOTA, values, strict=True)}
     in_flight = redis.zcount(keys.upstream(name)["permits"], now_ms, "+inf")
     rpm, tpm = _number(quota["rpm"]), _number(quota["tpm"])
     scale, nominal = _number(quota["scale"]), rpm or (0 if tpm else UNKNOWN_RPM)
@@ -195,6 +195,11 @@ def _used(quota: Mapping[str, str], budget: str, now_ms: int) -> int:
     if age > 1:
         return 0
     return round(now + (1 - passed) * before if age < 1 else (1 - passed) * now)
+
+
+def _text(name: bytes) -> str:
+    """A name that anybody may have chosen: bytes that are no UTF-8 are shown as hex escapes."""
+    return name.decode("utf-8", "backslashreplace")
 
 
 def _number(text: str) -> float:

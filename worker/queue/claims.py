@@ -2,9 +2,8 @@
 
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, Self
 
-from api_contracts.queues import cancel_key
 from worker.storage import keys
 from worker.storage.keys import Keys
 
@@ -16,6 +15,8 @@ class Delivery:
     token: str
     lane: str
     message: bytes = field(repr=False)
+    lost: bool = False
+    """Whether so many deliveries before it were lost unclaimed that this one is answered without being decoded."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,12 +32,29 @@ class Claim:
     default_deadline_ms: int
     longest_deadline_ms: int
     stream: str
+    republish: bool = True
+    """Whether a kept result may go to a second stream."""
+
+    @classmethod
+    def bare(cls, tenant: str, request_id: str, task_id: str, stream: str) -> Self:
+        """What an answer needs to know of a request that was never claimed."""
+        return cls(
+            tenant=tenant,
+            request_id=request_id,
+            task_id=task_id,
+            fingerprint="",
+            enqueued_at_ms=None,
+            deadline_ms=None,
+            default_deadline_ms=0,
+            longest_deadline_ms=0,
+            stream=stream,
+        )
 
     @property
     def keys(self) -> Keys:
         """What Redis keeps of the request, by the short names that commands declare."""
         names = keys.request(self.tenant, self.request_id)
-        return names | {"cancel_task": cancel_key("", self.task_id), "results": self.stream}
+        return names | keys.task(self.task_id) | {"results": self.stream}
 
 
 class Standing(StrEnum):
@@ -67,6 +85,10 @@ class Lease:
     crashes: int
     throttle_ms: int
     attempts: tuple[bytes, ...]
+    group: int = 1
+    """How many deliveries with as many crashes, or more, fell when this request last did."""
+    alone: bool = True
+    """Whether nothing else fell when this request last did."""
 
 
 class Refusal(StrEnum):
@@ -77,13 +99,17 @@ class Refusal(StrEnum):
     REPUBLISHED = "REPUBLISHED"
     """Already answered; the kept result went to this delivery's stream as well."""
     BUSY = "BUSY"
-    """Another delivery of this id is under way; this one is gone."""
+    """Another delivery of this id is under way, and its result goes to this one's stream as well; this one is gone."""
     SUPERSEDED = "SUPERSEDED"
     """The lease was lost; somebody else has the message."""
     CONFLICT = "CONFLICT"
     """The id belongs to another body; this delivery still needs its answer."""
+    WITHHELD = "WITHHELD"
+    """Already answered on another stream, and results go to one stream only; still needs its answer."""
     GONE = "GONE"
     """Already answered elsewhere, and the result is no longer kept; still needs its answer."""
+    CROWDED = "CROWDED"
+    """Under way, and so many streams wait for its result that no more may; still needs its answer."""
     DEAD_LETTERED = "DEAD_LETTERED"
     """Its request's or its results' key is no hash or no stream; the delivery is gone, the message is kept."""
 
@@ -97,13 +123,17 @@ class WriteOutcome(StrEnum):
 
 
 class Reclaimed(NamedTuple):
-    """A delivery whose worker fell silent; `attempt` is the number of the call it died in, or 0."""
+    """A delivery whose worker fell silent; `attempt` is the number of the call it died in, or 0.
+
+    `handed` is its new delivery where the caller has to answer it.
+    """
 
     lane: str
     token: str
     request_key: str
     attempt: int
     crashes: int
+    handed: Delivery | None = None
 
 
 class Backlog(NamedTuple):

@@ -1,12 +1,14 @@
 """The commands of the ledger's scripts, as `ledger.lua`, `deliveries.lua` and `returns.lua` implement them.
 
-Two scripts, because reading one costs Redis more than most commands in it. A command that empties Redis may write even
-when Redis is full: answers must land and leases must move, or it could never drain.
+Two scripts, because reading one costs Redis more than most commands in it. All of them may write even when Redis is
+full. Messages must be taken, answers must land and leases must move, or a full Redis could never drain. What each
+writes beside the message it moves is small. Only a producer's `LPUSH` is refused then.
 """
 
 from typing import Final, NamedTuple
 
-from worker.queue.claims import Reclaimed, WriteOutcome
+from worker.queue import oversize
+from worker.queue.claims import Delivery, Reclaimed, WriteOutcome
 from worker.queue.deltas import KEPT_MS, LONGEST
 from worker.storage.commands import Command, Rows, Script
 from worker.storage.keys import LISTS, PREFIXES
@@ -39,7 +41,21 @@ class Claimed(NamedTuple):
     own: int
     crashes: int
     throttle_ms: int
+    group: int
+    alone: int
     attempts: tuple[bytes, ...]
+
+
+class Lost(NamedTuple):
+    """One delivery that a reclaim ended; `given` is its new token where the caller has to answer it."""
+
+    lane: str
+    token: str
+    request_key: str
+    attempt: int
+    crashes: int
+    given: str
+    message: bytes
 
 
 class Refused(NamedTuple):
@@ -49,11 +65,18 @@ class Refused(NamedTuple):
     now_ms: int
 
 
-_claimed, _refused = record(Claimed), record(Refused)
+_claimed, _refused, _lost = record(Claimed), record(Refused), records(Lost)
 
 
 def _claim_reply(reply: list[bytes]) -> Claimed | Refused:
     return _refused(reply) if len(reply) == len(Refused._fields) else _claimed(reply)
+
+
+def _reclaimed_reply(reply: list[bytes]) -> list[Reclaimed]:
+    return [
+        Reclaimed(*lost[:5], handed=Delivery(lost.given, lost.lane, lost.message, lost=True) if lost.given else None)
+        for lost in _lost(reply)
+    ]
 
 
 def outcome(reply: bytes) -> WriteOutcome:
@@ -62,9 +85,11 @@ def outcome(reply: bytes) -> WriteOutcome:
 
 POP: Final = Command(
     name="pop",
-    args={"lease_ms": int, "pop_id": str, "total": int},
+    args={"lease_ms": int, "pop_id": str, "total": int, "bytes": int, "largest": int},
     rows=Rows("lanes", (*HELD, *LISTS), {"lane": str, "quota": int, "limit": int}),
     reply=records(Popped, after=1),
+    even_when_full=True,
+    large_reply=True,
 )
 CLAIM: Final = Command(
     name="claim",
@@ -79,14 +104,17 @@ CLAIM: Final = Command(
         "deadline": int | None,
         "default_deadline_ms": int,
         "longest_deadline_ms": int,
+        "republish": bool,
     },
     reply=_claim_reply,
+    even_when_full=True,
 )
 BEGIN: Final = Command(
     name="begin",
     keys=(*HELD, "request", *LISTS),
     args={"token": str, "number": int, "attempt": bytes, "previous_number": int | None, "previous": bytes},
     reply=outcome,
+    even_when_full=True,
 )
 COMPLETE: Final = Command(
     name="complete",
@@ -108,8 +136,8 @@ COMPLETE: Final = Command(
 )
 ANSWER: Final = Command(
     name="answer",
-    keys=(*HELD, "results", "streams"),
-    args={"token": str, "tenant": str, "request_id": str, "result": bytes},
+    keys=(*HELD, "results", "streams", "dead"),
+    args={"lane": str, "token": str, "tenant": str, "request_id": str, "result": bytes, "dead_reason": str},
     reply=outcome,
     even_when_full=True,
 )
@@ -122,7 +150,7 @@ BURY: Final = Command(
 )
 PARK: Final = Command(
     name="park",
-    keys=(*HELD, "parked", "delayed", "request", "permits", *LISTS),
+    keys=(*HELD, "parked", "delayed", "request", "task", "permits", *LISTS),
     args={
         "token": str,
         "delay_ms": int,
@@ -160,14 +188,19 @@ RENEW: Final = Command(
 )
 RECLAIM: Final = Command(
     name="reclaim",
-    keys=("reclaimer",),
-    args={"lease_ms": int, "limit": int},
-    rows=Rows("lanes", (*HELD, *LISTS), {"lane": str}),
-    reply=records(Reclaimed),
+    keys=("reclaimer", "dead"),
+    args={"lease_ms": int, "limit": int, "pop_id": str},
+    rows=Rows("lanes", (*HELD, "parked", "delayed", *LISTS), {"lane": str}),
+    reply=_reclaimed_reply,
     even_when_full=True,
 )
 CANCEL: Final = Command(
-    name="cancel", keys=("cancel", "request"), args={"ttl_ms": int}, reply=text, even_when_full=True
+    name="cancel",
+    keys=("cancel", "request"),
+    optional=("task",),
+    args={"ttl_ms": int},
+    reply=text,
+    even_when_full=True,
 )
 CANCELLED: Final = Command(name="cancelled", rows=Rows("marks", ("cancel",)), reply=flags, even_when_full=True)
 FORGET: Final = Command(name="forget", keys=("kept",), args={"limit": int}, reply=number, even_when_full=True)
@@ -179,11 +212,15 @@ DELIVERIES: Final = Script.load(
     MARKER_MS=MARKER_MS,
     DELTAS_COUNT=LONGEST,
     DELTAS_KEPT_MS=KEPT_MS,
+    CUT_KEPT_WHOLE=oversize.KEPT_WHOLE,
+    CUT_MARK=oversize.MARK,
+    CUT_EDGE=oversize.EDGE,
     **PREFIXES,
 )
 RETURNS: Final = Script.load(
     "queue/lua/ledger.lua",
     "queue/lua/returns.lua",
+    "queue/lua/reclaim.lua",
     commands=(PARK, PROMOTE, RELEASE, RENEW, RECLAIM, CANCEL, CANCELLED, FORGET),
     MARKER_MS=MARKER_MS,
     **PREFIXES,

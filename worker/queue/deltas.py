@@ -4,75 +4,146 @@ Entry ids are `<attempt>-<n>`, given by us. That makes an append safe to repeat 
 that lost its lease from writing into its successor's stream (its ids are smaller, and Redis refuses them), and lets a
 reader resume from the last id it saw. The last entry, written by the ledger with the result, has Redis' own id, which
 is larger than any of these.
+
+A watcher may miss events; a result waits for none. So what waits here is bounded in bytes, and a finished request
+waits for its own last event alone, for a second at most. Where events are missing, an entry `gap` says so.
 """
 
 import asyncio
+from collections import deque
+from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import orjson
 import redis.asyncio
-from redis.exceptions import RedisError
+from redis.exceptions import ReadOnlyError, RedisError
 
 from worker.storage.connection import SOCKET_TIMEOUT_S
 
 FLUSH_S: Final = 0.01
 """Events gather this long: a hundred streams at once then share a round trip."""
 
+BATCH_BYTES: Final = 256 * 1024
+"""Of one round trip: on a slow link it ends soon, and the events of a finished request come next."""
+
+WAITING_BYTES: Final = 8 * 1024 * 1024
+"""What waits in one process; further events are dropped."""
+
+STREAM_BYTES: Final = 16 * 1024 * 1024
+"""What one attempt may stream; further events are dropped."""
+
+PATIENCE_S: Final = 1.0
+"""How long a result waits for its own last event."""
+
 LONGEST: Final = 20_000
 """Entries kept per stream; a response has a few thousand events."""
 
 KEPT_MS: Final = 3_600_000
 
+_ENTRY_BYTES: Final = 128
+"""What an entry takes beside its data."""
+
 _TERMINAL: Final = frozenset({"response.completed", "response.incomplete", "response.failed"})
 """Not relayed: the result says the same, and may be large."""
 
 
-@dataclass(slots=True)
+class Entry(NamedTuple):
+    """One event under its entry id."""
+
+    id: str
+    kind: str
+    data: bytes
+
+    @property
+    def size(self) -> int:
+        return len(self.data) + _ENTRY_BYTES
+
+
+@dataclass(eq=False, slots=True)
 class Deltas:
     """The events of one attempt, on their way to one stream."""
 
     relay: "DeltaRelay"
     stream: str
     attempt: int
-    _sent: int = 0
+    waiting: deque[Entry] = field(default_factory=deque[Entry])
+    missed: bool = False
+    """Whether events were dropped since the last entry; the reader is told before the next one."""
+    _number: int = 0
+    _bytes: int = 0
+    """Of all events so far."""
 
     def restarted(self, code: str | None) -> None:
         """Tells readers to forget what came so far: an earlier attempt was cut short."""
+        self.missed = False
         self._append("restarted", orjson.dumps({"attempt": self.attempt, "code": code}))
 
     def event(self, data: bytes) -> None:
-        """Takes the data of one server-sent event, as the gateway wrote it."""
+        """Takes the data of one server-sent event, as the gateway wrote it; drops it where too much is on its way."""
         kind = _kind(data)
-        if kind not in _TERMINAL:
-            self._append(kind, data)
+        if kind in _TERMINAL:
+            return
+        if self._bytes + len(data) > STREAM_BYTES or not self.relay.has_room(len(data)):
+            self.missed = True
+            return
+        self._tell_gap()
+        self._append(kind, data)
+
+    async def flushed(self) -> None:
+        """Returns when all that was appended is sent or given up, after PATIENCE_S at the latest."""
+        self._tell_gap()
+        await self.relay.flushed(self)
+
+    def _tell_gap(self) -> None:
+        if self.missed:
+            self.missed = False
+            self._append("gap", orjson.dumps({"attempt": self.attempt}))
 
     def _append(self, kind: str, data: bytes) -> None:
-        self._sent += 1
-        self.relay.append((self.stream, f"{self.attempt}-{self._sent}", kind, data))
+        self._number += 1
+        entry = Entry(f"{self.attempt}-{self._number}", kind, data)
+        self._bytes += entry.size
+        self.relay.append(self, entry)
 
 
 @dataclass(slots=True)
 class DeltaRelay:
-    """Appends what gathers, many streams at once; what Redis does not take in time is dropped, the result is not."""
+    """Appends what gathers, many streams at once and each in its turn; finished requests come first."""
 
     client: redis.asyncio.Redis
-    _waiting: list[tuple[str, str, str, bytes]] = field(default_factory=list[tuple[str, str, str, bytes]])
+    _streams: dict[Deltas, None] = field(default_factory=dict[Deltas, None])
+    """Those with entries that wait, the longest waiting first."""
+    _hurried: set[Deltas] = field(default_factory=set[Deltas])
+    _under_way: set[Deltas] = field(default_factory=set[Deltas])
+    _bytes: int = 0
     _news: asyncio.Event = field(default_factory=asyncio.Event)
-    _idle: asyncio.Event = field(default_factory=asyncio.Event)
+    _sent: asyncio.Event = field(default_factory=asyncio.Event)
+    """Set at the end of the round trip that is under way, or of the next one."""
 
     def open(self, stream: str, attempt: int) -> Deltas:
         return Deltas(self, stream, attempt)
 
-    def append(self, entry: tuple[str, str, str, bytes]) -> None:
-        self._waiting.append(entry)
-        self._idle.clear()
+    def has_room(self, size: int) -> bool:
+        return self._bytes + size <= WAITING_BYTES
+
+    def append(self, deltas: Deltas, entry: Entry) -> None:
+        deltas.waiting.append(entry)
+        self._streams[deltas] = None
+        self._bytes += entry.size
         self._news.set()
 
-    async def flushed(self) -> None:
-        """Returns when everything appended so far is sent, or given up."""
-        if self._waiting:
-            await self._idle.wait()
+    async def flushed(self, deltas: Deltas) -> None:
+        """Returns when these deltas are sent, or given up after PATIENCE_S."""
+        self._hurried.add(deltas)
+        try:
+            async with asyncio.timeout(PATIENCE_S):
+                while deltas in self._streams or deltas in self._under_way:
+                    await self._sent.wait()
+        except TimeoutError:
+            self._drop(deltas)
+        finally:
+            self._hurried.discard(deltas)
 
     async def pump(self) -> None:
         """Sends what gathers, for as long as the process lives."""
@@ -80,22 +151,53 @@ class DeltaRelay:
             await self._news.wait()
             self._news.clear()
             await asyncio.sleep(FLUSH_S)
-            batch, self._waiting = self._waiting, []
-            await self._send(batch)
-            if not self._waiting:
-                self._idle.set()
+            while self._streams:
+                batch = self._next_batch()
+                self._under_way = {deltas for deltas, _ in batch}
+                await self._send(batch)
+                self._under_way = set()
+                sent, self._sent = self._sent, asyncio.Event()
+                sent.set()
 
-    async def _send(self, batch: list[tuple[str, str, str, bytes]]) -> None:
+    def _next_batch(self) -> list[tuple[Deltas, Entry]]:
+        batch: list[tuple[Deltas, Entry]] = []
+        size = 0
+        for deltas in [*(self._hurried & self._streams.keys()), *self._streams]:
+            while deltas.waiting and size < BATCH_BYTES:
+                entry = deltas.waiting.popleft()
+                batch.append((deltas, entry))
+                size += entry.size
+            self._streams.pop(deltas, None)
+            if deltas.waiting:
+                self._streams[deltas] = None
+            if size >= BATCH_BYTES:
+                break
+        self._bytes -= size
+        return batch
+
+    def _drop(self, deltas: Deltas) -> None:
+        self._bytes -= sum(entry.size for entry in deltas.waiting)
+        deltas.waiting.clear()
+        self._streams.pop(deltas, None)
+
+    async def _send(self, batch: Iterable[tuple[Deltas, Entry]]) -> None:
         pipeline: Any = self.client.pipeline(transaction=False)
-        for stream, entry_id, kind, data in batch:
-            pipeline.execute_command("XADD", stream, "MAXLEN", "~", LONGEST, entry_id, "type", kind, "data", data)
-        for stream in {entry[0] for entry in batch}:
-            pipeline.execute_command("PEXPIRE", stream, KEPT_MS)
+        for deltas, entry in batch:
+            pipeline.execute_command(
+                "XADD", deltas.stream, "MAXLEN", "~", LONGEST, entry.id, "type", entry.kind, "data", entry.data
+            )
+        for deltas in self._under_way:
+            pipeline.execute_command("PEXPIRE", deltas.stream, KEPT_MS)
         try:
             async with asyncio.timeout(SOCKET_TIMEOUT_S):
-                await pipeline.execute(raise_on_error=False)
+                replies = await pipeline.execute(raise_on_error=False)
         except (RedisError, OSError):
-            return  # a watcher misses some tokens; the result does not depend on it
+            for deltas in self._under_way:
+                deltas.missed = True
+            return
+        if any(isinstance(reply, ReadOnlyError) for reply in replies):
+            # After a failover the address means another server.
+            await self.client.connection_pool.disconnect(inuse_connections=False)
 
 
 def _kind(data: bytes) -> str:

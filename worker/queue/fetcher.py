@@ -1,7 +1,8 @@
-"""What this process takes from its lanes, and when: no more than it can start soon, each lane by its weight."""
+"""What this process takes from its lanes, and when: no more than it can start and hold, each lane by its weight."""
 
 import asyncio
 import random
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Final
@@ -9,6 +10,7 @@ from typing import Final
 from worker.queue.claims import Delivery
 from worker.queue.events import QueueEvents
 from worker.queue.ledger import Ledger
+from worker.queue.pop_size import LARGEST_POP, PopSize
 from worker.storage.scripts import ScriptError
 
 BULK: Final = 64
@@ -54,7 +56,10 @@ class Shares:
 
 @dataclass(slots=True)
 class Fetcher:
-    """Takes deliveries while there are `places()` in the process and `vacancies` in their lane; `start`s each."""
+    """Takes deliveries while there are `places()` in the process and `vacancies` in their lane; `start`s each.
+
+    A pop brings at most `room()` bytes, unless one message alone has more.
+    """
 
     ledger: Ledger
     shares: Shares
@@ -64,6 +69,8 @@ class Fetcher:
     events: QueueEvents
     freed: asyncio.Event = field(default_factory=asyncio.Event)
     """Set whenever a place may have become free."""
+    room: Callable[[], int] = lambda: LARGEST_POP
+    _size: PopSize = field(default_factory=PopSize)
 
     async def run(self) -> None:
         """Takes until cancelled; what was asked for by then still arrives and is started."""
@@ -85,12 +92,15 @@ class Fetcher:
                 await asyncio.sleep(pause_s)
 
     async def _take(self, places: int, limits: Mapping[str, int]) -> int:
-        popping = asyncio.create_task(self.ledger.pop(self.shares.quotas(places, limits), limits))
+        began = time.monotonic()
+        quotas = self.shares.quotas(places, limits)
+        popping = asyncio.create_task(self.ledger.pop(quotas, limits, min(self._size.bytes, self.room())))
         try:
             await asyncio.shield(popping)
         finally:
             # Cancelled or not: a pop under way cannot be called back, and nobody else would know what it took.
             deliveries = await popping
+            self._size.learn(sum(len(delivery.message) for delivery in deliveries), time.monotonic() - began)
             for delivery in deliveries:
                 self.start(delivery)
         return len(deliveries)

@@ -6,11 +6,12 @@ that lost the lease cannot reschedule, fail or settle a request that another del
 
 import secrets
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final, Literal
 
 import redis
 
+from api_contracts.outgoing import MAX_BODY
 from worker.queue.attempts import AttemptRecord
 from worker.queue.claims import (
     Claim,
@@ -41,6 +42,8 @@ from worker.queue.commands import (
     RETURNS,
     Refused,
 )
+from worker.queue.oversize import largest_message
+from worker.queue.pop_size import LARGEST_POP
 from worker.storage import keys
 from worker.storage.commands import Row
 from worker.storage.keys import Keys
@@ -50,7 +53,8 @@ LEASE_MS: Final = 15_000
 """How long a silent worker keeps what it took; three renewals fit in."""
 
 KEYS_AT_ONCE: Final = 1000
-"""Redis serves no other client during a call."""
+RENEWED_AT_ONCE: Final = 200
+"""Redis serves no other client during a call; it renews a hundred leases in a millisecond."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,11 +62,22 @@ class Ledger:
     runner: ScriptRunner
     upstream: str = "default"
     lease_ms: int = LEASE_MS
+    largest: int = largest_message(MAX_BODY)
+    """Bytes; of a larger message a pop delivers the cut form (`oversize.py`)."""
+    process: str = field(default_factory=lambda: secrets.token_hex(6))
+    """Names this process in every token, so that what falls together is seen to."""
 
-    async def pop(self, quotas: Mapping[str, int], limits: Mapping[str, int] | None = None) -> list[Delivery]:
+    def fresh_id(self) -> str:
+        """The first part of the tokens that one call hands out."""
+        return f"{self.process}-{secrets.token_hex(8)}"
+
+    async def pop(
+        self, quotas: Mapping[str, int], limits: Mapping[str, int] | None = None, most_bytes: int = LARGEST_POP
+    ) -> list[Delivery]:
         """Takes and leases, in one step, as many messages as the quotas add up to; each lane's share comes first.
 
-        What some lanes leave of their quota goes to the others in order, up to each lane's limit.
+        What some lanes leave of their quota goes to the others in order, up to each lane's limit. The messages have at
+        most `most_bytes` together, unless the first alone has more.
         """
         total = sum(quotas.values())
         limits = limits or dict.fromkeys(quotas, total)
@@ -71,7 +86,15 @@ class Ledger:
             for lane, quota in quotas.items()
         ]
         taken = await self.runner.call(
-            DELIVERIES, POP, {}, lanes, lease_ms=self.lease_ms, pop_id=secrets.token_hex(8), total=total
+            DELIVERIES,
+            POP,
+            {},
+            lanes,
+            lease_ms=self.lease_ms,
+            pop_id=self.fresh_id(),
+            total=total,
+            bytes=most_bytes,
+            largest=self.largest,
         )
         return [Delivery(*one) for one in taken]
 
@@ -90,6 +113,7 @@ class Ledger:
             deadline=claim.deadline_ms,
             default_deadline_ms=claim.default_deadline_ms,
             longest_deadline_ms=claim.longest_deadline_ms,
+            republish=claim.republish,
         )
         if isinstance(found, Refused):
             return Refusal(found.status)
@@ -108,6 +132,8 @@ class Ledger:
             crashes=found.crashes,
             throttle_ms=found.throttle_ms,
             attempts=found.attempts,
+            group=found.group,
+            alone=found.alone == 1,
         )
 
     async def begin(self, lease: Lease, attempt: AttemptRecord, previous: AttemptRecord | None = None) -> WriteOutcome:
@@ -147,16 +173,20 @@ class Ledger:
             streamed=answer.streamed,
         )
 
-    async def answer(self, delivery: Delivery, claim: Claim, result: bytes) -> WriteOutcome:
-        """Publishes a failed result for a delivery that does not own its request id."""
+    async def answer(
+        self, delivery: Delivery, claim: Claim, result: bytes, *, dead_letter_reason: str = ""
+    ) -> WriteOutcome:
+        """Publishes a failed result for a delivery that does not own its request id, as `complete` does."""
         return await self.runner.call(
             DELIVERIES,
             ANSWER,
             self._keys(delivery, claim),
+            lane=delivery.lane,
             token=delivery.token,
             tenant=claim.tenant,
             request_id=claim.request_id,
             result=result,
+            dead_reason=dead_letter_reason,
         )
 
     async def bury(self, delivery: Delivery, reason: str) -> WriteOutcome:
@@ -210,12 +240,19 @@ class Ledger:
         return await self.runner.call(RETURNS, PROMOTE, {}, _rows(lanes), limit=limit)
 
     async def reclaim(self, lanes: Sequence[str], limit: int = 500) -> list[Reclaimed]:
-        """Returns to their lanes the deliveries whose workers fell silent."""
-        return await self.runner.call(RETURNS, RECLAIM, keys.FLEET, _rows(lanes), lease_ms=self.lease_ms, limit=limit)
+        """Ends the deliveries whose workers fell silent; the caller answers those that were `handed` to it."""
+        return await self.runner.call(
+            RETURNS, RECLAIM, keys.FLEET, _rows(lanes), lease_ms=self.lease_ms, limit=limit, pop_id=self.fresh_id()
+        )
 
     async def cancel(self, tenant: str, request_id: str, *, ttl_ms: int) -> str:
         """Marks a request as cancelled; returns the state it was in, or an empty string where unknown."""
         return await self.runner.call(RETURNS, CANCEL, keys.request(tenant, request_id), ttl_ms=ttl_ms)
+
+    async def revoke(self, task_id: str, *, ttl_ms: int) -> str:
+        """The same by Celery task id, whatever the request's own id is."""
+        names = keys.request("", task_id) | keys.task(task_id)
+        return await self.runner.call(RETURNS, CANCEL, names, ttl_ms=ttl_ms)
 
     async def cancelled(self, marks: Sequence[str]) -> list[bool]:
         """Which of the requests with these cancel keys are cancelled."""
@@ -244,8 +281,8 @@ def renew(client: redis.Redis, held: Iterable[tuple[str, str]], *, upstream: str
     missing: set[str] = set()
     for lane, mine in tokens.items():
         names = keys.lane(lane) | keys.upstream(upstream)
-        for start in range(0, len(mine), KEYS_AT_ONCE):
-            rows = [Row({}, {"token": token}) for token in mine[start : start + KEYS_AT_ONCE]]
+        for start in range(0, len(mine), RENEWED_AT_ONCE):
+            rows = [Row({}, {"token": token}) for token in mine[start : start + RENEWED_AT_ONCE]]
             missing |= call_blocking(client, RETURNS, RENEW, names, rows, lease_ms=lease_ms)
     return missing
 

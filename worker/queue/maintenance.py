@@ -9,31 +9,17 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Final
 
-from worker.queue.claims import Backlog
+from worker.queue.claims import Backlog, Delivery
 from worker.queue.events import QueueEvents
 from worker.queue.ledger import Ledger
-from worker.storage import keys
-from worker.storage.commands import Command, Script
-from worker.storage.replies import records
+from worker.queue.retention import RETAIN_S, Retention
 from worker.storage.scripts import ScriptError, ScriptRunner
 
 PROMOTE_S: Final = 0.5
 RECLAIM_S: Final = 1.0
-RETAIN_S: Final = 10.0
 
 FORGOTTEN_AT_ONCE: Final = 500
 """Kept results dropped by one call; a busy fleet needs many in one round."""
-
-
-_backlogs = records(Backlog, after=1)
-TRIM: Final = Command(
-    name="trim",
-    keys=("streams", "dead"),
-    args={"retention_ms": int, "cursor": bytes},
-    reply=lambda report: (report[0], _backlogs(report)),
-    even_when_full=True,
-)
-RETENTION: Final = Script.load("queue/lua/retention.lua", commands=(TRIM,))
 
 
 @dataclass(slots=True)
@@ -44,6 +30,8 @@ class Maintenance:
     retention: timedelta
     high_water: int
     events: QueueEvents
+    start: Callable[[Delivery], None] = lambda _: None
+    """Takes what a reclaim handed over; set once there is an executor."""
     backlog: Backlog | None = None
     """The result stream above the high-water mark, as of the last look."""
 
@@ -60,27 +48,18 @@ class Maintenance:
         reclaimed = await self.ledger.reclaim(self.lanes)
         if reclaimed:
             self.events.deliveries_reclaimed(reclaimed)
+        for one in reclaimed:
+            if one.handed is not None:
+                self.start(one.handed)
 
     async def retain(self) -> None:
         """Drops what nobody needs any more and looks at how much is unread."""
         while await self.ledger.forget(FORGOTTEN_AT_ONCE) >= FORGOTTEN_AT_ONCE:
             pass
-        worst = max(await self._backlogs(), key=lambda backlog: backlog.unread, default=None)
-        over = worst if worst and worst.unread >= self.high_water else None
+        over = await Retention(self.runner, self.retention, self.high_water).look()
         if over != self.backlog and (over is None or self.backlog is None):
             self.events.backlog_changed(over)
         self.backlog = over
-
-    async def _backlogs(self) -> list[Backlog]:
-        """Trims every result stream, some at a time, because other calls wait meanwhile."""
-        retention_ms = round(self.retention.total_seconds() * 1000)
-        backlogs: list[Backlog] = []
-        cursor = b"0"
-        while True:
-            cursor, some = await self.runner.call(RETENTION, TRIM, keys.FLEET, retention_ms=retention_ms, cursor=cursor)
-            backlogs += some
-            if cursor == b"0":
-                return backlogs
 
     async def _every(self, seconds: float, step: Callable[[], Awaitable[None]]) -> None:
         while True:

@@ -25,11 +25,12 @@ from worker.queue.celery_message import (
     read_time,
 )
 from worker.queue.identity import DERIVED_RULE, Identity, as_object, identify, recover
+from worker.queue.oversize import EDGE, KEPT_WHOLE, largest_message, uncut
 
 _TRACE: Final = re.compile(r"[0-9a-f]{2}-([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}.*")
 
-_AROUND: Final = 64 * 1024
-"""Bytes for what Celery writes around a body."""
+_HEADERS: Final = ("task", "sentry-trace", "baggage")
+_LONGEST_HEADER: Final = 8192
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,6 +77,8 @@ class Message:
     """Why the message is also a dead letter: an answer alone would hide what could not be read."""
     eta: datetime | None = None
     expires: datetime | None = None
+    headers: Mapping[str, str] = field(default_factory=dict[str, str], repr=False)
+    """Celery's that are needed later: the task's name, and what Sentry's SDK wrote."""
     traceparent: str | None = None
     trace_id: str = ""
     """The caller's trace, or one of our own: logs, Sentry and the result all carry it."""
@@ -119,8 +122,11 @@ class Unreadable:
 
 def decode(raw: bytes, *, max_body: int) -> Message | Unreadable:
     """Never raises; `max_body` bounds, in bytes, what is worth decoding, and thereby the memory it takes."""
-    if len(raw) > 2 * max_body + _AROUND:  # base64 adds a third; JSON escapes may add more
-        return _recovered(raw, _oversized(max_body))
+    if (cut := uncut(raw)) is not None:
+        ends, size = cut
+        return _recovered(ends, _oversized(max_body), dead_letter_reason=_why_dead(size, max_body))
+    if len(raw) > largest_message(max_body):
+        return _recovered(raw, _oversized(max_body), dead_letter_reason=_why_dead(len(raw), max_body))
     try:
         outer = read_outer(raw)
     except BrokenMessageError as broken:
@@ -158,17 +164,24 @@ def _message(
     return Message(
         identity=identity,
         fingerprint=fingerprint(given["body"] if "body" in given else outer.get("body")),
+        headers=_kept_headers(headers),
         traceparent=traceparent,
         trace_id=_trace_id(traceparent),
         **found,
     )
 
 
+def salvage(raw: bytes) -> Message | Unreadable:
+    """Whose message it is, found in its text without decoding it: for what must be answered unread. Never raises."""
+    lost = BrokenMessageError("body", "was lost with every worker that took it")
+    return _recovered(raw, lost)
+
+
 def _recovered(raw: bytes, broken: BrokenMessageError, *, dead_letter_reason: str = "") -> Message | Unreadable:
     """For a message that is not to be parsed: somebody may still wait for the id in it."""
     found = recover(raw)
     if found is None:
-        return Unreadable(f"{dead_letter_reason or 'too large'}, and no id can be read in it")
+        return Unreadable(f"{dead_letter_reason}, and no id can be read in it")
     return _answerable(found, raw, broken, dead_letter_reason=dead_letter_reason)
 
 
@@ -195,6 +208,16 @@ def _wire(request: GenerationRequest, max_body: int) -> bytes:
 
 def _oversized(max_body: int) -> BrokenMessageError:
     return BrokenMessageError("body", f"must stay under {max_body} bytes (WORKER_MAX_BODY)", too_large=True)
+
+
+def _why_dead(size: int, max_body: int) -> str:
+    kept = "" if size <= KEPT_WHOLE else f"; only its first and last {EDGE // 1024} KiB are kept"
+    return f"{size} bytes are too large for WORKER_MAX_BODY = {max_body}{kept}"
+
+
+def _kept_headers(headers: Mapping[str, Any]) -> Mapping[str, str]:
+    given = {name: headers.get(name) for name in _HEADERS}
+    return {name: text for name, text in given.items() if isinstance(text, str) and len(text) <= _LONGEST_HEADER}
 
 
 def _traceparent(envelope: Mapping[str, Any], headers: Mapping[str, Any]) -> str | None:

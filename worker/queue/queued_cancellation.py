@@ -7,7 +7,6 @@ like any other: `claim` says CANCELLED, and it is answered once. In a lane that 
 """
 
 import asyncio
-import secrets
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -95,7 +94,7 @@ class QueuedCancellation:
         return [cancel_key(message.tenant, message.request_id), cancel_key("", message.task_id)]
 
     async def _take(self, lane: str, name: str, message: bytes) -> None:
-        token = f"{secrets.token_hex(8)}.{lane}.1"
+        token = f"{self.ledger.fresh_id()}.{lane}.1"
         names = keys.lane(lane) | keys.waiting_list(name)
         if await self.runner.call(QUEUED_CANCELLATION, TAKE, names, lease_ms=LEASE_MS, token=token, message=message):
             self.start(Delivery(token, lane, message))

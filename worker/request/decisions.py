@@ -80,6 +80,15 @@ GONE: Final = _error(
     ErrorCode.DUPLICATE_CONFLICT,
     "this request_id was answered before and its result is no longer kept; choose another id to run it again",
 )
+WITHHELD: Final = _error(
+    ErrorCode.DUPLICATE_CONFLICT,
+    "this request_id was answered on another stream, and results go to one stream only; read it there",
+)
+CROWDED: Final = _error(
+    ErrorCode.DUPLICATE_CONFLICT,
+    "this request is under way, and 16 result streams wait for it already; ask again once it is answered",
+    retryable=True,
+)
 CANCELLED: Final = _error(ErrorCode.CANCELLED, "the request was cancelled")
 EXPIRED: Final = _error(ErrorCode.DEADLINE_EXCEEDED, "the deadline passed before the request could run")
 THROTTLED: Final = _error(
@@ -88,14 +97,21 @@ THROTTLED: Final = _error(
 OVERSIZED: Final = _error(ErrorCode.REQUEST_TOO_LARGE, "the request needs more tokens than a whole minute's budget")
 POISON: Final = _error(
     ErrorCode.INTERNAL_ERROR,
-    "workers died while calling for this request; it is kept as a dead letter",
+    "workers died while they held this request; it is kept as a dead letter",
+    retryable=True,
+)
+LOST: Final = _error(
+    ErrorCode.INTERNAL_ERROR,
+    "this message was lost with every worker that took it; it is kept as a dead letter",
     retryable=True,
 )
 BUG: Final = _error(ErrorCode.INTERNAL_ERROR, "the worker failed on this request", retryable=True)
 
 REFUSED: Final[Mapping[Refusal, MappedError | Disposition]] = {
     Refusal.CONFLICT: CONFLICT,
+    Refusal.WITHHELD: WITHHELD,
     Refusal.GONE: GONE,
+    Refusal.CROWDED: CROWDED,
     Refusal.DUPLICATE: Disposition.DUPLICATE,
     Refusal.REPUBLISHED: Disposition.REPUBLISHED,
     Refusal.BUSY: Disposition.BUSY,

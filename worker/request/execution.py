@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Any, TypeVar
@@ -13,6 +13,7 @@ from worker.gateway.upstream import Answer, Call
 from worker.queue.attempts import AttemptOutcome, AttemptRecord
 from worker.queue.claims import Delivery, Lease
 from worker.queue.messages import Message
+from worker.queue.oversize import size_of
 from worker.request.charges import INTERRUPTED, Spent
 from worker.request.clock import ServerClock
 
@@ -31,7 +32,10 @@ class Execution:
     """Mutable, owned by one coroutine; others may only `interrupt` it."""
 
     delivery: Delivery
+    """Without its message once that is opened: decoded, a request would be kept twice."""
     message: Message | None = None
+    message_bytes: int = 0
+    """As its sender wrote it."""
     attempts: list[AttemptRecord] = field(default_factory=list[AttemptRecord])
     """The request's, oldest first, earlier deliveries included."""
     spent: Spent = field(default_factory=Spent)
@@ -43,6 +47,8 @@ class Execution:
     """Of the request; what an earlier delivery met is known by its code and status alone."""
     error: MappedError | None = None
     interruption: Interruption | None = None
+    flush: Callable[[], Awaitable[None]] | None = None
+    """Waits for the last of this delivery's deltas, if it streams."""
     _lease: Lease | None = None
     _clock: ServerClock = field(default_factory=ServerClock.local)
     _waited_ms: int = 0
@@ -59,6 +65,12 @@ class Execution:
     def request(self) -> Message:
         assert self.message is not None, "an execution is decoded before it is asked about"  # noqa: S101  # an invariant, not a check of input
         return self.message
+
+    @property
+    def held_bytes(self) -> int:
+        """What this request takes of the process' memory: its message or the body made of it, and its answer."""
+        body = len(self.message.body) if self.message else 0
+        return len(self.delivery.message) + body + (len(self.answer.raw) if self.answer else 0)
 
     @property
     def claimed(self) -> bool:
@@ -118,6 +130,11 @@ class Execution:
         """Milliseconds since the result was known."""
         return round((time.monotonic() - self._finished_s) * 1000) if self._finished_s is not None else 0
 
+    def let_go(self) -> None:
+        """Drops the message as it came, once it is decoded: two copies of a body are never held."""
+        self.message_bytes = size_of(self.delivery.message)
+        self.delivery = replace(self.delivery, message=b"")
+
     def adopt(self, lease: Lease) -> None:
         """Takes over the request's history; an attempt without an end was interrupted and maybe billed."""
         self._lease, self._clock = lease, ServerClock(lease.now_ms)
@@ -152,6 +169,12 @@ class Execution:
         if isinstance(call.outcome, Failure):
             self.last_failure = call.outcome
         return call
+
+    async def flush_deltas(self) -> None:
+        """Readers take nothing after the end of a stream, and the result ends it. A second call waits for nothing."""
+        flush, self.flush = self.flush, None
+        if flush is not None:
+            await flush()
 
     def finish(self, error: MappedError | None) -> None:
         """The result is known: `error` says why it is not a complete response."""

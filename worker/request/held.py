@@ -25,6 +25,11 @@ class HeldRequests:
     def remove(self, execution: Execution) -> None:
         self._executions.pop(execution.delivery.token, None)
 
+    @property
+    def bytes(self) -> int:
+        """What they take of the process' memory together."""
+        return sum(execution.held_bytes for execution in self)
+
     def leases(self) -> list[tuple[str, str]]:
         """Lane and token of each."""
         return [(execution.delivery.lane, execution.delivery.token) for execution in self]

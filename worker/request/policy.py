@@ -36,10 +36,13 @@ FALLBACK_DEADLINE: Final = timedelta(hours=1)
 """For a lane that no setting names, where `*` is not set either."""
 
 SUSPECT_CRASHES: Final = 2
-"""After 2 crashes during a call, at most one such request runs per process at a time."""
+"""After 2 crashes, at most half as many such requests run side by side as crashed together."""
 
 POISON_CRASHES: Final = 3
-"""After 3 crashes during a call, the request becomes a dead letter."""
+"""After 3 crashes, the last of them alone in its process, the request becomes a dead letter."""
+
+SUSPECT_DELAY_MS: Final = 2_000
+"""Until a suspect asks again whether it may run."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,6 +54,8 @@ class Policy:
     timeout: timedelta
     default_deadline: Mapping[str, timedelta]
     result_ttl: timedelta
+    republish: bool = True
+    """Whether the kept result of a request goes to a second stream that asks for it."""
     patience: Mapping[str, timedelta | None] = field(default_factory=dict[str, timedelta | None])
     retries: RetryPolicy = field(default_factory=RetryPolicy)
 
@@ -73,11 +78,12 @@ class Policy:
             default_deadline_ms=default_ms,
             longest_deadline_ms=_ms_of(FARTHEST),
             stream=result_stream(message.reply_to),
+            republish=self.republish,
         )
 
     def before_call(self, lease: Lease, message: Message) -> Finish | Park | None:
         """The reason to answer or to park a claimed request without a call, if there is one."""
-        if lease.crashes >= POISON_CRASHES:
+        if lease.crashes >= POISON_CRASHES and lease.alone:
             return Finish("failed", POISON, dead_letter_reason="poison")
         if lease.standing is Standing.CANCELLED:
             return Finish("failed", CANCELLED)
@@ -134,6 +140,18 @@ class Policy:
 
     def _default_deadline(self, lane: str) -> timedelta:
         return self.default_deadline.get(lane, self.default_deadline.get("*", FALLBACK_DEADLINE))
+
+
+def suspects_beside(lease: Lease) -> int | None:
+    """How many suspects may run in one process with this one among them; None for a request that is no suspect."""
+    return max(1, lease.group // 2) if lease.crashes >= SUSPECT_CRASHES else None
+
+
+def kept_out(lease: Lease, time_left_s: float) -> Park | Release:
+    """What follows where other requests of this process keep this one from running."""
+    if suspects_beside(lease) is None:
+        return Release()
+    return Park(round(1000 * max(0.0, min(SUSPECT_DELAY_MS / 1000, time_left_s))), Disposition.DELAYED)
 
 
 def _scheduled(decision: Retry | GiveUp) -> Park | Finish:

@@ -4,19 +4,20 @@ Every exit is a Disposition. This module carries out decisions; `policy.py` make
 call, and `waits.py` those that follow where no call was admitted.
 """
 
-import asyncio
 import random
 from dataclasses import dataclass, field
 
 from api_contracts import MappedError
+from api_contracts.queues import result_stream
 from worker.admission.grants import NotAdmitted, Reservation
 from worker.admission.tokens import TokenEstimator
 from worker.gateway.upstream import Answer, Call
 from worker.queue.claims import Claim, Refusal, WriteOutcome
-from worker.queue.messages import Unreadable, decode
+from worker.queue.messages import Unreadable, decode, salvage
 from worker.request.decisions import (
     BUG,
     EXPIRED,
+    LOST,
     REFUSED,
     Abandon,
     Decision,
@@ -27,8 +28,9 @@ from worker.request.decisions import (
 )
 from worker.request.events import RequestEvents
 from worker.request.execution import Execution, Interruption
-from worker.request.policy import SUSPECT_CRASHES, Policy, invalid
+from worker.request.policy import Policy, invalid, kept_out, suspects_beside
 from worker.request.ports import AdmissionPort, AdmissionQueuePort, LedgerPort, RelayPort, UpstreamPort
+from worker.request.quarantine import QUIET_S, Quarantine
 from worker.request.results import build_result
 from worker.request.stream_watch import StreamWatch
 from worker.request.waits import ask_of, interrupted, not_admitted
@@ -46,55 +48,56 @@ class Processor:
     events: RequestEvents
     rng: random.Random = field(default_factory=random.Random)
     tokens: TokenEstimator = field(default_factory=TokenEstimator)
-    _suspects: asyncio.Lock = field(default_factory=asyncio.Lock)
+    quarantine: Quarantine = field(default_factory=Quarantine)
 
     async def process(self, execution: Execution) -> Disposition:
         """Takes one delivery to exactly one end: an answer, a later try, another delivery's request, a dead letter.
 
         Raises ScriptError where the ledger refuses a write; the lease then brings the delivery back.
         """
-        message = decode(execution.delivery.message, max_body=self.policy.max_body)
-        if isinstance(message, Unreadable):
-            await self.ledger.bury(execution.delivery, message.reason)
-            return Disposition.DEAD_LETTERED
-        execution.message = message
-        claim = self.policy.claim(execution.delivery, message)
         try:
+            if execution.delivery.lost:
+                return await self._refuse(execution, LOST, dead_letter_reason="lost")
+            message = decode(execution.delivery.message, max_body=self.policy.max_body)
+            execution.let_go()
+            if isinstance(message, Unreadable):
+                return await self._bury(execution, message)
+            execution.message = message
             if not message.identity.owned:
-                return await self._refuse(execution, claim, invalid(message, message.violations))
-            return await self._claim(execution, claim)
+                return await self._refuse(execution, invalid(message, message.violations))
+            return await self._claim(execution, self.policy.claim(execution.delivery, message))
         except ScriptError:
             raise
         except Exception as bug:  # noqa: BLE001  # the caller gets an answer, and the events carry the bug
             self.events.request_crashed(execution, bug)
             if execution.claimed:
                 return await self._conclude(execution, Finish("failed", BUG))
-            return await self._refuse(execution, claim, BUG)
+            return await self._refuse(execution, BUG)
 
     async def _claim(self, execution: Execution, claim: Claim) -> Disposition:
         lease = await self.ledger.claim(execution.delivery, claim)
         if isinstance(lease, Refusal):
             refused = REFUSED[lease]
-            return refused if isinstance(refused, Disposition) else await self._refuse(execution, claim, refused)
+            return refused if isinstance(refused, Disposition) else await self._refuse(execution, refused)
         execution.adopt(lease)
         decision = self.policy.before_call(lease, execution.request)
-        if decision is None and lease.crashes >= SUSPECT_CRASHES:
-            return await self._run_alone(execution)
-        return await self._conclude(execution, decision or await self._run(execution))
+        return await self._conclude(execution, decision or await self._run_guarded(execution))
 
-    async def _run_alone(self, execution: Execution) -> Disposition:
-        """Runs once no other suspect runs in this process. An interruption or the deadline ends this wait."""
+    async def _run_guarded(self, execution: Execution) -> Decision:
+        """Runs where no other request of this process keeps it out; a suspect of limit 1 waits until it is alone."""
+        lease, limit = execution.lease, suspects_beside(execution.lease)
+        if not self.quarantine.enter(execution.delivery.token, limit):
+            return kept_out(lease, execution.time_left_s)
         try:
-            async with asyncio.timeout(execution.time_left_s):
-                turn = await execution.unless_interrupted(self._suspects.acquire())
-        except TimeoutError:
-            return await self._conclude(execution, Finish("failed", EXPIRED))
-        if isinstance(turn, Interruption):
-            return await self._conclude(execution, interrupted(turn))
-        try:
-            return await self._conclude(execution, await self._run(execution))
+            if limit == 1:
+                quiet = self.quarantine.until_alone(max(0.0, min(QUIET_S, execution.time_left_s)))
+                if isinstance(left := await execution.unless_interrupted(quiet), Interruption):
+                    return interrupted(left)
+                if execution.time_left_s <= 0:
+                    return Finish("failed", EXPIRED)
+            return await self._run(execution)
         finally:
-            self._suspects.release()
+            self.quarantine.leave(execution.delivery.token)
 
     async def _run(self, execution: Execution) -> Decision:
         """Admits and calls, again and again, until the decision is another one than one more call."""
@@ -156,12 +159,21 @@ class Processor:
             self.events.script_refused(error)
             return False
 
-    async def _refuse(self, execution: Execution, claim: Claim, error: MappedError) -> Disposition:
-        """Answers a delivery that does not own its request id."""
+    async def _refuse(self, execution: Execution, error: MappedError, *, dead_letter_reason: str = "") -> Disposition:
+        """Answers a delivery that does not own its request id, and keeps a dead letter if there is a reason."""
+        message = execution.message or salvage(execution.delivery.message)
+        if isinstance(message, Unreadable):
+            return await self._bury(execution, message)
+        execution.message = message
         execution.finish(error)
         refusal = build_result(execution, Finish("failed", error))
-        await self.ledger.answer(execution.delivery, claim, refusal.result)
+        address = Claim.bare(message.tenant, message.request_id, message.task_id, result_stream(message.reply_to))
+        await self.ledger.answer(execution.delivery, address, refusal.result, dead_letter_reason=dead_letter_reason)
         return Disposition.FAILED
+
+    async def _bury(self, execution: Execution, message: Unreadable) -> Disposition:
+        await self.ledger.bury(execution.delivery, message.reason)
+        return Disposition.DEAD_LETTERED
 
     async def _conclude(self, execution: Execution, decision: Decision) -> Disposition:
         """Writes what was decided, unless another delivery owns the request by now."""
@@ -174,6 +186,7 @@ class Processor:
             case Finish(error=error, dead_letter_reason=dead_letter_reason):
                 execution.finish(error)
                 result = build_result(execution, decision)
+                await execution.flush_deltas()
                 return await self.ledger.complete(
                     lease, result, kept_ms=self.policy.kept_ms, dead_letter_reason=dead_letter_reason
                 )

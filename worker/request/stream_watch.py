@@ -21,7 +21,6 @@ class StreamWatch:
     A probe's first output opens the gate: the whole answer may take minutes, and everybody else would wait for it.
     """
 
-    relay: RelayPort
     deltas: DeltasPort
     admission: AdmissionPort
     reservation: Reservation
@@ -32,9 +31,10 @@ class StreamWatch:
         """A watch on the attempt that just began; readers are told if it is not the first."""
         message, last = execution.request, execution.last_failure
         deltas = relay.open(delta_stream(message.tenant, message.request_id), execution.number)
+        execution.flush = deltas.flushed
         if execution.number > 1:
             deltas.restarted(last.code if last else None)
-        return cls(relay, deltas, admission, reservation)
+        return cls(deltas, admission, reservation)
 
     def event(self, data: bytes) -> None:
         """Takes the data of one server-sent event, as the gateway wrote it."""
@@ -43,8 +43,7 @@ class StreamWatch:
         self.deltas.event(data)
 
     async def ended(self) -> None:
-        """Returns when all that came is passed on."""
-        await self.relay.flushed()
+        """Returns once admission was told, if there was something to tell."""
         if self._telling is not None:
             with contextlib.suppress(ScriptError):  # the report of the call says it again
                 await self._telling

@@ -19,6 +19,7 @@ from worker.config.sentry_settings import load_sentry
 from worker.config.settings import Settings, WrongSettingsError, check_key_file
 from worker.queue.celery_message import known_tasks
 from worker.runtime import command_line, process_signals, remote_control
+from worker.runtime.settings_report import report_settings
 from worker.tasks import TASKS
 from worker.telemetry import sentry
 
@@ -92,6 +93,7 @@ class Worker(CeleryWorker):
             host=socket.gethostname(),
             pid=os.getpid(),
         )
+        report_settings(settings, os.environ)
         self.app.sentry = sentry.start(options)
         return True
 

@@ -8,6 +8,7 @@ from worker.queue.maintenance import Maintenance
 from worker.request.decisions import Disposition
 from worker.request.execution import Execution, Interruption
 from worker.request.held import HeldRequests
+from worker.request.quarantine import Quarantine
 from worker.runtime.task_runner import TaskRunner
 from worker.storage.scripts import ScriptError
 from worker.telemetry.observer import Observer
@@ -16,13 +17,18 @@ from worker.telemetry.process_observer import Load
 
 @dataclass(slots=True, kw_only=True)
 class Executor:
-    """One per process, on one event loop; at most `concurrency` deliveries at once."""
+    """One per process, on one event loop; at most `concurrency` deliveries at once.
+
+    It takes no more work while those that it holds have `memory` bytes.
+    """
 
     task_runner: TaskRunner
     observer: Observer
     maintenance: Maintenance
     concurrency: int
+    memory: int
     held: HeldRequests
+    quarantine: Quarantine = field(default_factory=Quarantine)
     taken: int = 0
     """Deliveries since the start."""
     freed: asyncio.Event = field(default_factory=asyncio.Event)
@@ -32,12 +38,20 @@ class Executor:
 
     def places(self) -> int:
         """How many more deliveries this process can hold."""
-        return self.concurrency - len(self.held) if self.takes() else 0
+        if not self.takes() or (self.held and self.room() <= 0):
+            return 0
+        return self.concurrency - len(self.held)
+
+    def room(self) -> int:
+        """How many more bytes this process may take; not positive: none, unless it holds nothing."""
+        return self.memory - self.held.bytes
 
     def takes(self) -> bool:
         """Whether this process takes work at all."""
         if not self.observer.redis_up:
             return False  # what Redis refuses of one request it may refuse of all, once they are paid for
+        if self.quarantine.closed:
+            return False
         return not self.draining.is_set() and self.maintenance.backlog is None
 
     def load(self) -> Load:
@@ -70,8 +84,8 @@ class Executor:
 
     async def _process(self, execution: Execution) -> None:
         disposition: Disposition | None = None
-        self.observer.request_began(execution)
         try:
+            self.observer.request_began(execution)
             disposition = await self.task_runner.run(execution)
         except ScriptError as error:
             self.observer.request_refused(execution, error)

@@ -2,6 +2,7 @@
 
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -13,10 +14,15 @@ from redis.exceptions import RedisError
 
 from api_contracts.queues import DEAD_STREAM, PRIORITIES, RESULT_STREAM, lane_lists
 from worker.storage import keys
+from worker.telemetry.foreign_words import label
 from worker.telemetry.metrics import FLEET
 
 FRESH_S: Final = 5.0
 """Two scrapers, or an impatient one, make one read."""
+
+MOST_GROUPS: Final = 50
+"""Consumer groups with a series of their own. Anybody who may read results may create more."""
+OTHER_GROUPS: Final = "other"
 
 Row = tuple[tuple[str, ...], float]
 
@@ -89,8 +95,18 @@ def _lane_rows(lane: str, replies: Iterator[Any]) -> list[Row]:
 
 
 def _group_rows(groups: Any) -> list[Row]:
+    """The groups with the most unread results, then all others together; names that look alike are added up.
+
+    Redis cannot tell the lag of a group that was made in the middle of its stream: that group has no sample.
+    """
     found: list[dict[str, Any]] = [] if isinstance(groups, Exception) else groups
-    return [((RESULT_STREAM, group["name"].decode()), float((group["lag"] or 0) + group["pending"])) for group in found]
+    unread = Counter[str]()
+    for group in found:
+        if group["lag"] is not None:
+            unread[label(group["name"])] += group["lag"] + group["pending"]
+    shown = unread.most_common(MOST_GROUPS)
+    rest = [(OTHER_GROUPS, unread.total() - sum(count for _, count in shown))] if len(unread) > MOST_GROUPS else []
+    return [((RESULT_STREAM, name), float(count)) for name, count in (*shown, *rest)]
 
 
 def _row(labels: tuple[str, ...], value: Any) -> list[Row]:

@@ -147,11 +147,15 @@ class Pool(BasePool):
     def _open_probes(self, service: Service) -> ProbeServer:
         """Raises SystemExit, with one clear line, where the port is taken."""
         registry = service.observer.metrics.registry
-        registry.register(FleetCollector(self.settings.redis.client, tuple(self.settings.lanes)))
+        registry.register(FleetCollector(self.settings.redis.client, tuple(self.settings.lanes), self.settings.fleet))
+        probes = Probes(
+            live=self.vitals.live,
+            ready=self.vitals.ready,
+            metrics=registry,
+            metrics_from=self.settings.metrics_from,
+        )
         try:
-            return ProbeServer(
-                self.settings.http_port, Probes(live=self.vitals.live, ready=self.vitals.ready, metrics=registry)
-            )
+            return ProbeServer(self.settings.http_port, probes)
         except OSError as error:
             reason = f"{os.strerror(error.errno or 0)}; WORKER_HTTP_PORT=0 takes any free port"
             log("worker.failed", "error", port=self.settings.http_port, reason=reason)

@@ -19,7 +19,8 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from email.parser import BytesHeaderParser
 from http import HTTPStatus
-from typing import Any, Final
+from ipaddress import ip_address
+from typing import Any, Final, Literal
 
 from prometheus_client.exposition import choose_encoder
 
@@ -47,6 +48,8 @@ class Probes:
     ready: Callable[[], ProbeAnswer]
     metrics: Any
     """A prometheus_client registry."""
+    metrics_from: Literal["anywhere", "loopback"] = "anywhere"
+    """Whether clients on other machines get the metrics as well; the probes answer everybody."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,18 +115,22 @@ class ProbeServer:
         method, _, target = first.decode("latin-1").partition(" ")
         if method in ("GET", "HEAD"):
             accept = BytesHeaderParser().parsebytes(headers).get("accept", "")
-            reply = await self._reply(target.partition(" ")[0].partition("?")[0], accept)
+            path = target.partition(" ")[0].partition("?")[0]
+            local = _is_local(writer.get_extra_info("peername")[0])
+            reply = await self._reply(path, accept, local=local)
         else:
             reply = _Reply(405, "text/plain", b"GET or HEAD\n")
         writer.write(reply.encoded(with_body=method != "HEAD"))
         await writer.drain()
 
-    async def _reply(self, path: str, accept: str) -> _Reply:
+    async def _reply(self, path: str, accept: str, *, local: bool) -> _Reply:
         match path:
             case "/livez":
                 return _verdict(self._probes.live())
             case "/readyz":
                 return _verdict(self._probes.ready())
+            case "/metrics" if not local and self._probes.metrics_from == "loopback":
+                return _Reply(403, "text/plain", b"WORKER_METRICS_FROM=loopback: read them from this pod\n")
             case "/metrics":
                 encode, content_type = choose_encoder(accept)
                 body = await self._loop.run_in_executor(self._scrapes, encode, self._probes.metrics)
@@ -138,6 +145,12 @@ def _listening(port: int) -> socket.socket:
     if socket.has_dualstack_ipv6():
         return socket.create_server(("", port), family=socket.AF_INET6, dualstack_ipv6=True, backlog=MAX_CONNECTIONS)
     return socket.create_server(("", port), backlog=MAX_CONNECTIONS)
+
+
+def _is_local(peer: str) -> bool:
+    """Whether the client is on this machine, or in this pod; IPv4 may come mapped into IPv6."""
+    address = ip_address(peer.partition("%")[0])
+    return (getattr(address, "ipv4_mapped", None) or address).is_loopback
 
 
 def _verdict(answer: ProbeAnswer) -> _Reply:

@@ -15,13 +15,13 @@ from celery.worker.control import Panel as CeleryPanel
 from kombu.entity import Queue
 
 from api_contracts.queues import DEFAULT_TENANT, TASK_NAME, lane_queue
-from worker.queue.celery_message import task_name
+from worker.queue.identity import task_id_of
 from worker.request.execution import Execution, Interruption
 from worker.runtime.pool import Pool
 from worker.runtime.service import Service
 
-REVOKE_KEPT_MS: Final = 24 * 3600 * 1000
-"""How long a revoked id is remembered for a message that has not been taken yet."""
+REVOKE_KEPT_MS: Final = (7 * 24 + 1) * 3600 * 1000
+"""How long a revoked id is remembered for a message that has not been taken yet: longer than any eta may be away."""
 
 _STOCK: Final = ("ping", "stats", "registered", "conf", "report", "clock", "revoked")
 """Celery's own commands that are true of this worker as they are."""
@@ -123,7 +123,7 @@ def revoke(state: Any, task_id: Any, **_: Any) -> dict[str, str]:
 
     async def cancel(service: Service) -> None:
         for one in task_ids:
-            await service.ledger.cancel("", one, ttl_ms=REVOKE_KEPT_MS)
+            await service.ledger.revoke(one, ttl_ms=REVOKE_KEPT_MS)
             await service.ledger.cancel(DEFAULT_TENANT, one, ttl_ms=REVOKE_KEPT_MS)  # wakes it where it is parked
             service.executor.interrupt(one, Interruption.CANCELLED)
 
@@ -165,8 +165,9 @@ def _note(done: "Future[None]") -> None:
 
 
 def _listed(ids: Any) -> list[str]:
+    """The names that the messages of these tasks go by."""
     given = cast("list[Any]", ids) if isinstance(ids, list) else [ids]
-    return [str(one) for one in given if isinstance(one, str | int)]
+    return [name for one in given if (name := task_id_of(one)) is not None]
 
 
 def _pool(state: Any) -> Pool:
@@ -181,7 +182,7 @@ def _describe(state: Any, execution: Execution) -> dict[str, Any]:
     message = execution.message
     return {
         "id": message.task_id if message else None,
-        "name": task_name(execution.delivery.message) or TASK_NAME,
+        "name": (message.headers.get("task") if message else None) or TASK_NAME,
         "args": [],
         "kwargs": {},
         "hostname": state.hostname,

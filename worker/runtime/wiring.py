@@ -14,10 +14,12 @@ from worker.queue.fetcher import Fetcher, Shares
 from worker.queue.lease_renewer import LeaseRenewer
 from worker.queue.ledger import LEASE_MS, Ledger
 from worker.queue.maintenance import Maintenance
+from worker.queue.oversize import largest_message
 from worker.queue.queued_cancellation import QueuedCancellation
 from worker.request.held import HeldRequests
 from worker.request.policy import Policy
 from worker.request.processor import Processor
+from worker.request.quarantine import Quarantine
 from worker.request.retries import RetryPolicy
 from worker.runtime.executor import Executor
 from worker.runtime.service import Service
@@ -34,7 +36,7 @@ def build(settings: Settings, sentry: Sentry, task_runner: Callable[[Processor],
     held = HeldRequests()
     events = observer(settings, sentry, held)
     runner = ScriptRunner(settings.redis.async_client(), events)
-    ledger = Ledger(runner)
+    ledger = Ledger(runner, settings.fleet, largest=largest_message(settings.max_body))
     admission = _admission(settings, runner, events)
     queues = AdmissionQueues.of(admission, settings.lanes)
     upstream = Upstream(
@@ -48,16 +50,27 @@ def build(settings: Settings, sentry: Sentry, task_runner: Callable[[Processor],
     maintenance = Maintenance(
         ledger, runner, list(settings.lanes), settings.results_retention, settings.results_high_water, events
     )
-    processor = Processor(ledger, queues, admission, upstream, relay, policy(settings), events)
+    quarantine = Quarantine()
+    processor = Processor(ledger, queues, admission, upstream, relay, policy(settings), events, quarantine=quarantine)
     executor = Executor(
         task_runner=task_runner(processor),
         observer=events,
         maintenance=maintenance,
         concurrency=settings.concurrency,
+        memory=settings.body_memory,
         held=held,
+        quarantine=quarantine,
     )
+    maintenance.start = executor.start
     fetcher = Fetcher(
-        ledger, Shares(settings.lanes), executor.places, queues.vacancies, executor.start, events, executor.freed
+        ledger,
+        Shares(settings.lanes),
+        executor.places,
+        queues.vacancies,
+        executor.start,
+        events,
+        executor.freed,
+        executor.room,
     )
     cancellation = QueuedCancellation(
         runner, ledger, settings.lanes, settings.max_body, executor.takes, executor.start, events
@@ -72,7 +85,7 @@ def build(settings: Settings, sentry: Sentry, task_runner: Callable[[Processor],
             "relay": relay.pump,
         },
         ledger=ledger,
-        renewer=LeaseRenewer(settings.redis.client(), held.leases, LEASE_MS, events),
+        renewer=LeaseRenewer(settings.redis.client(), held.leases, LEASE_MS, events, settings.fleet),
         observer=events,
         upstream=upstream,
         runner=runner,
@@ -104,6 +117,7 @@ def policy(settings: Settings) -> Policy:
         timeout=settings.request_timeout,
         default_deadline=settings.default_deadline,
         result_ttl=settings.result_ttl,
+        republish=settings.republish == "tenant",
         patience=settings.patience,
         retries=RetryPolicy(longest_pause_s=settings.max_pause.total_seconds()),
     )
@@ -118,5 +132,6 @@ def _admission(settings: Settings, runner: ScriptRunner, events: AdmissionEvents
         lease_ms=LEASE_MS,
         longest_pause_ms=round(settings.max_pause.total_seconds() * 1000),
         probe_ms=round(settings.probe_interval.total_seconds() * 1000),
+        upstream=settings.fleet,
         events=events,
     )

@@ -64,6 +64,8 @@ class Command(Generic[R]):
     reply: Callable[[Any], R]
     even_when_full: bool = False
     """Whether it may write when Redis has no memory left."""
+    large_reply: bool = False
+    """Whether its reply may have megabytes: then it goes by a connection of its own."""
     _encoders: tuple[tuple[str, Encoder], ...] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:

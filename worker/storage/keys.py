@@ -24,8 +24,16 @@ Keys = dict[str, str]
 
 INFLIGHT: Final = "responses:inflight:"
 PARKED: Final = "responses:parked:"
-PREFIXES: Final[Mapping[str, str]] = {"INFLIGHT": INFLIGHT, "PARKED": PARKED, "DELAYED": DELAYED}
-"""For scripts that find in a record which lane they need: only there a key's name is made inside Lua."""
+LOST: Final = "responses:lost:"
+FALLEN: Final = "responses:fallen:"
+PREFIXES: Final[Mapping[str, str]] = {
+    "INFLIGHT": INFLIGHT,
+    "PARKED": PARKED,
+    "DELAYED": DELAYED,
+    "LOST": LOST,
+    "FALLEN": FALLEN,
+}
+"""For scripts that find in a record which lane, message or process is meant: only there a key's name is made in Lua."""
 
 LISTS: Final = tuple(f"list{priority}" for priority in PRIORITIES)
 """A lane's lists, the highest priority first."""
@@ -37,6 +45,7 @@ FLEET: Final[Keys] = {
     "kept": "responses:kept",
     "streams": STREAMS,
     "reclaimer": "responses:reclaimer",
+    "retainer": "responses:retainer",
 }
 
 
@@ -64,6 +73,11 @@ def request(tenant: str, request_id: str) -> Keys:
         "cancel": cancel_key(tenant, request_id),
         "deltas": delta_stream(tenant, request_id),
     }
+
+
+def task(task_id: str) -> Keys:
+    """One Celery task: the mark that cancels it, and the way to its request while that is parked."""
+    return {"cancel_task": cancel_key("", task_id), "task": f"responses:task:{task_id}"}
 
 
 def waiting_list(name: str) -> Keys:

@@ -1,6 +1,5 @@
 """One execution as the fields of a log line, an incident or a trace: sizes, ids, codes and durations. Pure."""
 
-import re
 from collections.abc import Mapping
 from typing import Any, Final
 
@@ -12,11 +11,11 @@ from worker.queue.attempts import timestamp
 from worker.queue.messages import Message
 from worker.request.execution import Execution
 from worker.request.policy import POISON_CRASHES
+from worker.telemetry.foreign_words import foreign_id
 from worker.telemetry.reports import Facts
 from worker.telemetry.tracing import RequestSpan, span_id
 
 _HASH_DIGITS: Final = 8
-_WORD: Final = re.compile(r"[A-Za-z0-9._:/\-]{1,64}")
 _PROVIDER: Final = "openai"
 
 
@@ -40,17 +39,18 @@ def line_of(execution: Execution) -> dict[str, Any]:
     message, error, answer, call = execution.message, execution.error, execution.answer, execution.last_call
     usage = answer.usage if answer else None
     said = error.upstream if error else None
+    body = message.body if message else b""
     fields = {
         **ids_of(execution),
         "reply_to": message.reply_to if message else None,
         "model": model_of(message),
-        "response_model": _word(answer.model) if answer else None,
-        "response_id": _word(answer.response_id) if answer else None,
+        "response_model": foreign_id(answer.model, body) if answer else None,
+        "response_id": foreign_id(answer.response_id, body) if answer else None,
         "error_code": error.code if error else None,
         "retryable": error.retryable if error else None,
         "http_status": call.http_status if call else None,
-        "upstream_code": _word(said.code) if said else None,
-        "upstream_request_id": _word(call.upstream_request_id) if call else None,
+        "upstream_code": foreign_id(said.code, body) if said else None,
+        "upstream_request_id": foreign_id(call.upstream_request_id, body) if call else None,
         "retry_after_s": execution.last_failure.retry_after_s if execution.last_failure else None,
         "attempts": execution.number,
         "failures": execution.spent.failures,
@@ -65,7 +65,7 @@ def line_of(execution: Execution) -> dict[str, Any]:
         "cached_tokens": usage.cached_tokens if usage else None,
         "output_tokens": usage.output_tokens if usage else None,
         "reasoning_tokens": usage.reasoning_tokens if usage else None,
-        "input_bytes": len(execution.delivery.message),
+        "input_bytes": execution.message_bytes,
         "output_bytes": len(answer.raw) if answer else None,
         "body_sha256_8": message.fingerprint[:_HASH_DIGITS] if message else None,
         "unknown_keys": (message.terms.unknown_keys or None) if message and message.terms else None,
@@ -90,8 +90,10 @@ def facts_of(execution: Execution) -> Facts:
         http_status=(error.http_status if error else None) or (call.http_status if call else None),
         retryable=error.retryable if error else None,
         attempts=execution.number,
-        upstream_code=_word(said.code) if said else None,
-        upstream_request_id=_word((call.upstream_request_id if call else None) or (said.request_id if said else None)),
+        upstream_code=foreign_id(said.code, message.body) if said else None,
+        upstream_request_id=foreign_id(
+            (call.upstream_request_id if call else None) or (said.request_id if said else None), message.body
+        ),
         retry_after_s=execution.last_failure.retry_after_s if execution.last_failure else None,
         enqueued_at=timestamp(execution.lease.enqueued_at_ms) if execution.claimed else "",
         queue_ms=queue_ms(execution),
@@ -104,7 +106,7 @@ def kind_of(execution: Execution) -> Kind | None:
     """The failure class of a failed result; None where another event reports it."""
     if execution.error is None:
         return None
-    if execution.message is not None and execution.message.dead_letter_reason:
+    if execution.message is not None and execution.message.dead_letter_reason and not execution.message.too_large:
         return State.MESSAGE_UNREADABLE
     if execution.error.code is not ErrorCode.INTERNAL_ERROR:
         return execution.error.code
@@ -117,7 +119,7 @@ def trace_of(execution: Execution, server: str) -> RequestSpan:
     return RequestSpan(
         lane=execution.delivery.lane,
         task_id=message.task_id,
-        message_bytes=len(execution.delivery.message),
+        message_bytes=execution.message_bytes,
         enqueued_at_ms=lease.enqueued_at_ms,
         claimed_at_ms=lease.now_ms,
         finished_at_ms=execution.now_ms,
@@ -178,8 +180,8 @@ def _gen_ai(execution: Execution, message: Message) -> Mapping[str, Any]:
         "gen_ai.request.model": terms.model if terms else None,
         "gen_ai.request.max_tokens": terms.max_output_tokens if terms else None,
         "gen_ai.response.streaming": terms.streams if terms else None,
-        "gen_ai.response.model": _word(answer.model) if answer else None,
-        "gen_ai.response.id": _word(answer.response_id) if answer else None,
+        "gen_ai.response.model": foreign_id(answer.model, message.body) if answer else None,
+        "gen_ai.response.id": foreign_id(answer.response_id, message.body) if answer else None,
         "gen_ai.response.finish_reasons": [answer.status] if answer else None,
         "gen_ai.usage.input_tokens": usage.input_tokens if usage else None,
         "gen_ai.usage.cache_read.input_tokens": usage.cached_tokens if usage else None,
@@ -188,8 +190,3 @@ def _gen_ai(execution: Execution, message: Message) -> Mapping[str, Any]:
         "gen_ai.usage.total_tokens": usage.total_tokens if usage else None,
     }
     return {name: value for name, value in known.items() if value is not None}
-
-
-def _word(text: str | None) -> str | None:
-    """An id or a code of the gateway's, if it looks like one: other text is withheld."""
-    return text if text and _WORD.fullmatch(text) else None

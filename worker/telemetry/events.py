@@ -3,6 +3,8 @@
 from typing import Final, Literal, get_args
 
 Event = Literal[
+    "key.missing",  # no call can be made: the gateway's key is not set, or its file is empty
+    "setting.unknown",  # a WORKER_ variable that no setting reads; `nearest` is the likely one
     "worker.started",  # the pool takes work
     "worker.draining",  # SIGTERM: no more work is taken
     "worker.stopped",  # everything is finished or handed back

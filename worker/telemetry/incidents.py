@@ -16,7 +16,7 @@ from worker.telemetry.logs import log
 from worker.telemetry.metrics import Metrics
 from worker.telemetry.redaction import chain, name
 from worker.telemetry.reports import SERVICE, Facts, Incident, event_of, fingerprint, recovery_of
-from worker.telemetry.runbook import link
+from worker.telemetry.runbook_links import link
 
 REDIS_PATIENCE_S: Final = 60.0
 """An outage of Redis is an incident after this time: a failover takes seconds and needs no operator."""

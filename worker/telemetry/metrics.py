@@ -19,24 +19,25 @@ from worker.failures.classes import FAILURES, fault
 PREFIX: Final = "responses_worker_"
 
 WaitReason = Literal[
-    "requests",  # the budget of requests a minute, configured or learned
-    "tokens",  # the budget of tokens a minute
-    "concurrency",  # calls in flight, fleet-wide
-    "share",  # another lane's turn
-    "throttled",  # the pause after a 429
+    "requests",
+    "tokens",
+    "concurrency",
+    "share",
+    "throttled",
     "authentication_failed",
     "quota_exhausted",
     "breaker_open",
-    "paused",  # by an operator
+    "paused",
     "redis_lost",
     "results_high_water",
     "draining",
-    "process_full",  # WORKER_CONCURRENCY calls are under way here
+    "process_full",
     "other",
 ]
+"""The runbook explains each (`runbook.WAITS`)."""
 WAIT_REASONS: Final[tuple[WaitReason, ...]] = WaitReason.__args__  # pyright: ignore[reportAttributeAccessIssue]  # of a Literal
 
-UPSTREAM_STATES: Final = ("ok", "authentication_failed", "quota_exhausted", "breaker_open", "paused")
+UPSTREAM_STATES: Final = ("open", "authentication_failed", "quota_exhausted", "breaker_open", "paused")
 CALL_SECONDS: Final = (0.25, 0.5, 1, 2, 4, 8, 15, 30, 60, 120, 300, 600)
 WAIT_SECONDS: Final = (0.01, 0.1, 0.5, 1, 5, 15, 60, 300, 1800, 7200)
 LAG_SECONDS: Final = (0.001, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1, 5, 15)
@@ -141,7 +142,7 @@ class Metrics:
             if failure_class.level:
                 self.incidents.labels(kind, "reported")
                 self.incidents.labels(kind, "held")
-        self.show_upstream("default", "ok")
+        self.show_upstream("default", "open")
 
     def show_upstream(self, upstream: str, state: str) -> None:
         """Sets the given state to 1 and the others to 0."""

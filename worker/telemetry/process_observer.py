@@ -16,6 +16,7 @@ from worker.queue.claims import Backlog, Reclaimed
 from worker.storage.scripts import ScriptError
 from worker.telemetry import Event, log
 from worker.telemetry.event_fields import facts_of
+from worker.telemetry.foreign_words import label
 from worker.telemetry.incidents import Incidents
 from worker.telemetry.metrics import WAIT_REASONS, Metrics, WaitReason
 from worker.telemetry.reports import Facts
@@ -79,7 +80,7 @@ class ProcessObserver:
         for name, kind in _GATES.items():
             if name != gate:
                 self.incidents.ended(kind)
-        self._show(gate or "ok")
+        self._show(gate or "open")
 
     def gate_confirmed(self, gate: Gate, code: str) -> None:
         execution = current()
@@ -104,7 +105,7 @@ class ProcessObserver:
             self.metrics.deferrals.labels(known_reason(grant.reason)).inc()
         paused = grant.reason == "paused"
         if paused != (self._gate == "paused"):
-            self._show("paused" if paused else "ok")
+            self._show("paused" if paused else "open")
 
     def deliveries_reclaimed(self, reclaimed: Sequence[Reclaimed]) -> None:
         calling = sum(1 for one in reclaimed if one.attempt)
@@ -121,8 +122,9 @@ class ProcessObserver:
             log("results.drained")
             self.incidents.ended(State.RESULTS_HIGH_WATER)
             return
-        log("results.high_water", "error", stream=backlog.stream, unread=backlog.unread, laggard=backlog.laggard)
-        detail = f"{backlog.unread} entries in {backlog.stream}, group {backlog.laggard or 'none'}"
+        laggard = label(backlog.laggard)
+        log("results.high_water", "error", stream=backlog.stream, unread=backlog.unread, laggard=laggard)
+        detail = f"{backlog.unread} entries in {backlog.stream}, group {laggard or 'none'}"
         self.incidents.began(State.RESULTS_HIGH_WATER, Facts(upstream="results", detail=detail))
 
     def script_refused(self, error: ScriptError) -> None:
@@ -148,7 +150,7 @@ class ProcessObserver:
         self.incidents.tick()
 
     def _show(self, state: str) -> None:
-        self._gate = "" if state == "ok" else state
+        self._gate = "" if state == "open" else state
         self.metrics.show_upstream("default", state)
 
 

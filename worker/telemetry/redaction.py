@@ -12,6 +12,8 @@ from pathlib import Path
 from typing import Any, Final, cast
 
 MAX_TEXT_CHARS: Final = 500
+EXAMINED_CHARS: Final = 4096
+"""More of a text is not looked at, because every character costs a search."""
 MAX_FRAMES: Final = 30
 WITHHELD: Final = "[withheld]"
 
@@ -19,9 +21,9 @@ _CONTENT: Final = frozenset(
     {"body", "input", "output", "prompt", "response", "metadata", "message_body", "api_key", "authorization", "headers"}
 )
 _SECRETS: Final = (
-    (re.compile(r"\b(?:sk-|Bearer\s+)[\w.*-]{4,}"), "[key]"),
-    (re.compile(r"(\w+://)[^/@\s'\"]+@"), r"\1"),
-    (re.compile(r"(\w+://[^\s?#'\"]+)\?[^\s'\"]+"), r"\1?[query]"),
+    (re.compile(r"\b(?:sk-|Bearer\s++)[\w.*-]{4,}+"), "[key]"),
+    (re.compile(r"://[^/@\s'\"]++@"), "://"),
+    (re.compile(r"(://[^\s?#'\"]{1,2048}+)\?[^\s'\"]++"), r"\1?[query]"),
 )
 _ROOT: Final = str(Path(__file__).parents[2]) + os.sep
 
@@ -35,6 +37,8 @@ def without_content(event: MutableMapping[str, Any]) -> MutableMapping[str, Any]
 
 def clean(text: str) -> str:
     """The text of a library, cut, without keys, passwords and URL queries."""
+    if len(text) > EXAMINED_CHARS:  # in front of its last word: half a password would not look like one
+        text = text[:EXAMINED_CHARS].rpartition(" ")[0] + "..."
     for pattern, instead in _SECRETS:
         text = pattern.sub(instead, text)
     return text if len(text) <= MAX_TEXT_CHARS else f"{text[:MAX_TEXT_CHARS]}..."

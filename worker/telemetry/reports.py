@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from worker.failures.classes import FAILURES, Kind, State
 from worker.telemetry.event_throttle import Fingerprint, Impact
-from worker.telemetry.runbook import link
+from worker.telemetry.runbook_links import link
 
 SERVICE: Final = "responses-worker"
 _TENANTS_NAMED: Final = 10

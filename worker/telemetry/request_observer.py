@@ -10,6 +10,7 @@ from collections import deque
 from collections.abc import Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass, field
+from http import HTTPStatus
 from typing import Final
 
 from worker.failures.classes import State, fault
@@ -39,6 +40,8 @@ THROTTLED_LINE_S: Final = 10.0
 _RECENT_CALLS: Final = 256
 _HEADROOM: Final = 1.25
 _PUBLISHED: Final = frozenset({"completed", "incomplete", "failed"})
+_STATUSES: Final = frozenset({*map(int, HTTPStatus), *range(520, 531)})
+"""The standard ones, and those that proxies use (Cloudflare, 520 to 530). A gateway may invent others."""
 
 _current: ContextVar[weakref.ref[Execution] | None] = ContextVar("current", default=None)
 """Weak, because a kept connection holds the context of the task that opened it for as long as it lives."""
@@ -98,10 +101,9 @@ class RequestObserver:
         """Counts one call of the gateway, with or without an answer."""
         model = model_of(execution.message) or "other"
         failure = call.outcome if isinstance(call.outcome, Failure) else call.outcome.failure
-        status = str(call.http_status or "none")
-        self.metrics.calls.labels(model, status, failure.code if failure else "").inc()
+        self.metrics.calls.labels(model, _status(call.http_status), failure.code if failure else "").inc()
         seconds = call.duration_ms / 1000
-        self.metrics.call_duration.labels(model, f"{status[0]}xx" if call.http_status else "none").observe(seconds)
+        self.metrics.call_duration.labels(model, _status_class(call.http_status)).observe(seconds)
         if isinstance(call.outcome, Answer):
             self._recent_s.append(seconds)
             self._count_tokens(model, call.outcome)
@@ -160,10 +162,9 @@ class RequestObserver:
         options, message = self.sentry.options, execution.message
         if not options.dsn or message is None or not execution.claimed:
             return
-        raw = execution.delivery.message
-        if not sampled(raw, message.traceparent, options.trace_rate):
+        if not sampled(message.headers, message.traceparent, options.trace_rate):
             return
-        parent = parent_of(raw, message.trace_id, span_id(execution.delivery.token), message.traceparent)
+        parent = parent_of(message.headers, message.trace_id, span_id(execution.delivery.token), message.traceparent)
         own_dsc = {
             "trace_id": message.trace_id,
             "public_key": self.sentry.public_key,
@@ -173,3 +174,12 @@ class RequestObserver:
             "sampled": "true",
         }
         self.sentry.trace(transaction_of(trace_of(execution, self.server), parent, own_dsc=own_dsc))
+
+
+def _status(http_status: int | None) -> str:
+    """The status as a label: one of a closed set."""
+    return str(http_status) if http_status in _STATUSES else _status_class(http_status)
+
+
+def _status_class(http_status: int | None) -> str:
+    return f"{http_status // 100}xx" if http_status and http_status in range(100, 1000) else "none"

@@ -12,17 +12,23 @@ import sys
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
-from worker.telemetry.runbook import link
+from worker.telemetry.metrics import UPSTREAM_STATES
+from worker.telemetry.runbook_links import link
 
 OBJECTIVE: Final = 0.99
-"""The share of answers that must not fail within 30 days; failures that are the caller's fault do not count."""
+"""The share of answers that must not fail within 30 days. Failures by the caller's fault do not count."""
 QUEUE_TARGET_S: Final = 60
 """The highest 95th percentile of waiting in an interactive lane, in seconds."""
+
+STATE: Final = "{{ $labels.state }}"
+"""The label `state` of an alert, as Prometheus' templates write it."""
+SHUT: Final = tuple(state for state in UPSTREAM_STATES if state not in ("open", "paused"))
+"""The states in which only probes are called."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rule:
-    """A Prometheus alert; `entry` names its runbook entry."""
+    """A Prometheus alert. `entry` names its runbook entry, or is STATE: then each state has the entry of its name."""
 
     alert: str
     expr: str
@@ -30,6 +36,11 @@ class Rule:
     severity: Literal["page", "ticket"]
     entry: str
     summary: str
+
+    @property
+    def entries(self) -> tuple[str, ...]:
+        """Every runbook entry that the alert's link may lead to."""
+        return SHUT if self.entry == STATE else (self.entry,)
 
     def rendered(self, runbook_url: str = "") -> dict[str, Any]:
         """The rule in Prometheus' own form."""
@@ -110,11 +121,11 @@ RULES: Final = (
     ),
     Rule(
         alert="ResponsesWorkerUpstreamShut",
-        expr='max by (upstream, state) (responses_worker_upstream_state{state!~"ok|paused"}) == 1',
+        expr='max by (upstream, state) (responses_worker_upstream_state{state!~"open|paused"}) == 1',
         for_="5m",
         severity="ticket",
-        entry="nothing_moving",
-        summary="The gateway is out of order: {{ $labels.state }}",
+        entry=STATE,
+        summary=f"The gateway is shut: {STATE}",
     ),
     Rule(
         alert="ResponsesWorkerPaused",

@@ -5,19 +5,12 @@ stand in the class's row (`worker.failures.classes`); entries of alerts stand he
 """
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Final
 
-from api_contracts import ErrorCode
-from worker.failures.classes import ERRORS, FAILURES, FailureClass, Kind, RunbookEntry
-
-PAGES: Final = "docs/runbook"
-"""The folder of the pages in the repository."""
-
-
-def link(name: str, base_url: str) -> str:
-    """The address of an entry's page: `<base_url>/<name>/`, or the page's file without a base."""
-    return f"{base_url.rstrip('/')}/{name}/" if base_url else f"{PAGES}/{name}.md"
-
+from worker.failures.classes import FAILURES, RunbookEntry
+from worker.telemetry.metrics import WaitReason
+from worker.telemetry.rules import QUEUE_TARGET_S
 
 ALERTS: Final[Mapping[str, RunbookEntry]] = {
     "error_budget_burn": RunbookEntry(
@@ -26,16 +19,18 @@ ALERTS: Final[Mapping[str, RunbookEntry]] = {
         "That of the code. If only one lane or tenant is hit, a lane of its own contains it.",
     ),
     "queue_age": RunbookEntry(
-        "Requests wait longer in their lane than the target.",
-        "`waiting_seconds_total` by reason. `requests`, `tokens`: the budget is used up. `process_full`: few workers.",
-        "Budget: raise it, or take fewer requests. process_full: start workers, up to `useful_concurrency` divided by "
-        "WORKER_CONCURRENCY.",
+        f"Requests of an interactive lane wait longer than the target: 95 of 100 start within {QUEUE_TARGET_S} s.",
+        "`waiting_seconds_total` by `reason`: the table names the page of each.",
+        "Budget: raise it, or take fewer requests. `share`: raise the lane's weight in WORKER_LANES. `process_full`: "
+        "start workers, up to `useful_concurrency` divided by WORKER_CONCURRENCY.",
         "responses-worker status --watch",
     ),
     "nothing_moving": RunbookEntry(
         "Messages wait and no delivery has finished for 10 minutes.",
-        "`waiting_seconds_total` by reason says why. No worker at all? `up`, KEDA, pods pending.",
-        "That of the reason: the states of this runbook have the same names. Paused by an operator: `resume`.",
+        "`waiting_seconds_total` by `reason`: the table names the page of each. No worker at all? `up`, KEDA, pods "
+        "pending.",
+        "The page of the reason names it. `draining`: workers are leaving and none starts, so look at the rollout. "
+        "`other`: the worker is older than the reason, and `status` shows it.",
         "responses-worker status",
     ),
     "workers_silent": RunbookEntry(
@@ -64,45 +59,41 @@ ALERTS: Final[Mapping[str, RunbookEntry]] = {
     "paused": RunbookEntry(
         "An operator paused the fleet; requests wait until their deadlines.",
         "`status` shows the pause. Ask the operators for its reason before you resume.",
-        "`resume` when the reason is gone.",
-        "responses-worker resume",
+        "`responses-worker resume` when the reason is gone.",
+        "responses-worker status",
     ),
 }
 """Entries of alert rules, by name."""
 
-_KINDS: Final[Mapping[str, Kind]] = {str(kind): kind for kind in FAILURES}
 
-RUNBOOK: Final[Mapping[str, RunbookEntry]] = {name: FAILURES[kind].runbook for name, kind in _KINDS.items()} | ALERTS
+@dataclass(frozen=True, slots=True)
+class Wait:
+    """One reason to wait, and the entry that explains it."""
+
+    meaning: str
+    entry: str
+
+
+WAITS: Final[Mapping[WaitReason, Wait]] = {
+    "requests": Wait("the budget of requests a minute, configured or learned", "rate_limited"),
+    "tokens": Wait("the budget of tokens a minute", "rate_limited"),
+    "concurrency": Wait("a place among the calls in flight of the fleet", "rate_limited"),
+    "share": Wait("the turn of their lane, while other lanes use theirs", "queue_age"),
+    "throttled": Wait("the end of the pause that a 429 asked for", "throttled"),
+    "authentication_failed": Wait("a key that works", "authentication_failed"),
+    "quota_exhausted": Wait("an account with money", "quota_exhausted"),
+    "breaker_open": Wait("a gateway that works", "breaker_open"),
+    "paused": Wait("`resume`, because an operator paused the fleet", "paused"),
+    "redis_lost": Wait("Redis", "redis_lost"),
+    "results_high_water": Wait("consumers to read their results", "results_high_water"),
+    "draining": Wait("another worker, because this one leaves", "nothing_moving"),
+    "process_full": Wait("one of the WORKER_CONCURRENCY places of their process", "queue_age"),
+    "other": Wait("a reason that this release does not know", "nothing_moving"),
+}
+"""Every reason of `waiting_seconds_total`."""
+
+RUNBOOK: Final[Mapping[str, RunbookEntry]] = {
+    **{str(kind): failure_class.runbook for kind, failure_class in FAILURES.items()},
+    **ALERTS,
+}
 """Entries by name: every failure class, and every alert."""
-
-
-def render(name: str) -> str:
-    """The page of an entry as Markdown, for `docs/runbook/<name>.md`. Raises KeyError for an unknown name."""
-    entry = RUNBOOK[name]
-    told = _told(_KINDS[name]) if name in _KINDS else ["An alert rule of Prometheus leads here."]
-    parts = [
-        f"# `{name}`",
-        entry.meaning,
-        f"## First look\n\n{entry.first_look}",
-        f"## Remedy\n\n{entry.remedy}",
-        f"## Command\n\n```sh\n{entry.command}\n```",
-        "## Who is told\n\n" + "\n".join(f"- {line}" for line in told),
-    ]
-    return "\n\n".join(parts) + "\n"
-
-
-def _told(kind: Kind) -> list[str]:
-    failure_class: FailureClass = FAILURES[kind]
-    error = ERRORS[kind] if isinstance(kind, ErrorCode) else None
-    return [
-        f"Sentry: {_sentry(failure_class)}.",
-        f"The customer sees {failure_class.customer_sees}.",
-        *([f'The result says: "{error.message}" Retryable: {"yes" if error.retryable else "no"}.'] if error else []),
-        f"Component: {failure_class.component}. At fault: {failure_class.fault}.",
-    ]
-
-
-def _sentry(failure_class: FailureClass) -> str:
-    if failure_class.level is None:
-        return "no event, a log line and a counter only"
-    return f"an event of level {failure_class.level}" + (", which pages" if failure_class.pages else "")

@@ -22,7 +22,6 @@ from urllib.parse import unquote
 
 from worker.failures.classes import trace_status
 from worker.queue.attempts import AttemptRecord
-from worker.queue.celery_message import headers_of
 
 _ORIGIN: Final = "manual"
 _SAMPLED: Final = 1
@@ -63,20 +62,22 @@ def span_id(token: str) -> str:
     return blake2b(token.encode(), digest_size=8).hexdigest()
 
 
-def sampled(raw: bytes, traceparent: str | None, rate: float, draw: Callable[[], float] = random.random) -> bool:
+def sampled(
+    headers: Mapping[str, str], traceparent: str | None, rate: float, draw: Callable[[], float] = random.random
+) -> bool:
     """The caller's decision where it made one, else one by `rate`.
 
     A W3C flag says yes or no. A `sentry-trace` without a flag leaves the decision to us (and looks like a no in W3C),
-    so the message itself is looked at again, but only for the few that would be sampled anyway.
+    so the Celery header itself is looked at.
     """
     if traceparent is not None and _flag(traceparent) & _SAMPLED:
         return True
     if draw() >= rate:
         return False
-    return traceparent is None or len(str(headers_of(raw).get("sentry-trace", "--")).split("-")) == 2  # noqa: PLR2004  # trace and span, no flag
+    return traceparent is None or len(headers.get("sentry-trace", "--").split("-")) == 2  # noqa: PLR2004  # trace and span, no flag
 
 
-def parent_of(raw: bytes, trace_id: str, span: str, traceparent: str | None) -> Parent:
+def parent_of(headers: Mapping[str, str], trace_id: str, span: str, traceparent: str | None) -> Parent:
     """Whose child this is; a trace that began elsewhere keeps its sampling context."""
     parts = (traceparent or "").split("-")
     joined = len(parts) > 2 and parts[1] == trace_id  # noqa: PLR2004  # version, trace, span
@@ -84,7 +85,7 @@ def parent_of(raw: bytes, trace_id: str, span: str, traceparent: str | None) -> 
         trace_id=trace_id,
         span_id=span,
         parent_span_id=parts[2] if joined else None,
-        dsc=_dsc(str(headers_of(raw).get("baggage", ""))) if joined else {},
+        dsc=_dsc(headers.get("baggage", "")) if joined else {},
     )
 
 

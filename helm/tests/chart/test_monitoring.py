@@ -13,7 +13,7 @@ from toolbox import promtool
 
 from worker.telemetry.metrics import METRICS
 from worker.telemetry.rules import RULES, prometheus_groups
-from worker.telemetry.runbook import link
+from worker.telemetry.runbook_links import link
 
 OURS: Final = re.compile(r"(responses_worker[a-z_:]+)(?:\{([^}]*)\})?")
 LABEL: Final = re.compile(r"([a-z_]+)\s*(?:=~|!~|!=|=)")

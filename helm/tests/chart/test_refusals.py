@@ -45,7 +45,10 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
         {"redis": {"url": "sentinel://a:26379?master_name=m"}},
         "for Sentinel use redis.existingSecret",
     ),
-    "a network without Redis": ({"networkPolicy": {"enabled": True}}, "say where Redis is"),
+    "metrics that nobody could read": (
+        {"podMonitor": {"enabled": True}, "settings": {"WORKER_METRICS_FROM": "loopback"}},
+        "Prometheus could read nothing",
+    ),
     "both disruption budgets": (
         {"workers": {"batch": {"podDisruptionBudget": {"minAvailable": 1}}}},
         "exclude each other",

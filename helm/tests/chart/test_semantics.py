@@ -9,7 +9,7 @@ import pytest
 from charts import CHART, MATRIX, Rendered, render
 
 from worker.config.values import duration
-from worker.runtime.service import HANDBACK_S
+from worker.runtime.draining import HANDBACK_S
 
 LABEL = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
 QUANTITY = re.compile(r"\d+(\.\d+)?(m|k|Ki|Mi|Gi|Ti|M|G|T)?")

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
-from worker.commands.terminal import INTERRUPTED, ended, settings
+from worker.commands.terminal import INTERRUPTED, command_path, ended, settings
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -22,15 +22,15 @@ if TYPE_CHECKING:
 
 _PACKAGE: Final = Path(__file__).parents[2]
 _EXAMPLES: Final = (_PACKAGE / "examples", _PACKAGE.parent / "examples")
-"""As a wheel carries them, or a checkout."""
+"""The folder of a wheel, and that of a checkout."""
 _KEYS: Final = ("WORKER_UPSTREAM_API_KEY", "WORKER_UPSTREAM_API_KEY_FILE")
 _SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _WIDTH: Final = 110
-"""Of the table where nobody looks at a terminal."""
+"""The width of the table if stdout is no terminal."""
 
 
 class _InterruptedError(Exception):
-    """Somebody wants to leave."""
+    """A signal asked the demo to end."""
 
 
 def demo(
@@ -41,7 +41,7 @@ def demo(
 
     Starts a Valkey, a simulated gateway and a real worker, and stops them.
     With WORKER_UPSTREAM_API_KEY set, the gateway is the real one.
-    Exit code 0: every request got exactly the one result it should.
+    Exit code 0: every request got exactly one result, the expected one.
     """
     from rich.console import Console
 
@@ -60,7 +60,7 @@ def demo(
     if problems:
         raise ended(_log_hint(log))
     shutil.rmtree(log.parent)
-    console.print(playbill.next_steps())
+    console.print(playbill.next_steps(command_path()))
 
 
 def _requests(*, simulated: bool) -> "list[Request]":
@@ -95,7 +95,7 @@ def _played(requests: "list[Request]", *, simulated: bool, log: Path, console: "
 
 
 def _log_hint(log: Path) -> str:
-    """Where to look, if there is anything to see."""
+    """The place of the log. An empty log is removed."""
     if log.exists() and log.stat().st_size:
         return f"\nThe worker's log: {log}"
     shutil.rmtree(log.parent)
@@ -104,7 +104,7 @@ def _log_hint(log: Path) -> str:
 
 @contextmanager
 def _noted_signals() -> Generator[list[int]]:
-    """Signals, noted instead of died of: whenever they come, what was started by then is stopped in order."""
+    """Notes signals instead of dying of them. Servers that were started by then are stopped in order."""
     noted: list[int] = []
     before = {number: signal.signal(number, lambda number, _: noted.append(number)) for number in _SIGNALS}
     try:

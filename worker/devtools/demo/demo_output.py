@@ -1,4 +1,4 @@
-"""The demo on a terminal: what is going on, what came of it, and what to try next."""
+"""The demo on a terminal: its progress, its outcome, and commands to try next."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -16,16 +16,17 @@ from worker.commands.tables import table
 from worker.devtools.demo import play as demo
 from worker.devtools.demo.scenarios import Report, Request
 
+_SERVERS: Final = ("simulator --redis --rpm 60", "a gateway and a Redis; prints export lines")
 _NEXT: Final = (
-    ("responses-worker simulator --rpm 60", "a gateway to play with"),
-    ("responses-worker run", "a worker, as WORKER_* say"),
-    ('responses-worker submit "Hello!" --wait', "ask it something"),
-    ("responses-worker status", "what waits, runs, is read"),
+    ("run > worker.log &", "a worker in the background"),
+    ('submit "Hello!" --wait', "sends a request and prints the answer"),
+    ("status", "shows what waits and runs"),
 )
+_LEAVE: Final = ("kill %1", "drains the worker")
 
 
 def progress_bar(console: Console, total: int) -> tuple[Progress, demo.Listener]:
-    """A bar that is gone when all is done, and the listener that moves it."""
+    """A bar that disappears at the end, and the listener that moves it."""
     bar = Progress(
         SpinnerColumn(),
         TextColumn("{task.description}"),
@@ -46,14 +47,14 @@ def progress_bar(console: Console, total: int) -> tuple[Progress, demo.Listener]
 
 
 def overture(requests: Sequence[Request], real_gateway: str) -> RenderableType:
-    """What is about to happen; `real_gateway` is a URL, or empty where the gateway is simulated."""
+    """The line before the demo. `real_gateway` is a URL; it is empty if the gateway is simulated."""
     simulated = f"a simulated gateway of {demo.REQUESTS_PER_MINUTE} requests a minute"
     gateway = f"{real_gateway} with your key" if real_gateway else simulated
     return Text(f"{len(requests)} requests, one worker, an embedded Valkey, and {gateway}.", "bold")
 
 
 def report_table(report: Report) -> Table:
-    """One row per scene; a burst is one row, with the range of its numbers."""
+    """The table with one row a scene. A burst is one row, with the range of its numbers."""
     made = table("request", "outcome", "attempts", "waited", "took", numbers=("attempts", "waited", "took"))
     made.add_column("answer", overflow="fold")
     for _, group in groupby(report.requests, key=lambda request: request.scene):
@@ -71,7 +72,7 @@ def report_table(report: Report) -> Table:
 
 
 def verdict(report: Report, problems: Sequence[str]) -> RenderableType:
-    """Counts, or what went wrong."""
+    """The counts of a demo that went well; the problems of one that did not."""
     if problems:
         return Text("\n".join(("", *problems)), "bold red")
     sent = sum(request.scene.sends for request in report.requests)
@@ -82,25 +83,37 @@ def verdict(report: Report, problems: Sequence[str]) -> RenderableType:
             (f"{len(report.requests)} requests, each answered exactly once", "bold green"),
             f" in {report.took_s:.1f} s: {outcomes}.",
         ),
-        Text(f"{sent} messages went in; what came twice was dropped, and no lane holds anything any more."),
+        Text(f"{sent} messages went in. Repeated ones were dropped, and every lane is empty."),
     ]
     if report.calls is not None:
         calls, refused = sum(report.calls.values()), report.calls.get("429", 0)
         lines.append(
             Text(
-                f"The gateway allows {demo.REQUESTS_PER_MINUTE} requests a minute. It took {calls} calls, "
-                f"{refused} of which it throttled."
+                f"The gateway allows {demo.REQUESTS_PER_MINUTE} requests a minute. It took {calls} calls "
+                f"and throttled {refused} of them."
             )
         )
     return Group("", *lines)
 
 
-def next_steps() -> RenderableType:
-    """What to try next."""
+def next_steps(command: str) -> RenderableType:
+    """Commands that work as they are printed; `command` is the path of `responses-worker`."""
+    there = [(f"{command} {arguments}", purpose) for arguments, purpose in _NEXT]
+    return Group(
+        "",
+        "Try next, in one terminal:",
+        _steps([(f"{command} {_SERVERS[0]}", _SERVERS[1])]),
+        "and in another, after the export lines:",
+        _steps([*there, _LEAVE]),
+    )
+
+
+def _steps(rows: Sequence[tuple[str, str]]) -> Table:
     steps = Table.grid(padding=(0, 3))
-    for command, purpose in _NEXT:
-        steps.add_row(f"  [bold]{command}[/]", f"[dim]{purpose}[/]")
-    return Group("", "Try next:", steps)
+    steps.add_column(no_wrap=True)
+    for line, purpose in rows:
+        steps.add_row(Text(f"  {line}", "bold", overflow="ignore"), Text(purpose, "dim"))
+    return steps
 
 
 def _title(requests: Sequence[Request]) -> str:

@@ -1,10 +1,20 @@
 -- The life of a delivery: popped under a lease, claimed for its request, begun, answered. Behind ledger.lua.
 
-local POP_BYTES = 16 * 1024 * 1024 -- a pop ends with the message that passes this; one message may have some MiB
 local ATTEMPTS_KEPT = 50
+local STREAMS_WAITING = 16 -- for one result
 local LISTS = { 'list0', 'list3', 'list6', 'list9' }
 
--- One pop under way: what it took, and how much more it may take. A lane is a row of KEYS and ARGV.
+-- The cut form of a message that is too large to leave Redis (worker/queue/oversize.py describes it).
+local function cut(message)
+  if string.sub(message, 1, #CUT_MARK) == CUT_MARK then return message end
+  local size = #message
+  if size <= 2 * CUT_EDGE then return CUT_MARK .. size .. '\n' .. message end
+  local tail = CUT_EDGE - (2 * CUT_EDGE - size) % 4 -- a multiple of four is left out: base64 still reads
+  return CUT_MARK .. size .. '\n' .. string.sub(message, 1, CUT_EDGE) .. string.sub(message, -tail)
+end
+
+-- One pop under way: what it took, and how much more it may take. A lane is a row of KEYS and ARGV. What is too large
+-- to leave Redis is delivered in its cut form; above KEPT_WHOLE Redis keeps no more of it either.
 local Pop = {}
 Pop.__index = Pop
 
@@ -14,7 +24,15 @@ function Pop:next_token(lane)
 end
 
 function Pop:deliver(token, lane, message)
+  if #message > self.largest then message = cut(message) end
   for _, part in ipairs({ token, lane.lane, message }) do self.taken[#self.taken + 1] = part end
+  self.bytes = self.bytes + #message
+end
+
+-- One message is always taken, however large.
+function Pop:has_room(message)
+  local size = #message > self.largest and 2 * CUT_EDGE or #message
+  return #self.taken == 1 or self.bytes + size <= self.most
 end
 
 -- Finds what the same pop took before, when its reply was lost.
@@ -39,12 +57,12 @@ end
 
 function Pop:move(lane, list, message)
   local token = self:lease(lane)
-  redis.call('HSET', lane.inflight, token, pack({ v = 1, list = list }, message))
+  local kept = #message > math.max(self.largest, CUT_KEPT_WHOLE) and cut(message) or message
+  redis.call('HSET', lane.inflight, token, pack({ v = 1, list = list }, kept))
   redis.call('RPOP', list)
   self:deliver(token, lane, message)
   lane.count = (lane.count or 0) + 1
-  self.left, self.bytes = self.left - 1, self.bytes + #message
-  if self.bytes > POP_BYTES then self.left = 0 end
+  self.left = self.left - 1
 end
 
 function Pop:take(lane, quota)
@@ -55,20 +73,21 @@ function Pop:take(lane, quota)
     while ours and quota > 0 and self.left > 0 do
       local message = redis.call('LINDEX', list, -1)
       if not message then break end
-      self:move(lane, list, message)
+      if self:has_room(message) then self:move(lane, list, message) else self.left = 0 end
       quota = quota - 1
     end
   end
 end
 
 -- Takes up to `total` messages, each under a lease: first each lane's quota, then whatever any lane has, up to its
--- limit, oldest of the highest priority first. Tokens are <pop id>.<lane>.<n>, so a pop whose reply was lost finds
--- what it took. Returns server time, then token, lane and message of each.
--- ARGV lease_ms pop_id total
+-- limit, oldest of the highest priority first. It ends before the message that would take the reply above `bytes`, if
+-- that is not the first one. Of a message above `largest` it delivers the cut form. Tokens are <pop id>.<lane>.<n>, so
+-- a pop whose reply was lost finds what it took. Returns server time, then token, lane and message of each.
+-- ARGV lease_ms pop_id total bytes largest
 -- ROWS lanes: inflight leases list0 list3 list6 list9 | lane quota limit
 function commands.pop(_, arg, lanes)
   local pop = setmetatable({ id = arg.pop_id, lease_ends = now + arg.lease_ms, left = arg.total, bytes = 0,
-    taken = { now } }, Pop)
+    most = arg.bytes, largest = arg.largest, taken = { now } }, Pop)
   for _, lane in ipairs(lanes) do pop:find(lane) end
   if #pop.taken > 1 then return pop.taken end
   for _, lane in ipairs(lanes) do pop:take(lane, lane.quota) end
@@ -76,17 +95,21 @@ function commands.pop(_, arg, lanes)
   return pop.taken
 end
 
--- What the first claim of a request writes.
+-- What the first claim of a request writes. A time that no honest clock would write is as good as none: the request is
+-- refused for it, and its result and our own figures must stay readable.
 local function first_claim(arg)
-  local enqueued_at = arg.enqueued_at or now
+  local honest = arg.enqueued_at and math.abs(arg.enqueued_at - now) <= arg.longest_deadline_ms
+  local enqueued_at = honest and arg.enqueued_at or now
   local deadline = arg.deadline or enqueued_at + arg.default_deadline_ms
-  return first_seen(arg.fingerprint, enqueued_at, arg.enqueued_at and 'caller' or 'worker',
-    math.min(deadline, now + arg.longest_deadline_ms))
+  return first_seen(arg.fingerprint, enqueued_at, honest and 'caller' or 'worker',
+    math.max(now - arg.longest_deadline_ms, math.min(deadline, now + arg.longest_deadline_ms)))
 end
 
--- What an answered request is to one more delivery of it: the kept result goes to every stream that asks, once.
+-- What an answered request is to one more delivery of it: the kept result goes to every stream that asks, once, or to
+-- no other stream at all.
 local function answered_before(key, arg, known)
   if not known.replied or string.find(known.replied, ' ' .. key.results .. ' ', 1, true) then return 'DUPLICATE' end
+  if not arg.republish then return 'WITHHELD' end
   if not known.result then return 'GONE' end
   publish(key, arg.tenant, arg.request_id, known.state, known.result)
   redis.call('HSET', key.request, 'replied', known.replied .. key.results .. ' ')
@@ -98,6 +121,16 @@ local function held_elsewhere(lane, token)
   return redis.call('HEXISTS', INFLIGHT .. lane, token) == 1 or redis.call('HEXISTS', PARKED .. lane, token) == 1
 end
 
+-- Lets a stream wait for the result of a request that another delivery holds.
+local function join(key, arg, known)
+  local waiting = known.waiting or ' '
+  if string.find(waiting, ' ' .. key.results .. ' ', 1, true) then return 'BUSY' end
+  if not arg.republish then return 'WITHHELD' end
+  if select(2, string.gsub(waiting, '%S+', '')) >= STREAMS_WAITING then return 'CROWDED' end
+  redis.call('HSET', key.request, 'waiting', waiting .. key.results .. ' ')
+  return 'BUSY'
+end
+
 -- Why this delivery may not run its request, or nil.
 local function refusal(key, arg, known)
   if not known.state then return nil end
@@ -106,10 +139,11 @@ local function refusal(key, arg, known)
   if FINAL[known.state] and known.retryable == '1' then return nil end
   if FINAL[known.state] then return answered_before(key, arg, known) end
   local held = known.lane and (known.token or '') ~= '' and held_elsewhere(known.lane, known.token)
-  return held and 'BUSY' or nil
+  return held and join(key, arg, known) or nil
 end
 
-local UNANSWERED = { CONFLICT = true, GONE = true } -- such a delivery stays for an answer of its own
+-- Such a delivery stays for an answer of its own.
+local UNANSWERED = { CONFLICT = true, WITHHELD = true, GONE = true, CROWDED = true }
 
 -- Puts the request into the hands of this delivery; returns what is known of it.
 local function adopt(key, arg, known)
@@ -121,6 +155,8 @@ local function adopt(key, arg, known)
   for field, value in pairs(first_claim(arg)) do
     if not known[field] then known[field], missing[field] = value, value end
   end
+  local waiting = known.waiting or ' '
+  if not string.find(waiting, ' ' .. key.results .. ' ', 1, true) then missing.waiting = waiting .. key.results .. ' ' end
   write_request(key, 'running', arg.token, arg.lane, missing, tonumber(known.deadline))
   return known
 end
@@ -141,9 +177,9 @@ end
 
 -- Decides whether this delivery may run its request, and makes it the request's one delivery.
 -- Returns a status and server time; with LEASE, CANCELLED or EXPIRED also enqueued_at, enqueued_at_source, deadline,
--- claimed_at, failures, own, crashes, throttle_ms and the attempts so far.
+-- claimed_at, failures, own, crashes, throttle_ms, group, alone and the attempts so far.
 -- KEYS inflight leases request cancel cancel_task deltas results streams dead
--- ARGV lane token tenant request_id fingerprint enqueued_at deadline default_deadline_ms longest_deadline_ms
+-- ARGV lane token tenant request_id fingerprint enqueued_at deadline default_deadline_ms longest_deadline_ms republish
 function commands.claim(key, arg)
   local record = redis.call('HGET', key.inflight, arg.token)
   if not record then return { 'SUPERSEDED', now } end
@@ -166,7 +202,8 @@ function commands.claim(key, arg)
   header.request = key.request
   redis.call('HSET', key.inflight, arg.token, pack(header, message))
   return add_attempts({ standing(key, known.deadline), now, known.enqueued_at, known.enqueued_at_source,
-    known.deadline, known.claimed_at, known.failures, known.own, known.crashes, known.throttle_ms }, known)
+    known.deadline, known.claimed_at, known.failures, known.own, known.crashes, known.throttle_ms,
+    known.group or 1, known.alone or 1 }, known)
 end
 
 -- Records an attempt before its call, so that a killed one is in the history.
@@ -180,10 +217,25 @@ function commands.begin(key, arg)
   return 'OK'
 end
 
+-- Publishes the result on every stream that waits for it; returns their names, each between spaces.
+local function publish_all(key, arg, waiting)
+  local others = {}
+  for stream in string.gmatch(waiting or '', '%S+') do
+    if stream ~= key.results and not other_type(stream, 'stream') then others[#others + 1] = stream end
+  end
+  publish(key, arg.tenant, arg.request_id, arg.outcome, arg.result) -- first, because it may fail
+  for _, stream in ipairs(others) do
+    publish({ streams = key.streams, results = stream }, arg.tenant, arg.request_id, arg.outcome, arg.result)
+  end
+  others[#others + 1] = key.results
+  return ' ' .. table.concat(others, ' ') .. ' '
+end
+
 -- Keeps the result for duplicates and for callers that wait for one id. The attempts are in the result.
-local function keep(key, arg, deadline)
+local function keep(key, arg, deadline, replied)
   redis.call('HSET', key.request, 'state', arg.outcome, 'token', arg.token, 'result', arg.result,
-    'retryable', arg.retryable and 1 or 0, 'replied', ' ' .. key.results .. ' ', 'calling', 0)
+    'retryable', arg.retryable and 1 or 0, 'replied', replied, 'calling', 0)
+  redis.call('HDEL', key.request, 'waiting')
   for _, field in ipairs(redis.call('HKEYS', key.request)) do
     if string.sub(field, 1, 8) == 'attempt:' then redis.call('HDEL', key.request, field) end
   end
@@ -198,13 +250,13 @@ local function finish_deltas(stream, outcome)
   redis.call('PEXPIRE', stream, DELTAS_KEPT_MS)
 end
 
--- Publishes the one result, keeps it, and lets go of delivery and permit; the acknowledgement is part of it.
+-- Publishes the one result on every stream that waits for it, keeps it, and lets go of delivery and permit; the acknowledgement is part of it.
 -- A stale failure changes nothing. A stale answer is paid for: it counts while the request has no final state.
 -- If the request's hash expired or was evicted meanwhile, the delivery may still be answered.
 -- KEYS inflight leases request cancel deltas results streams kept dead permits list0 list3 list6 list9
 -- ARGV lane token tenant request_id outcome retryable result kept_ms dead_reason streamed
 function commands.complete(key, arg)
-  local known = redis.call('HMGET', key.request, 'state', 'token', 'deadline')
+  local known = redis.call('HMGET', key.request, 'state', 'token', 'deadline', 'waiting')
   local record = redis.call('HGET', key.inflight, arg.token)
   if FINAL[known[1]] then
     if known[2] == arg.token then return 'OK' end
@@ -217,8 +269,7 @@ function commands.complete(key, arg)
     local _, message = unpack_record(record)
     dead_letter(key, arg.lane, arg.dead_reason, arg.tenant, arg.request_id, message)
   end
-  publish(key, arg.tenant, arg.request_id, arg.outcome, arg.result)
-  keep(key, arg, tonumber(known[3] or now))
+  keep(key, arg, tonumber(known[3] or now), publish_all(key, arg, known[4]))
   drop(key, arg.token)
   redis.call('DEL', key.cancel) -- it would cancel a later request under this id
   redis.call('ZREM', key.permits, arg.token)
@@ -227,10 +278,15 @@ function commands.complete(key, arg)
 end
 
 -- Publishes a failed result for a delivery that does not own its request id.
--- KEYS inflight leases results streams
--- ARGV token tenant request_id result
+-- KEYS inflight leases results streams dead
+-- ARGV lane token tenant request_id result dead_reason
 function commands.answer(key, arg)
-  if redis.call('HEXISTS', key.inflight, arg.token) == 0 then return 'SUPERSEDED' end
+  local record = redis.call('HGET', key.inflight, arg.token)
+  if not record then return 'SUPERSEDED' end
+  if arg.dead_reason ~= '' then
+    local _, message = unpack_record(record)
+    dead_letter(key, arg.lane, arg.dead_reason, arg.tenant, arg.request_id, message)
+  end
   publish(key, arg.tenant, arg.request_id, 'failed', arg.result)
   drop(key, arg.token)
   return 'OK'

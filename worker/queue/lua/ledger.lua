@@ -1,9 +1,9 @@
 -- The ledger: where every message is, and which delivery may touch it. This file holds the keys and the moves that the
--- commands are made of. The life of a delivery is in deliveries.lua, its way back to the lane in returns.lua. The moves
--- are drawn in docs/explanation/delivery.md.
+-- commands are made of. The life of a delivery is in deliveries.lua, its way back to the lane in returns.lua and
+-- reclaim.lua. The moves are drawn in docs/explanation/delivery.md.
 --
--- A message is always in exactly one of these places: queued, inflight, parked, dead, answered. Keys, by the names that commands use (worker/storage/keys.py has the real ones); times are server time
--- in ms:
+-- A message is always in exactly one of these places: queued, inflight, parked, dead, answered. Keys, by the names that
+-- commands use (worker/storage/keys.py has the real ones); times are server time in ms:
 --   list0 list3 list6 list9  list    the lane: Celery's own queue and its priority sub-lists, 0 is the highest
 --   inflight                 hash    delivery token -> record
 --   leases                   zset    delivery token -> when its lease ends
@@ -11,6 +11,7 @@
 --   delayed                  zset    delivery token -> when it is due
 --   request                  hash    one request; its fields are listed below
 --   cancel                   string  exists = the request is cancelled; with tenant '' the id is a Celery task's
+--   task                     hash    of one Celery task that is parked. request: the key of its request
 --   permits                  zset    delivery token -> expiry; admission owns it, and commands here end permits
 --   kept                     zset    request key -> when its kept result is dropped
 --   streams                  set     result streams that retention looks after
@@ -32,10 +33,13 @@
 --   deadline            ms
 --   failures            attempts spent
 --   own                 refusals that no other request shared
---   crashes             deliveries that died during a call
+--   crashes             deliveries that were lost with their process, or left without an end
+--   group               once lost: how many deliveries with as many crashes, or more, its process lost with it
+--   alone               once lost: 1 if its process lost nothing else, else 0
 --   calling             number of the attempt whose call is under way, or 0
 --   throttle_ms         ms spent waiting for the budget, all deliveries together
 --   attempt:<n>         JSON of attempt n, until the request is answered
+--   waiting             until it is answered: the streams that its result goes to, each between spaces
 --   result, retryable   once answered: JSON, and 1 | 0
 --   replied             once answered: the streams that have the result, each between spaces
 -- A hash that another release wrote may have fewer fields or more. Missing fields count as on a first claim, and
@@ -49,6 +53,10 @@ local FINAL = { completed = true, incomplete = true, failed = true }
 local DEAD_KEPT_COUNT = 100000 -- retention.lua removes dead letters by age
 
 local function pack(header, message) return cjson.encode(header) .. '\n' .. message end
+
+local function header_of(record)
+  return cjson.decode(string.sub(record, 1, string.find(record, '\n', 1, true) - 1))
+end
 
 local function unpack_record(record)
   local cut = string.find(record, '\n', 1, true)

@@ -1,0 +1,182 @@
+"""Sends script calls over one connection: what waits goes out in one round trip, what is lost is sent again.
+
+Batches are written to redis-py's `Connection` and read from it one reply after the other, under one limit; its
+`Pipeline` sets a timer for every reply and dispatches each by command name, a quarter of the CPU a call costs.
+"""
+
+import asyncio
+import contextvars
+from collections import deque
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import redis.asyncio
+from redis.exceptions import NoScriptError, ReadOnlyError, RedisError, ResponseError
+
+from worker.storage.connection import SOCKET_TIMEOUT_S
+from worker.storage.errors import ScriptError, kind_of, may_pass
+from worker.storage.events import RedisEvents, Unheard
+from worker.storage.silence import unless_silent
+
+BATCH: Final = 128
+"""Calls per round trip: enough to make the fixed cost vanish, small enough to keep replies coming."""
+
+BATCH_BYTES: Final = 1024 * 1024
+"""A call that would take a batch above this waits for the next one: on a slow link replies come between batches."""
+
+RETRY_S: Final = (0.05, 0.1, 0.2, 0.5, 1.0)
+"""Pauses between tries while Redis cannot serve, or refuses a call; the last one repeats."""
+
+
+@dataclass(eq=False, slots=True)
+class Call:
+    """One call and the future of its reply; `text` is its script's, `words` follow the digest after EVALSHA."""
+
+    text: str
+    words: tuple[bytes, ...]
+    reply: "asyncio.Future[Any]"
+    tries: int = 0
+    size: int = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.size = sum(map(len, self.words))
+
+
+@dataclass(slots=True)
+class Redis:
+    """The server as all senders of a process see it: whether it serves, is told once, and once when it is back."""
+
+    client: redis.asyncio.Redis
+    events: RedisEvents = field(default_factory=Unheard)
+    within_s: float = SOCKET_TIMEOUT_S
+    """How long a peer may be silent, and how long connecting may take."""
+    open: set[Call] = field(default_factory=set[Call])
+    """Calls without a reply, whether they wait, are on their way, or were refused and will be sent again."""
+    shas: dict[str, bytes] = field(default_factory=dict[str, bytes])
+    cut_off: "set[Sender]" = field(default_factory=set["Sender"])
+    """Senders whose last round trip failed."""
+    _troubled: bool = False
+
+    def failed(self, error: Exception) -> None:
+        if not self._troubled:
+            self._troubled = True
+            self.events.redis_lost(kind_of(error))
+
+    def served(self) -> None:
+        refused = any(call.tries and not call.reply.done() for call in self.open)
+        if self._troubled and not refused and not self.cut_off:
+            self._troubled = False
+            self.events.redis_recovered()
+
+
+@dataclass(eq=False, slots=True)
+class Sender:
+    """Sends one batch after the other, the next once every reply has come."""
+
+    redis: Redis
+    _waiting: deque[Call] = field(default_factory=deque[Call])
+    _task: "asyncio.Task[None] | None" = None
+
+    def send(self, call: Call) -> None:
+        """Sets the call's reply, or its error, some time later."""
+        self._waiting.append(call)
+        if self._task is None or self._task.done():
+            # A context of its own: the first caller's context would keep its execution, and its prompt, alive.
+            self._task = asyncio.get_running_loop().create_task(self._run(), context=contextvars.Context())
+
+    async def aclose(self) -> None:
+        """Sends nothing more."""
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.wait([self._task])
+
+    async def _run(self) -> None:
+        tries = 0
+        while self._waiting:
+            await asyncio.sleep(0)  # let everything that is ready in this turn of the loop come along
+            batch = self._next_batch()
+            if await self._send(batch):
+                tries = 0
+                continue
+            self._waiting.extendleft(reversed(batch))
+            await asyncio.sleep(_pause_s(tries))
+            tries += 1
+
+    def _next_batch(self) -> list[Call]:
+        batch: list[Call] = []
+        size = 0
+        while self._waiting and len(batch) < BATCH and (not batch or size + self._waiting[0].size <= BATCH_BYTES):
+            call = self._waiting.popleft()
+            if not call.reply.done():
+                batch.append(call)
+                size += call.size
+        return batch
+
+    async def _send(self, batch: list[Call]) -> bool:
+        """Sends the batch once; False where Redis could not be reached and all of it must be sent again."""
+        try:
+            replies = await self._round_trip(batch)
+        except (RedisError, OSError) as error:
+            if may_pass(error):
+                self.redis.cut_off.add(self)
+                self.redis.failed(error)
+                return False
+            replies = [error] * len(batch)  # the script itself cannot be loaded
+        self.redis.cut_off.discard(self)
+        for call, reply in zip(batch, replies, strict=True):
+            self._settle(call, reply)
+        if any(isinstance(reply, ReadOnlyError) for reply in replies):
+            # After a failover the address means another server.
+            await self.redis.client.connection_pool.disconnect(inuse_connections=False)
+        self.redis.served()
+        return True
+
+    async def _round_trip(self, batch: list[Call]) -> list[Any]:
+        """One reply each, or the error Redis gave instead. Raises for a connection, or a script, that is no good."""
+        pool = self.redis.client.connection_pool
+        async with asyncio.timeout(self.redis.within_s):
+            connection: Any = await pool.get_connection()  # an AbstractConnection, whose replies have half a type
+        try:
+            async with unless_silent(connection, self.redis.within_s):
+                await self._load(connection, {call.text for call in batch} - self.redis.shas.keys())
+                commands = [(b"EVALSHA", self.redis.shas[call.text], *call.words) for call in batch]
+                await connection.send_packed_command(connection.pack_commands(commands))
+                return [await _reply(connection) for _ in batch]
+        finally:
+            # If a reply is still owed, reading it was interrupted, and redis-py has closed the connection for that.
+            await pool.release(connection)
+
+    async def _load(self, connection: Any, texts: set[str]) -> None:
+        for text in texts:
+            await connection.send_command("SCRIPT LOAD", text)
+            self.redis.shas[text] = await connection.read_response()
+
+    def _settle(self, call: Call, reply: Any) -> None:
+        if call.reply.done():
+            return  # the caller was cancelled meanwhile
+        if isinstance(reply, NoScriptError):
+            self.redis.shas.pop(call.text, None)
+            self.send(call)
+        elif isinstance(reply, Exception) and may_pass(reply):
+            self._try_later(call, reply)
+        elif isinstance(reply, Exception):
+            call.reply.set_exception(ScriptError(str(reply)[:200]))
+        else:
+            call.reply.set_result(reply)
+
+    def _try_later(self, call: Call, error: Exception) -> None:
+        """By itself: what full memory refuses must not hold up what it lets through."""
+        self.redis.failed(error)
+        asyncio.get_running_loop().call_later(_pause_s(call.tries), self.send, call)
+        call.tries += 1
+
+
+async def _reply(connection: Any) -> Any:
+    try:
+        return await connection.read_response()
+    except ResponseError as error:
+        return error
+
+
+def _pause_s(tries: int) -> float:
+    return RETRY_S[min(tries, len(RETRY_S) - 1)]
