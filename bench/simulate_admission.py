@@ -2,6 +2,7 @@
 
     python -m bench.simulate_admission            # every scenario, 5 seeds
     python -m bench.simulate_admission --sweep N  # N random gateways per family and kind, as percentiles
+    python -m bench.simulate_admission --faults N # N random worlds per family of faulty tenants and gateways
 
 Each seed draws a gateway: a continuous bucket holding 1 to 30 s of its rate, or fixed windows of 60 s or 10 s at any
 phase; 20 to 800 ms to answer a 429; refused calls may count. Span is the upstream's first to last call over the
@@ -17,6 +18,7 @@ from dataclasses import dataclass
 from oracles.sim_controller import Controller
 
 from bench.sim_gateway import Fleet, Gateway, Processes, Report, Work
+from bench.sim_mixtures import print_families
 
 BURST_S = 2.0
 KINDS = (("bucket", 0.0), ("window", 60.0), ("window", 10.0))
@@ -284,9 +286,13 @@ def print_sweep(runs: int) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--sweep", type=int, metavar="N", help="random gateways per family and kind")
+    parser.add_argument("--faults", type=int, metavar="N", help="random worlds per family of troubles")
+    parser.add_argument("--only", default="", metavar="FAMILY", help="families whose name contains this")
     parser.add_argument("--seeds", type=int, default=5)
     args = parser.parse_args()
-    if args.sweep:
+    if args.faults:
+        print_families(args.faults, args.only)
+    elif args.sweep:
         print_sweep(args.sweep)
     else:
         print_table(args.seeds)

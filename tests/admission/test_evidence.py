@@ -1,34 +1,41 @@
 """What a finished call says of the upstream, and what stays with its request."""
 
 from dataclasses import replace
-from typing import Any
+from typing import Final
 
 import pytest
 from support.admission_parts import answered
 
 from api_contracts import ErrorCode
+from api_contracts.errors import UpstreamError
 from api_contracts.responses import Usage
-from worker.admission.evidence import NEVER_CALLED, Evidence, read
-from worker.admission.grants import Gate
-from worker.failures.failure import Failure, Route
+from worker.admission.evidence import NEVER_CALLED, TROUBLES, Evidence, Verdict, read
+from worker.failures.failure import Failure, Route, TransportKind, from_http, from_transport
 from worker.gateway.answers import Answer
 from worker.gateway.upstream import Call
 from worker.request.execution import INTERRUPTED
+
+SAYS_NOTHING: Final = frozenset({ErrorCode.PERMISSION_DENIED, ErrorCode.INVALID_RESPONSE})
+TIMED_OUT: Final = Failure.of(ErrorCode.UPSTREAM_TIMEOUT)
 
 
 def ended(outcome: Answer | Failure, **headers: str) -> Call:
     return replace(answered({name.replace("_", "-"): value for name, value in headers.items()}), outcome=outcome)
 
 
+def verdict(failure: Failure) -> Verdict:
+    return read(ended(failure), reserved=1).verdict
+
+
 def test_a_call_that_was_never_made_gives_everything_back() -> None:
-    assert read(None, reserved=100) == NEVER_CALLED == Evidence(used_tokens=0, called=False)
+    assert read(None, reserved=100) == NEVER_CALLED == Evidence(verdict="unsent", used_tokens=0, called=False)
 
 
 def test_an_answer_says_what_it_used_and_that_the_upstream_is_well() -> None:
     usage = Usage(input_tokens=3, output_tokens=4, total_tokens=7)
     said = read(ended(Answer(raw=b"{}", status="completed", usage=usage)), reserved=100)
 
-    assert said == Evidence(used_tokens=7, health="ok")
+    assert said == Evidence(verdict="ok", used_tokens=7)
     assert read(ended(Answer(raw=b"{}", status="completed")), reserved=100).used_tokens == 100
 
 
@@ -41,18 +48,36 @@ def test_an_answer_may_name_a_limit(header: str, limit: float | None) -> None:
     assert said.limit_rpm == limit
 
 
-@pytest.mark.parametrize("code", ErrorCode)
-def test_every_failure_says_one_thing_of_the_upstream_at_most(code: ErrorCode) -> None:
-    """Throttling slows, a dead credential shuts its gate, the gateway's own trouble counts towards the breaker."""
-    failure = Failure.of(code)
+@pytest.mark.parametrize("code", [code for code in ErrorCode if code is not ErrorCode.UPSTREAM_TIMEOUT])
+def test_a_failure_is_the_fleets_trouble_or_the_requests(code: ErrorCode) -> None:
+    failure = replace(Failure.of(code), http_status=400)
     said = read(ended(failure), reserved=100)
 
-    assert said.throttled == (failure.route is Route.THROTTLE)
-    assert bool(said.gate) == (failure.route is Route.CREDENTIAL)
-    assert said.code == (code if said.gate else "")
+    if code in TROUBLES:
+        assert said.verdict == TROUBLES[code]
+    elif code is ErrorCode.CANCELLED:
+        assert said.verdict == "cut_short"
+    else:
+        answers = failure.route is Route.ANSWER and code not in SAYS_NOTHING
+        assert said.verdict == ("answered" if answers else "unclear")
+    assert said.code == code
     assert said.called == (code is not ErrorCode.UPSTREAM_UNREACHABLE)
     assert (said.used_tokens, said.limit_rpm) == (100, None)
-    assert [said.throttled, bool(said.gate), said.health == "failed"].count(True) <= 1
+
+
+@pytest.mark.parametrize("kind", [TransportKind.TOTAL_TIMEOUT, TransportKind.READ_TIMEOUT, TransportKind.WRITE_TIMEOUT])
+def test_our_own_clock_says_nothing(kind: TransportKind) -> None:
+    """Neither of a call without an answer nor in the midst of one."""
+    assert verdict(from_transport(kind)) == "cut_short"
+    assert verdict(replace(from_transport(kind), http_status=200)) == "cut_short"
+
+
+@pytest.mark.parametrize("status", [408, 504, 524])
+def test_a_timeout_that_the_gateway_reports_is_its_failure(status: int) -> None:
+    failure = from_http(status, {}, b"<html>time out</html>")
+
+    assert verdict(failure) == TROUBLES.get(failure.code, "answered")
+    assert verdict(replace(TIMED_OUT, http_status=200, upstream=UpstreamError(code="timeout"))) == "failed"
 
 
 @pytest.mark.parametrize("wait_s", [None, 0.0, 3.0])
@@ -62,13 +87,7 @@ def test_the_wait_that_was_asked_for_is_passed_on(wait_s: float | None) -> None:
     assert read(ended(failure), reserved=1).retry_after_s == (wait_s or 0.0)
 
 
-@pytest.mark.parametrize(("code", "kept"), [(ErrorCode.UPSTREAM_OVERLOADED, True), (ErrorCode.INVALID_REQUEST, False)])
-def test_a_probe_that_meets_a_broken_gateway_keeps_its_gate_shut(code: Any, *, kept: bool) -> None:
-    said = read(ended(Failure.of(code)), reserved=1, probing="breaker_open")
+def test_a_call_that_we_ended_says_nothing_and_counts_as_used() -> None:
+    said = read(ended(INTERRUPTED), reserved=100)
 
-    assert said.gate == ("breaker_open" if kept else "")
-
-
-@pytest.mark.parametrize("probing", ["", "breaker_open", "authentication_failed"])
-def test_a_call_that_we_ended_says_nothing_and_counts_as_used(probing: Gate) -> None:
-    assert read(ended(INTERRUPTED), reserved=100, probing=probing) == Evidence(used_tokens=100)
+    assert (said.verdict, said.used_tokens, said.called) == ("cut_short", 100, True)

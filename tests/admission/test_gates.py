@@ -18,7 +18,7 @@ from support.admission_parts import (
 )
 from support.heard import Heard
 
-from worker.admission.grants import Gate
+from worker.admission.grants import Gate, Reservation
 
 pytestmark = pytest.mark.limits(requests_per_minute=600_000)  # plenty: here only gates stop calls
 
@@ -26,7 +26,7 @@ pytestmark = pytest.mark.limits(requests_per_minute=600_000)  # plenty: here onl
 class TestRetryAfter:
     async def test_nobody_is_admitted_before_the_pause_ends(self, budget: Budget) -> None:
         others = [budget.process() for _ in range(3)]
-        await budget.throttled(await budget.one(), 10)
+        assert await budget.throttled(await budget.one(), 10), "others share it"
 
         for other in others:
             assert await budget.ask(by=other) == []
@@ -128,24 +128,47 @@ class TestOperator:
 
 
 class TestDeadKey:
-    async def test_the_first_refusal_asks_for_one_confirming_call(self, budget: Budget) -> None:
-        """Transient 401s happen: nobody is told before the second."""
-        calls = await budget.ask(10)
+    async def test_one_refusal_is_its_requests_own(self, budget: Budget) -> None:
+        """Transient 401s happen, and some requests always meet one."""
+        assert not await refused(budget, await budget.one())
+
+        assert budget.admission.gate == ""
+        assert len(await budget.ask(20)) == 20
+
+    async def test_refusals_between_answers_stay_their_requests_own(self, budget: Budget) -> None:
+        for _ in range(30):
+            assert not await refused(budget, await budget.one())
+            await budget.ended(await budget.one())
+
+        assert budget.admission.gate == ""
+
+    async def test_one_tenants_refusals_stay_its_own_where_others_are_active(self, budget: Budget) -> None:
+        await budget.one(tenant="well")
+        for _ in range(10):
+            assert not await refused(budget, await budget.one(tenant="mistaken"))
+
+        assert budget.admission.gate == ""
+
+    async def test_two_refusals_in_a_row_ask_for_a_probe_that_confirms(self, budget: Budget) -> None:
+        first, *calls = await budget.ask(10)
         budget.advance(200)
+        assert not await refused(budget, first)
         for call in calls:
-            await refused(budget, call)
-            assert (await budget.runner.repeat("report")).confirmed == 0
+            assert await refused(budget, call)
+            again = await budget.runner.repeat("report")
+            assert (again.confirmed, again.shared) == (0, 1), "a lost reply is the same reply"
 
         waited_ms, probe = await probe_after(budget)
         assert (waited_ms, probe.gate) == (CONFIRM_MS, KEY)
-        await refused(budget, probe)
-        assert budget.state()["confirmed"] == "1"
+        assert await refused(budget, probe)
+        assert budget.state()["confirmed_at"] == str(budget.now_ms)
 
     async def test_one_process_of_the_fleet_hears_of_the_confirmation(self, budget: Budget) -> None:
-        await refused(budget, await budget.one())
+        for call in await budget.ask(2):
+            await refused(budget, call)
         confirmed: list[int] = []
         for _ in range(4):
-            budget.advance(PROBE_MS)
+            budget.advance(2 * PROBE_MS)
             await refused(budget, await budget.one())
             once, again = await budget.runner.repeat("report"), await budget.runner.repeat("report")
             assert once == again, "a lost reply is the same reply"
@@ -161,17 +184,19 @@ class TestDeadKey:
             budget.advance(5_000)
             for member in fleet:
                 for lane in ("interactive", "batch"):
-                    probes += [budget.now_ms for _ in await budget.ask(20, lane=lane, by=member)]
+                    tenant = f"{lane}-{budget.now_ms}"
+                    probes += [budget.now_ms for _ in await budget.ask(20, lane=lane, by=member, tenant=tenant)]
 
         assert len(probes) == 4
         assert {later - earlier for earlier, later in itertools.pairwise(probes)} == {PROBE_MS}
 
     async def test_a_success_granted_before_the_gate_shut_does_not_open_it(self, budget: Budget) -> None:
-        early, dead = await budget.ask(2)
+        early, *dead = await budget.ask(3)
         budget.advance(100)
-        await refused(budget, dead)
+        for call in dead:
+            await refused(budget, call)
         budget.advance(100)
-        await budget.ended(early, health="ok")
+        await budget.ended(early)
 
         assert budget.admission.gate == KEY
         assert await budget.ask() == []
@@ -183,7 +208,7 @@ class TestDeadKey:
         assert other.gate == KEY
         _, probe = await probe_after(budget)
 
-        await budget.ended(probe, health="ok")
+        await budget.ended(probe)
 
         assert budget.admission.gate == ""
         assert len(await budget.ask(20, by=other)) == 20
@@ -193,9 +218,30 @@ class TestDeadKey:
         await shut(budget)
         _, probe = await probe_after(budget)
 
-        await budget.ended(probe, health="")
+        await budget.ended(probe, verdict="unclear")
 
         assert budget.admission.gate == KEY
+
+    async def test_an_error_about_the_probes_request_opens_it(self, budget: Budget) -> None:
+        """The gateway looked at the request, so it took the key."""
+        await shut(budget)
+        _, probe = await probe_after(budget)
+
+        await budget.ended(probe, verdict="answered")
+
+        assert budget.admission.gate == ""
+
+    async def test_the_first_bytes_of_an_answer_open_it(self, budget: Budget) -> None:
+        """A probe that takes minutes does not hold the fleet up."""
+        await shut(budget)
+        await budget.admission.heard(Reservation("early", 1, 0, budget.now_ms - PROBE_MS))
+        assert budget.admission.gate == KEY
+        _, probe = await probe_after(budget)
+
+        await budget.admission.heard(probe)
+
+        assert budget.admission.gate == ""
+        assert len(await budget.ask(20)) == 20
 
     async def test_a_probe_that_never_called_leaves_its_turn_to_the_next(self, budget: Budget) -> None:
         """Its request was cancelled meanwhile; nobody should wait a whole interval for that."""
@@ -205,7 +251,7 @@ class TestDeadKey:
 
         await budget.unsent(probe)
 
-        assert len(await budget.ask(5)) == 1
+        assert len(await budget.ask(5, tenant="another")) == 1
         assert await budget.ask() == []
 
     async def test_a_call_given_back_from_before_the_gate_is_no_turn(self, budget: Budget) -> None:
@@ -221,7 +267,7 @@ class TestDeadKey:
         await shut(budget)
         await probe_after(budget)
 
-        assert (await probe_after(budget))[0] == PROBE_MS
+        assert (await probe_after(budget))[0] <= PROBE_MS
 
     async def test_a_breakers_probe_whose_worker_died_is_followed_within_seconds(self, budget: Budget) -> None:
         """An upstream that is well again is not to wait a minute for somebody to look."""
@@ -233,12 +279,14 @@ class TestDeadKey:
     async def test_asking_again_after_a_lost_reply_is_the_same_probe(self, budget: Budget) -> None:
         await shut(budget)
         budget.advance(PROBE_MS)
-        await budget.ask(5)
+        await budget.ask(5, tenant="another")
         first = budget.last
 
         again = await budget.runner.repeat("admit")
 
-        assert (again.granted, again.reason, again.code, again.probe) == (1, KEY, first.code, 1)
+        assert [answer.word for answer in first.answers] == ["go", "wait", "wait", "wait", "wait"]
+        assert again.answers[::2] == (b"go", b"wait", b"wait", b"wait", b"wait")
+        assert (again.reason, again.code, again.probe) == (KEY, first.code, 1)
 
     async def test_an_empty_wallet_behind_a_dead_key_is_told_as_such(self, budget: Budget) -> None:
         await shut(budget)
@@ -256,7 +304,7 @@ class TestDeadKey:
         waited_ms, probe = await probe_after(budget)
         assert waited_ms <= PROBE_MS
         budget.advance(10)
-        await budget.ended(probe, health="ok")
+        await budget.ended(probe)
         assert budget.admission.gate == ""
 
     async def test_each_process_tells_of_each_change_once(self, budget: Budget) -> None:
@@ -266,9 +314,53 @@ class TestDeadKey:
         for _ in range(5):
             await budget.ask(by=listener)
         _, probe = await probe_after(budget)
-        await budget.ended(probe, health="ok")
+        await budget.ended(probe)
         for _ in range(5):
             await budget.ask(by=listener)
 
         assert [gate for gate, _ in heard.gates] == [KEY, ""]
         assert heard.gates[0][1] == KEY
+
+
+class TestProbes:
+    """A probe is drawn so that it tells something."""
+
+    async def test_the_body_refused_last_is_not_tried_again(self, budget: Budget) -> None:
+        await shut(budget)
+        _, probe = await probe_after(budget)
+        await refused(budget, probe)
+        assert probe.asked
+        budget.advance(PROBE_MS)
+
+        assert await budget.ask(tenant="another", body=probe.asked.body) == []
+        assert len(await budget.ask(tenant="another")) == 1
+
+    async def test_one_that_failed_before_makes_room(self, budget: Budget) -> None:
+        """Retries come back later; they do not fill the rooms of those that would make better probes."""
+        await shut(budget)
+        budget.advance(PROBE_MS)
+
+        assert await budget.ask(5, failures=2, tenant="another") == []
+        assert [answer.word for answer in budget.last.answers] == ["later"] * 5
+        assert len(await budget.ask(tenant="another")) == 1
+
+    async def test_another_tenant_is_preferred_for_a_while(self, budget: Budget) -> None:
+        await shut(budget)
+        _, probe = await probe_after(budget)
+        await refused(budget, probe)
+        assert probe.asked
+        budget.advance(PROBE_MS)
+
+        assert await budget.ask(tenant=probe.asked.tenant) == []
+        assert budget.last.wait_ms <= 100
+        budget.advance(PROBE_MS // 4)
+        assert len(await budget.ask(tenant=probe.asked.tenant)) == 1
+
+    async def test_anybody_will_do_where_nobody_better_came(self, budget: Budget) -> None:
+        await shut(budget)
+        _, probe = await probe_after(budget)
+        await refused(budget, probe)
+        assert probe.asked
+        budget.advance(2 * PROBE_MS)
+
+        assert len(await budget.ask(tenant=probe.asked.tenant, body=probe.asked.body, failures=3)) == 1

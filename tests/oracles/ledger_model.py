@@ -136,7 +136,7 @@ class Model:
             known["enqueued_at_source"] = "caller" if honest else "worker"
             deadline = at + arg.default_deadline_ms if arg.deadline is None else arg.deadline
             known["deadline"] = str(max(self.now - reach, min(deadline, self.now + reach)))
-            known |= {"failures": "0", "crashes": "0", "throttle_ms": "0"}
+            known |= {"failures": "0", "own": "0", "crashes": "0", "throttle_ms": "0"}
         held = {"state": "running", "token": arg.token, "lane": arg.lane, "calling": "0"}
         waiting = known.get("waiting", " ")
         known["waiting"] = waiting if f" {key.results} " in waiting else f"{waiting}{key.results} "
@@ -145,7 +145,8 @@ class Model:
         self.inflight[arg.token] = replace(self.inflight[arg.token], request=key.request)
         status = "EXPIRED" if int(known["deadline"]) <= self.now else "LEASE"
         status = "CANCELLED" if {key.cancel, key.cancel_task} & self.cancelled else status
-        names = ["enqueued_at", "enqueued_at_source", "deadline", "claimed_at", "failures", "crashes", "throttle_ms"]
+        names = ["enqueued_at", "enqueued_at_source", "deadline", "claimed_at"]
+        names += ["failures", "own", "crashes", "throttle_ms"]
         tried = sorted((name for name in known if name.startswith("attempt:")), key=lambda name: int(name[8:]))
         fell = [known.get("group", "1"), known.get("alone", "1")]
         return [status, self.now, *(known[name] for name in names), *fell, *(known[name] for name in tried)]
@@ -234,7 +235,7 @@ class Model:
             return "SUPERSEDED"
         self.parked[token], self.due[token] = self.inflight[token], self.now + arg.delay_ms
         spent = {"state": "parked", "calling": "0"}
-        spent |= {"failures": str(arg.failures), "throttle_ms": str(arg.throttle_ms)}
+        spent |= {"failures": str(arg.failures), "own": str(arg.own), "throttle_ms": str(arg.throttle_ms)}
         self.requests[key.request] |= spent | attempts(arg.number, arg.attempt)
         self.expires[key.request] = max(self.expires[key.request], self.now + arg.delay_ms + MARKER_MS)
         self._drop(token)
@@ -246,7 +247,7 @@ class Model:
         request = self.requests.get(getattr(key, "request", ""), {})
         if request.get("token") == arg.token:
             request |= {"throttle_ms": str(arg.throttle_ms)} | attempts(arg.number, arg.attempt)
-        self._hand_back(arg.token)
+        self._hand_back(arg.token, behind=arg.behind)
         return "OK"
 
     def renew(self, _: Any, arg: Any, held: list[Any]) -> list[str]:
@@ -358,13 +359,14 @@ class Model:
             self._hand_back(token)
         return token in self.inflight and request.get("token") == token
 
-    def _hand_back(self, token: str) -> None:
+    def _hand_back(self, token: str, *, behind: bool = False) -> None:
         if token in self.inflight:
-            self._to_lane(token, self.inflight[token])
+            self._to_lane(token, self.inflight[token], behind=behind)
             self._drop(token)
 
-    def _to_lane(self, token: str, record: Record) -> None:
-        self.lists.setdefault(record.list, []).insert(0, record.message)
+    def _to_lane(self, token: str, record: Record, *, behind: bool = False) -> None:
+        waiting = self.lists.setdefault(record.list, [])
+        waiting.insert(len(waiting) if behind else 0, record.message)
         request = self.requests.get(record.request, {})
         if request.get("token") == token and request["state"] not in FINAL:
             request |= {"state": "queued", "token": "", "calling": "0"}

@@ -25,7 +25,7 @@ async def test_a_new_request_is_ours(desk: Desk) -> None:
     assert lease.standing is Standing.RUNNABLE
     assert (lease.now_ms, lease.claimed_at_ms, lease.enqueued_at_ms) == (desk.now_ms,) * 3
     assert (lease.enqueued_at_source, lease.deadline_ms) == ("worker", desk.now_ms + HOUR_MS)
-    assert (lease.failures, lease.crashes, lease.throttle_ms, lease.attempts) == (0, 0, 0, ())
+    assert (lease.failures, lease.own, lease.crashes, lease.throttle_ms, lease.attempts) == (0, 0, 0, 0, ())
     assert desk.request()["state"] == "running"
 
 
@@ -221,21 +221,21 @@ async def test_requests_of_different_tenants_never_meet(desk: Desk, one: Any, ot
 
 
 async def test_the_history_of_a_request_comes_with_its_claim(desk: Desk) -> None:
-    """Oldest first, the last fifty; failures, throttling and crashes are counted on."""
+    """Oldest first, the last fifty; failures, refusals of its own, throttling and crashes are counted on."""
     lease = await desk.leased()
     for number in range(1, 61):
         attempt = AttemptRecord(number=number)
         previous = AttemptRecord(number=number - 1, outcome="failed") if number > 1 else None
         assert await desk.ledger.begin(lease, attempt, previous) is WriteOutcome.OK
     await desk.ledger.park(
-        lease, delay_ms=0, failures=3, throttle_ms=77, history=AttemptRecord(number=60, outcome="failed")
+        lease, delay_ms=0, failures=3, own=2, throttle_ms=77, attempt=AttemptRecord(number=60, outcome="failed")
     )
     await desk.ledger.promote(["interactive"])
 
     again = await desk.ledger.claim((await desk.take())[0], claim_of())
 
     assert isinstance(again, Lease)
-    assert (again.failures, again.throttle_ms, again.crashes) == (3, 77, 0)
+    assert (again.failures, again.own, again.throttle_ms, again.crashes) == (3, 2, 77, 0)
     assert again.attempts == tuple(AttemptRecord(number=number, outcome="failed").encode() for number in range(11, 61))
 
 

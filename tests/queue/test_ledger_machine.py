@@ -172,14 +172,14 @@ class LedgerMachine(RuleBasedStateMachine):
     def park(self, which: int, delay_ms: int, history: bool) -> None:  # noqa: FBT001  # drawn, not passed
         lane, token, message = self.delivery(which)
         attempt = {"number": 1, "attempt": "ended 1"} if history else {"number": None, "attempt": ""}
-        spent = {"delay_ms": delay_ms, "failures": 1, "throttle_ms": 5}
+        spent = {"delay_ms": delay_ms, "failures": 1, "own": 2, "throttle_ms": 5}
         self.ask(PARK, self.keys(lane, message), token=token, **spent, **attempt)
 
-    @rule(which=INDEX, claimed=st.booleans())
-    def release(self, which: int, claimed: bool) -> None:  # noqa: FBT001  # drawn, not passed
+    @rule(which=INDEX, claimed=st.booleans(), behind=st.booleans())
+    def release(self, which: int, claimed: bool, behind: bool) -> None:  # noqa: FBT001  # drawn, not passed
         lane, token, message = self.delivery(which)
         known = self.keys(lane, message if claimed else None)
-        self.ask(RELEASE, known, token=token, throttle_ms=7, number=None, attempt="")
+        self.ask(RELEASE, known, token=token, behind=behind, throttle_ms=7, number=None, attempt="")
 
     @rule(which=INDEX)
     def answer(self, which: int) -> None:

@@ -28,7 +28,7 @@ async def complete(desk: Desk) -> None:
 
 
 async def complete_as_poison(desk: Desk) -> None:
-    await desk.ledger.complete(await desk.leased(), FAILED_RETRYABLE, kept_ms=HOUR_MS, dead="poison")
+    await desk.ledger.complete(await desk.leased(), FAILED_RETRYABLE, kept_ms=HOUR_MS, dead_letter_reason="poison")
 
 
 async def complete_stale(desk: Desk) -> None:
@@ -48,7 +48,7 @@ async def complete_answered(desk: Desk) -> None:
 
 
 async def park(desk: Desk) -> None:
-    await desk.ledger.park(await desk.leased(), delay_ms=0, failures=1, throttle_ms=2, history=ATTEMPT)
+    await desk.ledger.park(await desk.leased(), delay_ms=0, failures=1, throttle_ms=2, attempt=ATTEMPT)
 
 
 async def renewal(desk: Desk) -> None:
@@ -123,7 +123,7 @@ async def bury(desk: Desk) -> None:
 
 
 async def release(desk: Desk) -> None:
-    await desk.ledger.release(await desk.leased(), throttle_ms=1, history=ATTEMPT)
+    await desk.ledger.release(await desk.leased(), behind=True, throttle_ms=1, attempt=ATTEMPT)
 
 
 async def give_back(desk: Desk) -> None:

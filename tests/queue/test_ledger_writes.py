@@ -42,7 +42,7 @@ async def test_a_dead_letter_beside_the_answer(desk: Desk) -> None:
     """Poison: the caller gets its failed result, and whoever looks into it the message."""
     lease = await desk.leased()
 
-    await desk.ledger.complete(lease, FAILED, kept_ms=HOUR_MS, dead="poison")
+    await desk.ledger.complete(lease, FAILED, kept_ms=HOUR_MS, dead_letter_reason="poison")
 
     assert desk.dead() == [("poison", "m")]
     assert [outcome for _, outcome, _ in desk.results()] == ["failed"]
@@ -53,11 +53,14 @@ async def test_a_stale_failure_changes_nothing(desk: Desk) -> None:
     before = desk.everything()
 
     assert await desk.ledger.complete(stale, FAILED, kept_ms=HOUR_MS) is WriteOutcome.SUPERSEDED
-    assert await desk.ledger.complete(stale, FAILED, kept_ms=HOUR_MS, dead="poison") is WriteOutcome.SUPERSEDED
     assert (
-        await desk.ledger.park(stale, delay_ms=0, failures=9, throttle_ms=9, history=ATTEMPT) is WriteOutcome.SUPERSEDED
+        await desk.ledger.complete(stale, FAILED, kept_ms=HOUR_MS, dead_letter_reason="poison")
+        is WriteOutcome.SUPERSEDED
     )
-    assert await desk.ledger.release(stale, throttle_ms=9, history=ATTEMPT) is WriteOutcome.SUPERSEDED
+    assert (
+        await desk.ledger.park(stale, delay_ms=0, failures=9, throttle_ms=9, attempt=ATTEMPT) is WriteOutcome.SUPERSEDED
+    )
+    assert await desk.ledger.release(stale, throttle_ms=9, attempt=ATTEMPT) is WriteOutcome.SUPERSEDED
     assert await desk.ledger.begin(stale, ATTEMPT) is WriteOutcome.SUPERSEDED
     assert desk.everything() == before
 
@@ -137,7 +140,7 @@ async def test_parked_until_it_is_due(desk: Desk) -> None:
     lease = await desk.leased()
     desk.redis.zadd(PERMITS, {lease.delivery.token: desk.now_ms + 15_000})
 
-    assert await desk.ledger.park(lease, delay_ms=500, failures=2, throttle_ms=30, history=ATTEMPT) is WriteOutcome.OK
+    assert await desk.ledger.park(lease, delay_ms=500, failures=2, throttle_ms=30, attempt=ATTEMPT) is WriteOutcome.OK
     assert desk.places() == {"parked": 1}
     assert desk.redis.zcard(PERMITS) == 0
     desk.advance(499)
@@ -189,13 +192,24 @@ async def test_a_released_request_is_next_and_spent_nothing(desk: Desk) -> None:
     desk.enqueue("new")
 
     interrupted = AttemptRecord(number=1, outcome="interrupted")
-    assert await desk.ledger.release(lease, throttle_ms=40, history=interrupted) is WriteOutcome.OK
+    assert await desk.ledger.release(lease, throttle_ms=40, attempt=interrupted) is WriteOutcome.OK
     assert desk.lane() == ["m", "new"]
     assert desk.redis.zcard(PERMITS) == 0
     again = await desk.ledger.claim((await desk.take())[0], claim_of())
 
     assert isinstance(again, Lease)
     assert (again.failures, again.crashes, again.throttle_ms, again.attempts) == (0, 0, 40, (interrupted.encode(),))
+
+
+async def test_a_request_released_behind_is_the_last_of_its_list(desk: Desk) -> None:
+    """Not of its lane: what has a lower priority still comes after it."""
+    desk.enqueue("low", priority="\x06\x169")
+    lease = await desk.leased()
+    desk.enqueue("new", "newer")
+
+    assert await desk.ledger.release(lease, behind=True, throttle_ms=0) is WriteOutcome.OK
+    assert desk.lane() == ["new", "newer", "m"]
+    assert [delivery.message for delivery in await desk.take(interactive=4)] == [b"new", b"newer", b"m", b"low"]
 
 
 async def test_an_attempt_is_on_record_before_its_call(desk: Desk) -> None:

@@ -77,7 +77,7 @@ async def test_its_sender_is_found(desk: Desk, encoding: str, at_end: bool, extr
 
     assert isinstance(decoded, Message)
     assert decoded.too_large
-    assert decoded.dead == f"{len(message)} bytes are too large for WORKER_MAX_BODY = {MAX_BODY}"
+    assert decoded.dead_letter_reason == f"{len(message)} bytes are too large for WORKER_MAX_BODY = {MAX_BODY}"
     assert decoded.identity == recover(message)
     assert (decoded.request_id, decoded.tenant, decoded.reply_to) == ("large-1", "acme", "answers")
     assert decoded.metadata == {"order": "17"}
@@ -90,7 +90,7 @@ async def test_the_dead_letter_keeps_what_redis_can_bear(desk: Desk, size: int, 
     lease = await desk.ledger.claim(await popped(desk, message), claim_of())
     assert isinstance(lease, Lease)
     failed = Published("failed", retryable=False, streamed=False, result=b"{}")
-    await desk.ledger.complete(lease, failed, kept_ms=HOUR_MS, dead="too large")
+    await desk.ledger.complete(lease, failed, kept_ms=HOUR_MS, dead_letter_reason="too large")
 
     ((_, letter),) = desk.redis.xrange("responses:dead")
     assert (letter[b"message"] == message) is whole

@@ -24,12 +24,20 @@ from support.processor_parts import (
 from support.producer import body
 
 from api_contracts import ErrorCode
-from worker.admission.grants import NotAdmitted, Reason
+from worker.admission.grants import Gate, NotAdmitted, Reason
 from worker.queue.claims import Refusal, Standing, WriteOutcome
+from worker.request.charges import INTERRUPTED
 from worker.request.decisions import REFUSED, Disposition
-from worker.request.execution import INTERRUPTED, Interruption
+from worker.request.execution import Interruption
 from worker.request.policy import Policy
 from worker.storage.scripts import ScriptError
+
+CREATED = b'{"type":"response.created","response":{}}'
+DELTA = b'{"type":"response.output_text.delta","delta":"Hel"}'
+
+
+def refuse() -> None:
+    raise ScriptError("OOM")
 
 
 class TestInterruption:
@@ -38,7 +46,7 @@ class TestInterruption:
 
         assert await interrupted(world, Interruption.DRAINING, world.admitting) is Disposition.RELEASED
         assert world.names == ["claim", "admit", "release"]
-        assert world.heard("release")[0]["history"] is None
+        assert world.heard("release")[0]["attempt"] is None
 
     async def test_draining_in_a_call_hands_it_back_as_maybe_billed(self) -> None:
         world = World(outcomes=deque([None]))
@@ -46,7 +54,7 @@ class TestInterruption:
         assert await interrupted(world, Interruption.DRAINING, world.calling) is Disposition.RELEASED
         assert world.names == ["claim", "admit", "begin", "report", "release"]
         assert [call.outcome for call in reported(world)] == [INTERRUPTED]
-        attempt = world.heard("release")[0]["history"]
+        attempt = world.heard("release")[0]["attempt"]
         assert (attempt.outcome, attempt.maybe_billed) == ("interrupted", True)
         assert world.events.calls == []
 
@@ -124,14 +132,14 @@ class TestSuperseded:
         assert await task is Disposition.SUPERSEDED
         assert [call.outcome for call in reported(world)] == [outcome]
 
-    @pytest.mark.parametrize("refusal", [r for r in Refusal if r not in REFUSED])
+    @pytest.mark.parametrize("refusal", [r for r in Refusal if isinstance(REFUSED[r], Disposition)])
     async def test_what_somebody_else_runs_or_ran_is_left_alone(self, refusal: Refusal) -> None:
         world = World(lease=refusal)
 
         assert await process(world) == refusal.lower()
         assert world.names == ["claim"]
 
-    @pytest.mark.parametrize("refusal", list(REFUSED))
+    @pytest.mark.parametrize("refusal", [r for r in Refusal if not isinstance(REFUSED[r], Disposition)])
     async def test_a_newcomer_that_cannot_run_is_answered_without_touching_the_first(self, refusal: Refusal) -> None:
         world = World(lease=refusal)
 
@@ -249,6 +257,14 @@ class TestABug:
         assert not world.heard("complete")
 
 
+async def test_an_answer_is_published_although_its_report_is_refused() -> None:
+    """It is paid for; without a result the request would be called again."""
+    world = World(on_report=refuse)
+
+    assert await process(world) is Disposition.COMPLETED
+    assert [str(error) for error in world.events.refusals] == ["OOM"]
+
+
 class TestStreaming:
     async def test_deltas_are_flushed_before_the_result(self) -> None:
         """The budget is settled first: the fleet does not wait for a slow Redis."""
@@ -264,6 +280,30 @@ class TestStreaming:
 
         assert [told["attempt"] for told in world.heard("open")] == [1, 2]
         assert world.heard("restarted") == [{"code": "rate_limited"}]
+
+    @pytest.mark.parametrize(
+        ("gate", "streamed", "expected"),
+        [
+            ("breaker_open", (CREATED, DELTA, DELTA), 1),
+            ("breaker_open", (CREATED, b"no JSON", b"[]"), 0),
+            ("", (CREATED, DELTA), 0),
+        ],
+    )
+    async def test_a_probe_says_once_that_its_answer_has_begun(
+        self, gate: Gate, streamed: tuple[bytes, ...], expected: int
+    ) -> None:
+        """Others may call from then on. An event that brings no output announces only what may still fail."""
+        world = World(grants=deque([gate]), streamed=streamed)
+
+        assert await process(world, message({"body": body(stream=True)})) is Disposition.COMPLETED
+        told = [name for name in world.names if name in ("output", "report")]
+        assert told == ["output"] * expected + ["report"]
+        assert len(world.heard("event")) == len(streamed)
+
+    async def test_a_gate_that_cannot_be_opened_yet_costs_no_answer(self) -> None:
+        world = World(grants=deque(["breaker_open"]), streamed=(DELTA,), on_output=refuse)
+
+        assert await process(world, message({"body": body(stream=True)})) is Disposition.COMPLETED
 
     async def test_nobody_watches_what_was_not_asked_for(self) -> None:
         world = World()

@@ -35,7 +35,7 @@ def decide(
     time_left_s: float = LONG_S,
     draw: float = 0.5,
 ) -> Retry | GiveUp:
-    return POLICY.decide(
+    return POLICY.after_failure(
         failure, failures=failures, max_attempts=max_attempts, time_left_s=time_left_s, rng=Extreme(draw)
     )
 
@@ -85,7 +85,9 @@ def test_a_retry_after_beyond_the_longest_pause_is_tried_by_its_end(asked_s: flo
     """A proxy that asks for an hour in an incident of a minute must not end a request that had an hour."""
     patient = RetryPolicy(longest_pause_s=900)
 
-    decision = patient.decide(asking(asked_s), failures=1, max_attempts=5, time_left_s=1800, rng=random.Random(1))
+    decision = patient.after_failure(
+        asking(asked_s), failures=1, max_attempts=5, time_left_s=1800, rng=random.Random(1)
+    )
 
     assert isinstance(decision, Retry)
     assert 800 < decision.delay_s <= 900
@@ -170,7 +172,9 @@ def test_what_is_to_be_answered_is_never_retried() -> None:
 def test_whatever_is_asked_a_retry_keeps_all_promises(
     failure: Failure, failures: int, max_attempts: int, time_left_s: float, rng: random.Random
 ) -> None:
-    decision = POLICY.decide(failure, failures=failures, max_attempts=max_attempts, time_left_s=time_left_s, rng=rng)
+    decision = POLICY.after_failure(
+        failure, failures=failures, max_attempts=max_attempts, time_left_s=time_left_s, rng=rng
+    )
 
     if isinstance(decision, GiveUp):
         assert decision.failure.code in {failure.code, ErrorCode.DEADLINE_EXCEEDED}
@@ -186,10 +190,68 @@ def test_requests_that_failed_together_do_not_return_together() -> None:
     """A thousand that were told to wait 30 s spread over 3 s, evenly: no second takes half of them."""
     rng = random.Random(7)
     decisions = [
-        POLICY.decide(asking(30.0), failures=1, max_attempts=5, time_left_s=LONG_S, rng=rng) for _ in range(1000)
+        POLICY.after_failure(asking(30.0), failures=1, max_attempts=5, time_left_s=LONG_S, rng=rng) for _ in range(1000)
     ]
 
     delays = [decision.delay_s for decision in decisions if isinstance(decision, Retry)]
 
     assert len(delays) == 1000
     assert max(sum(start <= delay < start + 1 for delay in delays) for start in (30, 31, 32)) < 500
+
+
+REFUSED = Failure.of(ErrorCode.AUTHENTICATION_FAILED)
+THROTTLED = Failure.of(ErrorCode.RATE_LIMITED)
+
+
+def refused(
+    failure: Failure = THROTTLED, *, own: int = 1, time_left_s: float = LONG_S, draw: float = 0.5
+) -> Retry | GiveUp:
+    return POLICY.after_refusal(failure, own=own, time_left_s=time_left_s, rng=Extreme(draw))
+
+
+@pytest.mark.parametrize(
+    ("wait_s", "own", "time_left_s", "expected"),
+    [
+        pytest.param(None, 1, LONG_S, (2, 4), id="at least half"),
+        pytest.param(None, 4, LONG_S, (16, 32), id="doubled each time"),
+        pytest.param(None, 7, LONG_S, (60, 120), id="up to the cap"),
+        pytest.param(5.0, 1, LONG_S, (5, 5.5), id="Retry-After is a floor, and spread"),
+        pytest.param(5.0, 4, LONG_S, (16, 32), id="a short Retry-After shortens nothing"),
+        pytest.param(None, 3, 12.0, (8, 11), id="the deadline: shortened"),
+    ],
+)
+def test_a_request_that_is_refused_alone_waits_longer_each_time(
+    wait_s: float | None, own: int, time_left_s: float, expected: tuple[float, float]
+) -> None:
+    ends = [
+        refused(replace(THROTTLED, retry_after_s=wait_s), own=own, time_left_s=time_left_s, draw=draw)
+        for draw in (0.0, 1.0)
+    ]
+
+    assert [each.delay_s for each in ends if isinstance(each, Retry)] == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(
+    ("wait_s", "own", "time_left_s"),
+    [
+        pytest.param(None, 3, 8.5, id="the backoff leaves no time for a call"),
+        pytest.param(30.0, 1, 30.5, id="Retry-After leaves no time for a call"),
+        pytest.param(None, 1, -3.0, id="passed"),
+    ],
+)
+def test_a_refusal_that_leaves_no_time_is_the_answer(wait_s: float | None, own: int, time_left_s: float) -> None:
+    """`deadline_exceeded` would hide the request's own trouble."""
+    failure = replace(THROTTLED, retry_after_s=wait_s)
+
+    assert refused(failure, own=own, time_left_s=time_left_s) == GiveUp(failure)
+
+
+@pytest.mark.parametrize(
+    ("failure", "allowed"),
+    [(REFUSED, 4), (THROTTLED, 8), (replace(REFUSED, scope="request"), 1), (replace(THROTTLED, scope="model"), 8)],
+)
+def test_a_request_that_is_refused_alone_is_answered_in_the_end(failure: Failure, allowed: int) -> None:
+    decisions = [refused(failure, own=own) for own in range(1, allowed + 1)]
+
+    assert [isinstance(each, Retry) for each in decisions] == [True] * (allowed - 1) + [False]
+    assert decisions[-1] == GiveUp(failure)

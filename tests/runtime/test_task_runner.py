@@ -14,6 +14,7 @@ from api_contracts import ErrorCode, MappedError
 from worker.failures.failure import Failure
 from worker.queue.celery_message import task_name
 from worker.queue.claims import Delivery
+from worker.request.charges import Spent
 from worker.request.execution import Execution
 from worker.request.processor import Disposition
 from worker.runtime.task_runner import RequestFailedError, TaskRunner
@@ -79,7 +80,7 @@ def failed(code: ErrorCode) -> MappedError:
 ENDS: dict[str, tuple[StandIn, str, str]] = {
     "completed": (StandIn("t", Disposition.COMPLETED), "success", "SUCCESS"),
     "incomplete": (StandIn("t", Disposition.INCOMPLETE), "success", "SUCCESS"),
-    "retry": (StandIn("t", Disposition.RETRY_SCHEDULED, failures=2), "retry", "RETRY"),
+    "retry": (StandIn("t", Disposition.RETRY_SCHEDULED, spent=Spent(failures=2)), "retry", "RETRY"),
     "dead": (StandIn("t", Disposition.DEAD_LETTERED), "failure", "FAILURE"),
     "bug": (StandIn("t", ValueError(CANARY)), "failure", "FAILURE"),
     "failed without a claim": (StandIn("t", Disposition.FAILED), "failure", "FAILURE"),
@@ -131,7 +132,7 @@ def test_what_the_signals_carry() -> None:
         run(StandIn("t", Disposition.FAILED, error=failed(ErrorCode.CANCELLED)))
         run(StandIn("t", Disposition.FAILED, error=failed(ErrorCode.DEADLINE_EXCEEDED)))
         last = Failure.of(ErrorCode.UPSTREAM_ERROR)
-        run(StandIn("t", Disposition.RETRY_SCHEDULED, failures=2, last_failure=last))
+        run(StandIn("t", Disposition.RETRY_SCHEDULED, spent=Spent(failures=2), last_failure=last))
         run(StandIn("t", Disposition.COMPLETED))
     (_, failure), (_, cancelled), (_, expired), (_, retry), (_, success) = heard
 

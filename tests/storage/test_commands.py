@@ -7,12 +7,12 @@ from typing import Any, Final, get_args
 
 import pytest
 from redis.exceptions import ResponseError
-from support.admission_parts import open_breaker, open_budget, shut
+from support.admission_parts import failing, open_budget, shut
 from support.diagrams import moves, states, table
 from support.ledger_parts import COMPLETED, Desk, open_desk
 
-from worker.admission.commands import ADMIT, OVERRIDE, PAUSE, REPORT, RESUME
-from worker.admission.evidence import Gate
+from worker.admission.commands import ADMIT, HEARD, OVERRIDE, PAUSE, REPORT, RESUME
+from worker.admission.grants import Gate
 from worker.operations.dead_letters import LETTERS, REPLAY
 from worker.queue import commands as ledger
 from worker.queue.queued_cancellation import PAGES, TAKE
@@ -130,14 +130,14 @@ def test_the_diagram_of_a_delivery_has_the_places_and_moves_of_the_code() -> Non
 
 
 def test_the_diagram_of_the_gate_has_the_states_and_moves_of_the_code() -> None:
-    gates = re.search(r"^--   gate +(.+)$", source("admission/lua/pace.lua"), re.MULTILINE)
-    commands = {command.name for command in (ADMIT, REPORT, PAUSE, RESUME, OVERRIDE)} - {"admit", "limits"}
-    order = re.findall(r"^--   \d\. (\w+)", source("admission/lua/admission.lua"), re.MULTILINE)
+    gates = re.search(r"^--   gate +(.+)$", source("admission/lua/state.lua"), re.MULTILINE)
+    commands = {command.name for command in (ADMIT, REPORT, HEARD, PAUSE, RESUME, OVERRIDE)} - {"limits"}
+    order = re.findall(r"^--   \d\. (\w+)", source("admission/lua/admit.lua"), re.MULTILINE)
 
     assert gates is not None
     shut_states = set(gates[1].split(" | "))
     assert shut_states == set(get_args(Gate)) - {""}
-    assert order[:3] == ["paused", "gate", "throttled"]
+    assert order[:5] == ["late", "paused", "retry", "gate", "throttled"]
     drawn = states("gate.md")
     assert drawn == shut_states | {"open", "paused", "throttled"} == table("gate.md", "| state | new calls | ends |")
     assert {label.split()[0] for *_, label in moves("gate.md") if label} == commands | {"time"}
@@ -148,7 +148,7 @@ def undescribed(names: set[str], text: str) -> list[str]:
 
 
 async def test_every_field_of_the_quota_hash_is_described(valkey: Any, redis_url: str) -> None:
-    described = source("admission/lua/pace.lua").partition("\n\n")[0]
+    described = source("admission/lua/state.lua").partition("\n\n")[0]
     async with open_budget(valkey, redis_url) as budget:
         await budget.admission.override(rpm="600", tpm="60000", in_flight="30")
         await budget.ended(await budget.one())
@@ -156,12 +156,14 @@ async def test_every_field_of_the_quota_hash_is_described(valkey: Any, redis_url
         seen = set(budget.state())
         await budget.admission.resume()
         budget.advance(60_000)
-        await open_breaker(budget)
+        for call in await budget.ask(9):
+            await budget.tell(call, "overloaded")
+        await failing(budget, 10)
         await budget.admission.pause()
         seen |= set(budget.state())
     names = {re.sub(":.*", ":<lane>", name) for name in seen}
 
-    assert len(names) == 45
+    assert len(names) == 53
     assert undescribed(names, described) == []
 
 

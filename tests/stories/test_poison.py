@@ -17,7 +17,7 @@ async def test_at_the_third_crash_it_is_dead_and_answered() -> None:
 
     assert await process(world) is Disposition.FAILED
     assert world.result["error"]["code"] == "internal_error"
-    assert world.heard("complete")[0]["dead"] == "poison"
+    assert world.heard("complete")[0]["dead_letter_reason"] == "poison"
     assert world.calls == []
     assert attempts(world) == [("interrupted", None, True)]
 

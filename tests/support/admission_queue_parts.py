@@ -7,6 +7,7 @@ from collections.abc import AsyncGenerator, Awaitable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, TypeVar
 
+from support.admission_parts import ask, reservations
 from worker.admission.admission_queue import AdmissionQueues
 from worker.admission.client import Admission
 from worker.admission.evidence import Evidence
@@ -54,30 +55,51 @@ class Rooms:
         tokens: int = 10,
         within_s: float = 30.0,
         patience_s: float = FOREVER,
+        ends_s: float | None = None,
+        failures: int = 0,
     ) -> "asyncio.Task[Reservation | NotAdmitted]":
-        waiting = self.rooms.admit(lane, token, tokens, within_s=within_s, patience_s=patience_s)
-        return asyncio.create_task(waiting, name=token)  # pyright: ignore[reportArgumentType]  # a coroutine function
+        now_ms = time.time_ns() // 1_000_000
+        asked = ask(
+            token,
+            tokens,
+            now_ms=now_ms,
+            ends_ms=now_ms + round((within_s if ends_s is None else ends_s) * 1000),
+            patience_ms=patience_s * 1000,
+            failures=failures,
+        )
+        return asyncio.create_task(self.rooms.admit(lane, asked, within_s=within_s), name=token)
 
     def permits(self) -> int:
         return self.redis.zcard("responses:permits:default")
 
     async def call(self) -> Reservation:
         """A call of another process."""
-        token = f"other-{time.monotonic_ns()}"
-        await self.admission.grant("interactive", 1, [(token, 1)])
-        return Reservation(token, 1, 0, time.time_ns() // 1_000_000)
+        return await granted(self.admission, tenant="other")
 
     async def pause(self, seconds: float) -> None:
-        await self.admission.tell(await self.call(), Evidence(used_tokens=1, throttled=True, retry_after_s=seconds))
+        """Two tenants' calls were told to wait."""
+        for number in range(2):
+            call = await granted(self.admission, tenant=f"other-{number}")
+            said = Evidence(verdict="throttled", used_tokens=1, retry_after_s=seconds)
+            await self.admission.tell(call, said)
 
     async def shut(self, *, probe_s: float = 60) -> None:
         """A dead key, confirmed; the next probe comes in `probe_s`."""
-        dead = Reservation("dead", 1, 0, time.time_ns() // 1_000_000 + 60_000)
         self.admission.probe_ms = round(probe_s * 1000)
-        for _ in range(2):
-            self.redis.zadd("responses:permits:default", {dead.token: dead.granted_at_ms})
-            said = Evidence(used_tokens=1, gate="authentication_failed", code="authentication_failed")
-            await self.admission.tell(dead, said)
+        for number in range(3):
+            now_ms = time.time_ns() // 1_000_000
+            dead = ask(f"dead-{number}", tenant=f"other-{number}", now_ms=now_ms)
+            self.redis.zadd("responses:permits:default", {dead.token: now_ms})
+            said = Evidence(verdict="authentication", used_tokens=1, code="authentication_failed")
+            await self.admission.tell(Reservation(dead.token, 1, 0, now_ms + 60_000, "", number + 1, dead), said)
+
+
+async def granted(admission: Admission, tenant: str) -> Reservation:
+    """A call of another process."""
+    token = f"{tenant}-{time.monotonic_ns()}"
+    asked = ask(token, tenant=tenant, now_ms=time.time_ns() // 1_000_000)
+    (reservation,) = reservations(admission, [asked], await admission.grant("interactive", 1, [asked]))
+    return reservation
 
 
 @asynccontextmanager

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from worker.admission.grants import Gate, Grant
+from worker.admission.grants import Ask, Gate, Grant
 from worker.gateway.upstream import Call
 from worker.queue.claims import Backlog, Reclaimed
 from worker.request.execution import Execution
@@ -43,7 +43,7 @@ class Heard:
     def script_refused(self, error: ScriptError) -> None:
         self.refusals.append(error)
 
-    def calls_granted(self, asked: Sequence[tuple[str, int]], grant: Grant) -> None: ...
+    def calls_granted(self, asked: Sequence[Ask], grant: Grant) -> None: ...
 
     def gate_changed(self, gate: Gate, code: str) -> None:
         self.gates.append((gate, code))

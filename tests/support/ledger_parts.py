@@ -123,6 +123,7 @@ class Desk(MovableClock):
             RELEASE,
             self.ledger._keys(delivery),  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]  # of a delivery without a claim
             token=delivery.token,
+            behind=False,
             throttle_ms=0,
             number=None,
             attempt=b"",

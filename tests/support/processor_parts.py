@@ -14,7 +14,7 @@ from typing import Any, Final
 from api_contracts import ErrorCode
 from support.heard import Heard
 from support.producer import body
-from worker.admission.grants import Gate, NotAdmitted, Reservation
+from worker.admission.grants import Ask, Gate, NotAdmitted, Reservation
 from worker.failures.failure import Failure
 from worker.gateway.answers import Answer
 from worker.gateway.upstream import Call
@@ -62,6 +62,12 @@ class World:
     on_admit: Callable[[], None] = lambda: None
     on_begin: Callable[[], None] = lambda: None
     on_flush: Callable[[], None] = lambda: None
+    on_output: Callable[[], None] = lambda: None
+    on_report: Callable[[], None] = lambda: None
+    shared: bool = True
+    """Whether a refusal is believed of the whole fleet."""
+    streamed: tuple[bytes, ...] = (b"{}",)
+    """The events of each streamed call."""
     running: int = 0
     most_running: int = 0
     events: Heard = field(default_factory=Heard)
@@ -101,6 +107,7 @@ class World:
             deadline_ms=now_ms + MINUTE_MS,
             claimed_at_ms=now_ms,
             failures=0,
+            own=0,
             crashes=0,
             throttle_ms=0,
             attempts=(),
@@ -109,17 +116,33 @@ class World:
         age_ms, left_ms = changes.pop("age_ms", 0), changes.pop("left_ms", MINUTE_MS)
         return replace(plain, **{"enqueued_at_ms": now_ms - age_ms, "deadline_ms": now_ms + left_ms, **changes})
 
-    async def begin(self, lease: Lease, history: AttemptRecord, previous: AttemptRecord | None = None) -> WriteOutcome:
-        self.tell("begin", token=lease.delivery.token, history=history, previous=previous)
+    async def begin(self, lease: Lease, attempt: AttemptRecord, previous: AttemptRecord | None = None) -> WriteOutcome:
+        self.tell("begin", token=lease.delivery.token, attempt=attempt, previous=previous)
         self.on_begin()
         return self.verdict
 
-    async def complete(self, lease: Lease, answer: Published, *, kept_ms: int, dead: str = "") -> WriteOutcome:
-        self.tell("complete", token=lease.delivery.token, answer=answer, kept_ms=kept_ms, dead=dead)
+    async def complete(
+        self, lease: Lease, answer: Published, *, kept_ms: int, dead_letter_reason: str = ""
+    ) -> WriteOutcome:
+        self.tell(
+            "complete",
+            token=lease.delivery.token,
+            answer=answer,
+            kept_ms=kept_ms,
+            dead_letter_reason=dead_letter_reason,
+        )
         return self.verdict
 
-    async def answer(self, delivery: Delivery, claim: Claim, result: bytes, *, dead: str = "") -> WriteOutcome:
-        self.tell("answer", token=delivery.token, claim=claim, result=json.loads(result), dead=dead)
+    async def answer(
+        self, delivery: Delivery, claim: Claim, result: bytes, *, dead_letter_reason: str = ""
+    ) -> WriteOutcome:
+        self.tell(
+            "answer",
+            token=delivery.token,
+            claim=claim,
+            result=json.loads(result),
+            dead_letter_reason=dead_letter_reason,
+        )
         return self.verdict
 
     async def bury(self, delivery: Delivery, reason: str) -> WriteOutcome:
@@ -127,22 +150,29 @@ class World:
         return self.verdict
 
     async def park(
-        self, lease: Lease, *, delay_ms: int, failures: int, throttle_ms: int, history: AttemptRecord | None = None
+        self,
+        lease: Lease,
+        *,
+        delay_ms: int,
+        failures: int,
+        own: int = 0,
+        throttle_ms: int,
+        attempt: AttemptRecord | None = None,
     ) -> WriteOutcome:
-        self.tell("park", token=lease.delivery.token, delay_ms=delay_ms, failures=failures, history=history)
+        self.tell("park", token=lease.delivery.token, delay_ms=delay_ms, failures=failures, own=own, attempt=attempt)
         self.tell("throttle", ms=throttle_ms)
         return self.verdict
 
-    async def release(self, lease: Lease, *, throttle_ms: int, history: AttemptRecord | None = None) -> WriteOutcome:
-        self.tell("release", token=lease.delivery.token, throttle_ms=throttle_ms, history=history)
+    async def release(
+        self, lease: Lease, *, behind: bool = False, throttle_ms: int, attempt: AttemptRecord | None = None
+    ) -> WriteOutcome:
+        self.tell("release", token=lease.delivery.token, behind=behind, throttle_ms=throttle_ms, attempt=attempt)
         return self.verdict
 
     # Admission.
 
-    async def admit(
-        self, lane: str, token: str, tokens: int, *, within_s: float, patience_s: float
-    ) -> Reservation | NotAdmitted:
-        self.tell("admit", lane=lane, token=token, within_s=within_s, patience_s=patience_s)
+    async def admit(self, lane: str, ask: Ask, *, within_s: float) -> Reservation | NotAdmitted:
+        self.tell("admit", lane=lane, ask=ask, within_s=within_s)
         self.admitting.set()
         grant = self.grants.popleft() if self.grants else ""
         if grant is None:
@@ -150,10 +180,16 @@ class World:
         if isinstance(grant, NotAdmitted):
             return grant
         self.on_admit()
-        return Reservation(token, tokens, 7, 1, grant or "")
+        return Reservation(ask.token, ask.tokens, 7, 1, grant or "", asked=ask)
 
-    async def report(self, reservation: Reservation, call: Call | None) -> None:
+    async def report(self, reservation: Reservation, call: Call | None) -> bool:
         self.tell("report", reservation=reservation, call=call)
+        self.on_report()
+        return self.shared
+
+    async def output_came(self, reservation: Reservation) -> None:
+        self.tell("output", reservation=reservation)
+        self.on_output()
 
     # The upstream.
 
@@ -170,7 +206,8 @@ class World:
                 await asyncio.Event().wait()
             await asyncio.sleep(0)
             if on_event:
-                on_event(b"{}")
+                for event in self.streamed:
+                    on_event(event)
         finally:
             self.running -= 1
         if isinstance(outcome, Exception):
@@ -196,6 +233,19 @@ class World:
         self.on_flush()
 
 
+@dataclass(frozen=True)
+class WorldsAdmission:
+    """A world's admission, whose `heard` is another thing than what the world was told."""
+
+    world: World
+
+    async def report(self, reservation: Reservation, call: Call | None) -> bool:
+        return await self.world.report(reservation, call)
+
+    async def heard(self, reservation: Reservation) -> None:
+        await self.world.output_came(reservation)
+
+
 POLICY: Final = Policy(
     max_body=100_000,
     max_attempts=3,
@@ -210,7 +260,7 @@ def processor(world: World, policy: Policy = POLICY) -> Processor:
     return Processor(
         ledger=world,
         queues=world,
-        admission=world,
+        admission=WorldsAdmission(world),
         upstream=world,
         relay=world,
         policy=policy,
@@ -260,5 +310,5 @@ def attempts(world: World) -> list[tuple[str, str | None, bool]]:
     return [(each["outcome"], each["code"], each["maybe_billed"]) for each in world.result["attempts"]]
 
 
-def past_attempt(number: int, outcome: AttemptOutcome = "failed") -> bytes:
-    return AttemptRecord(number=number, outcome=outcome, duration_ms=3).encode()
+def past_attempt(number: int, outcome: AttemptOutcome = "failed", code: str | None = None) -> bytes:
+    return AttemptRecord(number=number, outcome=outcome, duration_ms=3, code=code).encode()

@@ -1,19 +1,28 @@
-"""Where requests wait for the budget: one room a lane, first come first served."""
+"""Where requests wait for the budget: one room a lane, first come first served among those that can finish.
+
+A request leaves its room with a reservation, or without one:
+
+- at once if its call could not end before its deadline (LATE), or if it was called before and retries are more than
+  their share of the fleet's calls (LATER);
+- with the gate's code if the upstream is out of order for longer than its patience (GATE). Patience runs from the
+  moment at which a probe confirmed the trouble, or from enqueueing if that was later. When it is over, all who waited
+  too long leave in one round, and the next ones are taken at once.
+"""
 
 import asyncio
 import math
 import random
 from collections import deque
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
 from worker.admission.client import Admission
-from worker.admission.grants import Grant, NotAdmitted, Reason, Reservation
+from worker.admission.grants import Answer, Ask, Grant, NotAdmitted, Reason, Reservation
 from worker.storage.scripts import ScriptError
 
 BULK: Final = 64
-"""Grants asked for at once."""
+"""Answers asked for at once."""
 
 SHORTEST_SLEEP_S: Final = 0.05
 """A process with a full room asks at most this often: 8 processes make 160 calls a second a lane at the very most."""
@@ -31,15 +40,22 @@ GATED_ROOM: Final = 16
 
 @dataclass(eq=False, slots=True)
 class _Waiter:
-    token: str
-    tokens: int
+    ask: Ask
     arrived: float
-    patience_ends: float
     seat: "asyncio.Future[Reservation | NotAdmitted]"
 
     def seen(self) -> Reservation | NotAdmitted | None:
         """The grant that arrived in the same loop step as the timeout."""
         return self.seat.result() if self.seat.done() and not self.seat.cancelled() else None
+
+    @property
+    def waited_ms(self) -> int:
+        return round((asyncio.get_running_loop().time() - self.arrived) * 1000)
+
+    def impatient(self, grant: Grant) -> bool:
+        """Whether the request has waited too long for an upstream whose trouble is confirmed."""
+        began_ms = max(grant.confirmed_at_ms, self.ask.enqueued_at_ms)
+        return grant.confirmed_at_ms > 0 and grant.now_ms >= began_ms + self.ask.patience_ms
 
 
 @dataclass(slots=True)
@@ -52,19 +68,22 @@ class AdmissionQueue:
     _waiters: deque[_Waiter] = field(default_factory=deque[_Waiter])
     _news: asyncio.Event = field(default_factory=asyncio.Event)
     _size: int = SHORTEST_ROOM
+    _dismissing: bool = False
+    """Whether the last round sent somebody away for the gate: then the lane holds more of them."""
 
     @property
     def vacancies(self) -> int:
         """How many more requests of this lane are worth taking now."""
-        size = GATED_ROOM if self.admission.gate or self.admission.paused else self._size
+        gated = BULK if self._dismissing else GATED_ROOM
+        size = gated if self.admission.gate or self.admission.paused else self._size
         return max(0, size - len(self._waiters))
 
-    async def admit(self, token: str, tokens: int, *, within_s: float, patience_s: float) -> Reservation | NotAdmitted:
-        """Waits for a grant, at most `within_s`; on an upstream that is out of order at most `patience_s`."""
-        if not self.admission.fits(tokens):
+    async def admit(self, ask: Ask, *, within_s: float) -> Reservation | NotAdmitted:
+        """Waits for a grant, at most `within_s`."""
+        if not self.admission.fits(ask.tokens):
             return NotAdmitted(Reason.NEVER, 0)
         loop = asyncio.get_running_loop()
-        waiter = _Waiter(token, tokens, loop.time(), loop.time() + patience_s, loop.create_future())
+        waiter = _Waiter(ask, loop.time(), loop.create_future())
         self._waiters.append(waiter)
         if len(self._waiters) == 1:
             self._news.set()
@@ -72,7 +91,7 @@ class AdmissionQueue:
             async with asyncio.timeout(within_s):
                 return await waiter.seat
         except TimeoutError:
-            return waiter.seen() or NotAdmitted(Reason.TIME, _since(waiter.arrived))
+            return waiter.seen() or NotAdmitted(Reason.TIME, waiter.waited_ms)
         except asyncio.CancelledError:
             if isinstance(unused := waiter.seen(), Reservation):
                 await self.admission.report(unused, None)
@@ -87,42 +106,54 @@ class AdmissionQueue:
             if not self._waiters:
                 await self._news.wait()
                 continue
-            waiters = [waiter for _, waiter in zip(range(BULK), self._waiters, strict=False)]
             try:
-                grant = await self._grant(waiters)
+                grant = await self._round([waiter for _, waiter in zip(range(BULK), self._waiters, strict=False)])
             except ScriptError as error:
                 self.admission.events.script_refused(error)
                 await self._sleep(LONGEST_SLEEP_S)
                 continue
-            if grant.code:
-                self._dismiss(grant.code)
-            if grant.wait_ms:
+            if self._dismissing:
+                await self._sleep(SHORTEST_SLEEP_S)
+            elif grant.wait_ms:
                 await self._sleep(grant.wait_ms / 1000)
 
-    async def _grant(self, waiters: list[_Waiter]) -> Grant:
-        grant = await self.admission.grant(self.lane, self.weight, [(each.token, each.tokens) for each in waiters])
+    async def _round(self, waiters: list[_Waiter]) -> Grant:
+        """Asks for the first of those who wait, and sends away all who need not wait any longer."""
+        grant = await self.admission.grant(self.lane, self.weight, [waiter.ask for waiter in waiters])
         self._size = max(SHORTEST_ROOM, math.ceil(grant.per_second * AHEAD_S))
-        await self._seat(waiters[: grant.granted], grant)
+        answered = list(zip(waiters, grant.answers, strict=True))
+        for waiter, answer in answered:
+            if answer.word == "go":
+                await self._seat(waiter, answer, grant)
+            elif answer.word == "late":
+                left_ms = waiter.ask.ends_ms - grant.now_ms
+                self._dismiss(waiter, NotAdmitted(Reason.LATE, waiter.waited_ms, "", answer.number, left_ms))
+        self._end_patience(grant)
+        for waiter, answer in answered:
+            if answer.word == "later" and waiter in self._waiters:
+                self._dismiss(waiter, NotAdmitted(Reason.LATER, waiter.waited_ms))
         return grant
 
-    async def _seat(self, granted: Iterable[_Waiter], grant: Grant) -> None:
-        for waiter in granted:
-            waited_ms = _since(waiter.arrived)
-            gate = self.admission.gate if grant.probe else ""
-            reservation = Reservation(waiter.token, waiter.tokens, waited_ms, grant.now_ms, gate)
-            self._leave(waiter)
-            if waiter.seat.done():  # it left while the grant was on its way
-                await self.admission.report(reservation, None)
-            else:
-                waiter.seat.set_result(reservation)
+    async def _seat(self, waiter: _Waiter, answer: Answer, grant: Grant) -> None:
+        gate = self.admission.gate if grant.probe else ""
+        ask = waiter.ask
+        reservation = Reservation(ask.token, ask.tokens, waiter.waited_ms, grant.now_ms, gate, answer.number, ask)
+        self._leave(waiter)
+        if waiter.seat.done():  # it left while the grant was on its way
+            await self.admission.report(reservation, None)
+        else:
+            waiter.seat.set_result(reservation)
 
-    def _dismiss(self, code: str) -> None:
-        """Sends away whose patience with a broken upstream is over."""
-        now = asyncio.get_running_loop().time()
-        for waiter in [waiter for waiter in self._waiters if waiter.patience_ends <= now]:
-            self._leave(waiter)
-            if not waiter.seat.done():
-                waiter.seat.set_result(NotAdmitted(Reason.GATE, _since(waiter.arrived), code))
+    def _end_patience(self, grant: Grant) -> None:
+        impatient = [waiter for waiter in self._waiters if not self.admission.paused and waiter.impatient(grant)]
+        for waiter in impatient:
+            self._dismiss(waiter, NotAdmitted(Reason.GATE, waiter.waited_ms, grant.code))
+        self._dismissing = bool(impatient)
+
+    def _dismiss(self, waiter: _Waiter, why: NotAdmitted) -> None:
+        self._leave(waiter)
+        if not waiter.seat.done():
+            waiter.seat.set_result(why)
 
     def _leave(self, waiter: _Waiter) -> None:
         if waiter in self._waiters:
@@ -144,10 +175,8 @@ class AdmissionQueues:
     def of(cls, admission: Admission, weights: Mapping[str, int]) -> "AdmissionQueues":
         return cls(admission, {lane: AdmissionQueue(lane, weight, admission) for lane, weight in weights.items()})
 
-    async def admit(
-        self, lane: str, token: str, tokens: int, *, within_s: float, patience_s: float
-    ) -> Reservation | NotAdmitted:
-        return await self.rooms[lane].admit(token, tokens, within_s=within_s, patience_s=patience_s)
+    async def admit(self, lane: str, ask: Ask, *, within_s: float) -> Reservation | NotAdmitted:
+        return await self.rooms[lane].admit(ask, within_s=within_s)
 
     def vacancies(self, lane: str) -> int:
         return self.rooms[lane].vacancies
@@ -157,7 +186,3 @@ class AdmissionQueues:
         async with asyncio.TaskGroup() as group:
             for room in self.rooms.values():
                 group.create_task(room.pump(), name=f"pump:{room.lane}")
-
-
-def _since(arrived: float) -> int:
-    return round((asyncio.get_running_loop().time() - arrived) * 1000)

@@ -1,20 +1,25 @@
-"""Whether a call may start now: one budget for the whole fleet, kept by `admission.lua`.
+"""Whether a call may start now: one budget for the whole fleet, kept by the script in `lua`.
 
-The order of its decision is at the top of `admission.lua`. Waiting for it costs no attempt and no place in line; the
-waiting itself is in `admission_queue.py`.
+The order of its decision is at the top of `lua/admit.lua`, and what a call's end says of the fleet at the top of
+`lua/report.lua`. Waiting costs no attempt and no place in line; the waiting itself is in `admission_queue.py`.
 """
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from hashlib import sha256
+from typing import Final
 
 from worker.admission import evidence
-from worker.admission.commands import ADMISSION, ADMIT, OVERRIDE, PAUSE, REPORT, RESUME
+from worker.admission.commands import ADMISSION, ADMIT, HEARD, OVERRIDE, PAUSE, REPORT, RESUME, Admitted
 from worker.admission.events import AdmissionEvents, Unheard
 from worker.admission.evidence import Evidence
-from worker.admission.grants import Gate, Grant, Limits, Reservation
+from worker.admission.grants import Answer, Ask, Gate, Grant, Limits, Reservation, Word
 from worker.gateway.upstream import Call
 from worker.storage import keys
-from worker.storage.commands import Row
+from worker.storage.commands import Argument, Row
 from worker.storage.scripts import ScriptRunner
+
+_WORDS: Final[Mapping[bytes | int, Word]] = {b"go": "go", b"wait": "wait", b"late": "late", b"later": "later"}
 
 
 @dataclass(slots=True, kw_only=True)
@@ -34,76 +39,73 @@ class Admission:
     _hint: float | None = None
     _in_force: Limits | None = None
 
-    async def grant(self, lane: str, weight: int, asked: list[tuple[str, int]]) -> Grant:
+    async def grant(self, lane: str, weight: int, asked: Sequence[Ask]) -> Grant:
         """Asks for calls in the order given; idempotent by token."""
         found = await self.runner.call(
             ADMISSION,
             ADMIT,
             keys.upstream(self.upstream),
-            [Row({}, {"token": token, "tokens": tokens}) for token, tokens in asked],
+            [_row(ask) for ask in asked],
             **self._limits(),
             lease_ms=self.lease_ms,
             max_in_flight=self.limits.max_in_flight,
-            probe_ms=self.probe_ms,
             lane=lane,
             weight=weight,
         )
-        in_force = replace(
-            self.limits,
-            requests_per_minute=found.requests_per_minute,
-            tokens_per_minute=found.tokens_per_minute,
-            max_in_flight=found.max_in_flight,
-        )
-        grant = Grant(
-            granted=found.granted,
-            wait_ms=found.wait_ms,
-            reason=found.reason,
-            code=found.code,
-            probe=bool(found.probe),
-            now_ms=found.now_ms,
-            per_second=found.per_second,
-            limits=in_force,
-        )
-        self.paused, self._in_force = grant.reason == "paused", in_force
+        grant = _grant(found, self.limits)
+        self.paused, self._in_force = grant.reason == "paused", grant.limits
         if not self.paused:
-            self._note(grant.reason if grant.code else "", grant.code)
+            self._note(found.gate, found.code)
         self.events.calls_granted(asked, grant)
         return grant
 
-    async def report(self, reservation: Reservation, call: Call | None) -> None:
+    async def report(self, reservation: Reservation, call: Call | None) -> bool:
         """Ends a reservation and tells the fleet what the call used and what it says of the upstream.
 
-        None is a call that was never made: its whole reservation is given back. A second report does nothing.
+        Returns True where the fleet shares a refusal, and False where it is the request's own. None is a call that was
+        never made: its whole reservation is given back. A second report does nothing and gets the same answer.
         """
-        await self.tell(reservation, evidence.read(call, reserved=reservation.tokens, probing=reservation.gate))
+        return await self.tell(reservation, evidence.read(call, reserved=reservation.tokens))
 
     async def abandon(self, reservation: Reservation) -> None:
         """Ends the reservation of a call that was broken off: it may have used all it reserved, and says nothing."""
-        await self.tell(reservation, Evidence(used_tokens=reservation.tokens))
+        await self.tell(reservation, Evidence(verdict="cut_short", used_tokens=reservation.tokens))
 
-    async def tell(self, reservation: Reservation, said: Evidence) -> None:
+    async def heard(self, reservation: Reservation) -> None:
+        """Tells that the first bytes of a good answer came: a gate that this call tries opens at once."""
+        if not self.gate:
+            return
+        found = await self.runner.call(
+            ADMISSION,
+            HEARD,
+            keys.upstream(self.upstream),
+            **self._limits(),
+            granted_at=reservation.granted_at_ms,
+        )
+        self._note(found.gate, found.code)
+
+    async def tell(self, reservation: Reservation, said: Evidence) -> bool:
         """Takes what a call came to, as read already; `report` and `abandon` end here."""
         found = await self.runner.call(
             ADMISSION,
             REPORT,
             keys.upstream(self.upstream),
             **self._limits(),
-            token=reservation.token,
-            granted_at=reservation.granted_at_ms,
+            **_call(reservation),
+            verdict=said.verdict,
+            called=said.called,
             reserved=reservation.tokens,
             used=said.used_tokens,
-            called=said.called,
-            health=said.health,
             limit_rpm=self._news(said.limit_rpm),
-            retry_after_ms=round(said.retry_after_s * 1000) if said.throttled else None,
+            retry_after_ms=round(said.retry_after_s * 1000),
             longest_pause_ms=self.longest_pause_ms,
-            gate=said.gate,
             code=said.code,
             probe_ms=self.probe_ms,
         )
         self._note(found.gate, found.code)
-        if found.confirmed:
-            self.events.gate_confirmed(said.gate, said.code)
+        if found.confirmed and self.gate:
+            self.events.gate_confirmed(self.gate, found.code)
+        return bool(found.shared)
 
     async def pause(self) -> None:
         """Stops the whole fleet's calls until `resume`."""
@@ -149,3 +151,57 @@ class Admission:
             return
         self.gate = gate  # pyright: ignore[reportAttributeAccessIssue]  # the script knows no other gates
         self.events.gate_changed(self.gate, code)
+
+
+def tenant_key(tenant: str) -> str:
+    """Short, of one length, and never to be taken for a number."""
+    return f"t{sha256(tenant.encode(errors='surrogatepass')).hexdigest()[:8]}"
+
+
+def _row(ask: Ask) -> Row:
+    said: dict[str, Argument] = {
+        "token": ask.token,
+        "tokens": ask.tokens,
+        "tenant": tenant_key(ask.tenant),
+        "body": f"b{ask.body[:8]}",
+        "kind": ask.call_kind,
+        "enqueued_at": ask.enqueued_at_ms,
+        "ends": ask.ends_ms,
+        "failures": ask.failures + ask.own,
+    }
+    return Row({}, said)
+
+
+def _call(reservation: Reservation) -> dict[str, str | int | bool]:
+    """Which call a report is about."""
+    asked = reservation.asked
+    return {
+        "token": reservation.token,
+        "granted_at": reservation.granted_at_ms,
+        "seq": reservation.seq,
+        "probe": bool(reservation.gate),
+        "tenant": tenant_key(asked.tenant if asked else ""),
+        "body": f"b{asked.body[:8]}" if asked else f"b{reservation.token}",
+        "kind": asked.call_kind if asked else "",
+        "again": bool(asked and asked.failures + asked.refusals),
+    }
+
+
+def _grant(found: Admitted, limits: Limits) -> Grant:
+    words, numbers = found.answers[::2], found.answers[1::2]
+    return Grant(
+        answers=tuple(Answer(_WORDS[word], int(number)) for word, number in zip(words, numbers, strict=True)),
+        wait_ms=found.wait_ms,
+        reason=found.reason,
+        code=found.code,
+        confirmed_at_ms=found.confirmed_at_ms,
+        probe=bool(found.probe),
+        now_ms=found.now_ms,
+        per_second=found.per_second,
+        limits=replace(
+            limits,
+            requests_per_minute=found.requests_per_minute,
+            tokens_per_minute=found.tokens_per_minute,
+            max_in_flight=found.max_in_flight,
+        ),
+    )

@@ -3,13 +3,13 @@
 from collections.abc import Sequence
 from typing import Protocol
 
-from worker.admission.grants import Gate, Grant
+from worker.admission.grants import Ask, Gate, Grant
 from worker.storage.scripts import ScriptError
 
 
 class AdmissionEvents(Protocol):
-    def calls_granted(self, asked: Sequence[tuple[str, int]], grant: Grant) -> None:
-        """The budget answered one lane; `asked` are pairs of delivery token and model tokens."""
+    def calls_granted(self, asked: Sequence[Ask], grant: Grant) -> None:
+        """The budget answered one lane; `grant.answers` are in the order of `asked`."""
         ...
 
     def gate_changed(self, gate: Gate, code: str) -> None:
@@ -28,7 +28,7 @@ class AdmissionEvents(Protocol):
 class Unheard:
     """AdmissionEvents without a listener, for commands and tests."""
 
-    def calls_granted(self, asked: Sequence[tuple[str, int]], grant: Grant) -> None: ...
+    def calls_granted(self, asked: Sequence[Ask], grant: Grant) -> None: ...
     def gate_changed(self, gate: Gate, code: str) -> None: ...
     def gate_confirmed(self, gate: Gate, code: str) -> None: ...
     def script_refused(self, error: ScriptError) -> None: ...

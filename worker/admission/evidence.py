@@ -1,91 +1,102 @@
 """Reads a finished call into what it says of the upstream; pure.
 
 A call is evidence about the fleet only where it says something of the gateway, the key or the wallet. What it says of
-one request stays with the request.
+one request stays with the request, and our own clock says nothing. Whether the fleet believes a refusal is decided by
+the script (`lua/evidence.lua`).
 """
 
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from http import HTTPStatus
 from typing import Final, Literal
 
 from api_contracts import ErrorCode
-from worker.admission.grants import Gate
 from worker.failures.failure import Failure, Route
 from worker.gateway.upstream import Answer, Call
 
-Health = Literal["ok", "failed", ""]
-"""Of the upstream, as one call shows it; empty where the call only says something of its request."""
+Verdict = Literal[
+    "ok",
+    "answered",
+    "throttled",
+    "overloaded",
+    "failed",
+    "authentication",
+    "quota",
+    "unclear",
+    "cut_short",
+    "unsent",
+]
+"""What a call shows: `answered` says something of the request only, `unclear` nothing of the upstream's health,
+`cut_short` was ended by our own clock, and `unsent` was never made."""
 
-UPSTREAM_FAILURES: Final = frozenset(
-    {
-        ErrorCode.UPSTREAM_ERROR,
-        ErrorCode.UPSTREAM_OVERLOADED,
-        ErrorCode.UPSTREAM_TIMEOUT,
-        ErrorCode.UPSTREAM_UNREACHABLE,
-    }
-)
-"""The gateway's own troubles, whichever request met them: they count towards the breaker."""
+TROUBLES: Final[Mapping[ErrorCode, Verdict]] = {
+    ErrorCode.RATE_LIMITED: "throttled",
+    ErrorCode.AUTHENTICATION_FAILED: "authentication",
+    ErrorCode.QUOTA_EXHAUSTED: "quota",
+    ErrorCode.UPSTREAM_OVERLOADED: "overloaded",
+    ErrorCode.UPSTREAM_ERROR: "failed",
+    ErrorCode.UPSTREAM_TIMEOUT: "failed",
+    ErrorCode.UPSTREAM_UNREACHABLE: "failed",
+}
+"""The gateway's own troubles, and the account's."""
+
+OF_THE_REQUEST: Final = frozenset({"request", "model"})
+"""Scopes of trouble that the fleet does not share; retries of such a request are bounded by its attempts."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Evidence:
     """What one reservation came to."""
 
+    verdict: Verdict
     used_tokens: int
     called: bool = True
     """False where the request never reached the gateway: the whole reservation is given back."""
-    health: Health = ""
-    throttled: bool = False
     retry_after_s: float = 0.0
     """The shortest wait the gateway asked for; 0 where it named none."""
-    gate: Gate = ""
-    """The gate that this call shuts, or keeps shut."""
     code: str = ""
-    """With `gate`: the error code of the call."""
+    """The error code of the call."""
     limit_rpm: float | None = None
     """Requests a minute, as a header of an answer names them."""
 
 
-NEVER_CALLED: Final = Evidence(used_tokens=0, called=False)
+NEVER_CALLED: Final = Evidence(verdict="unsent", used_tokens=0, called=False)
 
 
-def read(call: Call | None, *, reserved: int, probing: Gate = "") -> Evidence:
-    """What `call` says, for `reserved` tokens; None is a call that was never made.
-
-    A call that this process broke off itself may have used all it reserved, and says nothing of the upstream.
-
-    `probing` is the gate that the call tried, if it was a probe.
-    """
+def read(call: Call | None, *, reserved: int) -> Evidence:
+    """What `call` says, for `reserved` tokens; None is a call that was never made."""
     if call is None:
         return NEVER_CALLED
     outcome = call.outcome
     if isinstance(outcome, Answer):
         used = outcome.usage.total_tokens if outcome.usage else reserved
-        return Evidence(used_tokens=used, health="ok", limit_rpm=_limit(call.headers))
-    gate = _gate(outcome, probing)
+        return Evidence(verdict="ok", used_tokens=used, limit_rpm=_limit(call.headers))
     return Evidence(
+        verdict=_verdict(outcome),
         used_tokens=reserved,
         called=outcome.code is not ErrorCode.UPSTREAM_UNREACHABLE,
-        health=_health(outcome),
-        throttled=outcome.route is Route.THROTTLE,
         retry_after_s=outcome.retry_after_s or 0.0,
-        gate=gate,
-        code=outcome.code if gate else "",
+        code=outcome.code,
     )
 
 
-def _health(failure: Failure) -> Health:
-    if failure.code in UPSTREAM_FAILURES:
-        return "failed"
-    return "ok" if failure.route is Route.ANSWER and failure.code is not ErrorCode.PERMISSION_DENIED else ""
+def _verdict(failure: Failure) -> Verdict:
+    if failure.code is ErrorCode.CANCELLED or _ran_out_of_time(failure):
+        return "cut_short"
+    if getattr(failure, "scope", "unknown") in OF_THE_REQUEST:
+        return "answered"
+    if failure.code in TROUBLES:
+        return TROUBLES[failure.code]
+    # A forbidden call shows that the key is known, and not that anybody else would be served.
+    told = failure.route is Route.ANSWER and failure.code is not ErrorCode.PERMISSION_DENIED
+    return "answered" if told else "unclear"
 
 
-def _gate(failure: Failure, probing: Gate) -> Gate:
-    """A credential shuts its gate at once; a broken gateway keeps the gate shut that a probe tried."""
-    if failure.route is Route.CREDENTIAL:
-        return "quota_exhausted" if failure.code is ErrorCode.QUOTA_EXHAUSTED else "authentication_failed"
-    return probing if failure.route is not Route.THROTTLE and failure.code in UPSTREAM_FAILURES else ""
+def _ran_out_of_time(failure: Failure) -> bool:
+    """Whether our clock ended the call: it never says more than that, before an answer or in the midst of one."""
+    no_error_came = failure.upstream is None and (failure.http_status or HTTPStatus.OK) < HTTPStatus.MULTIPLE_CHOICES
+    return failure.code is ErrorCode.UPSTREAM_TIMEOUT and no_error_came
 
 
 def _limit(headers: Mapping[str, str]) -> float | None:

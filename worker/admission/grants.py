@@ -1,5 +1,6 @@
 """What admission is asked and what it answers: values without behaviour."""
 
+import math
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Literal
@@ -8,8 +9,8 @@ Gate = Literal["", "authentication_failed", "quota_exhausted", "breaker_open"]
 """A state of the upstream in which only probes are called."""
 
 
-UpstreamVerdict = Literal["ok", "failed", ""]
-"""What a call says of the upstream's health; nothing where it only says something of the request."""
+Word = Literal["go", "wait", "late", "later"]
+"""Start the call; ask again; answer the request early, for its time is too short; come back when retries are few."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,6 +23,31 @@ class Limits:
     burst_s: float = 2.0
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ask:
+    """What admission must know of one request that wants to call. Times in ms of server time."""
+
+    token: str
+    tokens: int
+    """To set aside for the call."""
+    tenant: str
+    body: str
+    """The fingerprint of the request's body."""
+    call_kind: str
+    """Model and size, as far as they decide how long a call takes: `tokens.call_kind`."""
+    enqueued_at_ms: int
+    ends_ms: int
+    """The deadline."""
+    patience_ms: float = math.inf
+    """How long the request may wait for an upstream that is out of order."""
+    failures: int = 0
+    """Earlier calls that failed."""
+    own: int = 0
+    """Earlier calls that were refused at no cost and for the request's own sake."""
+    refusals: int = 0
+    """All earlier calls that were refused at no cost."""
+
+
 @dataclass(frozen=True, slots=True)
 class Reservation:
     """The right to make one call now; `tokens` were set aside for it. Times in ms of server time."""
@@ -32,6 +58,9 @@ class Reservation:
     granted_at_ms: int
     gate: Gate = ""
     """Set on a probe: the gate that this call tries."""
+    seq: int = 0
+    """How many first calls the fleet had started by then."""
+    asked: Ask | None = None
 
 
 class Reason(StrEnum):
@@ -43,6 +72,10 @@ class Reason(StrEnum):
     """Its tokens exceed a whole minute's budget."""
     GATE = "gate"
     """The upstream is out of order, for longer than the request may wait for that."""
+    LATE = "late"
+    """Its call could not end before its deadline."""
+    LATER = "later"
+    """It was called before, and retries are more than their share of the fleet's calls: it should come back."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,18 +84,44 @@ class NotAdmitted:
     waited_ms: int
     code: str = ""
     """With Reason.GATE: the error code of the upstream's state."""
+    needed_ms: int = 0
+    """With Reason.LATE: the time that calls like it take."""
+    left_ms: int = 0
+    """With Reason.LATE: the time left to it."""
 
 
 @dataclass(frozen=True, slots=True)
-class Grant:
-    """One answer of the script: how many may start, and why not more."""
+class Answer:
+    """What the script says to one request."""
 
-    granted: int
+    word: Word
+    number: int = 0
+    """With go: how many first calls the fleet has started. With late: the time the call needs, in ms."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Grant:
+    """One round: an answer to each request, in the order asked, and the state of the upstream."""
+
+    answers: tuple[Answer, ...]
     wait_ms: int
+    """Until those who wait should ask again."""
     reason: str
+    """Why the first of them waits."""
     code: str
+    confirmed_at_ms: int
+    """Time at which the shut gate was confirmed; 0 = it was not."""
     probe: bool
     now_ms: int
     per_second: float
     limits: Limits
-    """In force for the whole fleet: what operators set at run time, else this process' settings."""
+    """In force for the whole fleet: what operators set at run time, else this process' settings; and what was learned
+    of calls in flight."""
+
+    @property
+    def granted(self) -> int:
+        return sum(answer.word == "go" for answer in self.answers)
+
+    @property
+    def waits(self) -> bool:
+        return any(answer.word == "wait" for answer in self.answers)

@@ -45,3 +45,8 @@ class TokenEstimator:
     @property
     def _bytes_per_token(self) -> float:
         return min(MOST_BYTES_PER_TOKEN, self._bytes / self._input)
+
+
+def call_kind(model: str, max_output_tokens: int | None) -> str:
+    """Calls of one kind take about equally long: one model, and longest answers that differ by a factor of two."""
+    return f"{model[:64]}|{(max_output_tokens or 1).bit_length() - 1}"

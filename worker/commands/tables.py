@@ -22,7 +22,7 @@ WAITS_FOR: Final = {
     "concurrency": "a call in flight to end",
     "share": "the turn of its lane",
 }
-"""The words of `worker/admission/lua/admission.lua` for operators."""
+"""The words of `worker/admission/lua/admit.lua` for operators."""
 
 
 def overview_tables(overview: Overview) -> Iterable[RenderableType]:

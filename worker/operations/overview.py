@@ -16,7 +16,7 @@ STRAY_CALLS: Final = 200
 """Of a thousand keys each: under a second."""
 
 UNKNOWN_RPM: Final = 60
-"""What the learned scale multiplies where no limit is known: one request a second (`worker/admission/lua/pace.lua`)."""
+"""What the learned scale multiplies where no limit is known: one request a second (`worker/admission/lua/state.lua`)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,7 +69,7 @@ class Budget:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Upstream:
-    """Whether the fleet may call one upstream; `worker/admission/lua/admission.lua` decides it, in the same order."""
+    """Whether the fleet may call one upstream; `worker/admission/lua/admit.lua` decides it, in the same order."""
 
     in_flight: int
     in_flight_limit: int
@@ -182,7 +182,7 @@ _QUOTA: Final = (
     "tokens_now",
     "tokens_before",
 )
-"""Fields of the hash `quota`; `worker/admission/lua/pace.lua` lists all of them."""
+"""Fields of the hash `quota`; `worker/admission/lua/state.lua` lists all of them."""
 
 
 def _upstream(redis: Any, name: str, now_ms: int, held: int) -> Upstream:

@@ -67,7 +67,10 @@ class Standing(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Lease:
-    """The request is ours to answer. Times are server time in ms; `attempts` are encoded `AttemptRecord`s."""
+    """The request is ours to answer. Times are server time in ms; `attempts` are encoded `AttemptRecord`s.
+
+    `failures` are the attempts spent so far, `own` the refusals that no other request shared.
+    """
 
     delivery: Delivery
     claim: Claim
@@ -78,6 +81,7 @@ class Lease:
     deadline_ms: int
     claimed_at_ms: int
     failures: int
+    own: int
     crashes: int
     throttle_ms: int
     attempts: tuple[bytes, ...]

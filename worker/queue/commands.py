@@ -38,6 +38,7 @@ class Claimed(NamedTuple):
     deadline_ms: int
     claimed_at_ms: int
     failures: int
+    own: int
     crashes: int
     throttle_ms: int
     group: int
@@ -154,6 +155,7 @@ PARK: Final = Command(
         "token": str,
         "delay_ms": int,
         "failures": int,
+        "own": int,
         "throttle_ms": int,
         "number": int | None,
         "attempt": bytes,
@@ -172,7 +174,7 @@ RELEASE: Final = Command(
     name="release",
     keys=(*HELD, "permits", *LISTS),
     optional=("request",),
-    args={"token": str, "throttle_ms": int, "number": int | None, "attempt": bytes},
+    args={"token": str, "behind": bool, "throttle_ms": int, "number": int | None, "attempt": bytes},
     reply=outcome,
     even_when_full=True,
 )

@@ -133,6 +133,7 @@ class Ledger:
             deadline_ms=found.deadline_ms,
             claimed_at_ms=found.claimed_at_ms,
             failures=found.failures,
+            own=found.own,
             crashes=found.crashes,
             throttle_ms=found.throttle_ms,
             attempts=found.attempts,
@@ -140,24 +141,26 @@ class Ledger:
             alone=found.alone == 1,
         )
 
-    async def begin(self, lease: Lease, history: AttemptRecord, previous: AttemptRecord | None = None) -> WriteOutcome:
+    async def begin(self, lease: Lease, attempt: AttemptRecord, previous: AttemptRecord | None = None) -> WriteOutcome:
         """Records the attempt before its call, and how the one before it ended; only OK may be followed by the call."""
         return await self.runner.call(
             DELIVERIES,
             BEGIN,
             self._keys(lease.delivery, lease.claim),
             token=lease.delivery.token,
-            number=history.number,
-            attempt=history.encode(),
+            number=attempt.number,
+            attempt=attempt.encode(),
             previous_number=previous.number if previous else None,
             previous=previous.encode() if previous else b"",
         )
 
-    async def complete(self, lease: Lease, answer: Published, *, kept_ms: int, dead: str = "") -> WriteOutcome:
+    async def complete(
+        self, lease: Lease, answer: Published, *, kept_ms: int, dead_letter_reason: str = ""
+    ) -> WriteOutcome:
         """Publishes the one result and lets go of everything the delivery held.
 
-        `dead` is the reason for a dead letter beside the result. A stale failure changes nothing; a stale answer
-        is paid for and counts while the request has no final state.
+        With a `dead_letter_reason` the message becomes a dead letter as well. A stale failure changes nothing; a stale
+        answer is paid for and counts while the request has no final state.
         """
         return await self.runner.call(
             DELIVERIES,
@@ -171,12 +174,14 @@ class Ledger:
             retryable=answer.retryable,
             result=answer.result,
             kept_ms=kept_ms,
-            dead_reason=dead,
+            dead_reason=dead_letter_reason,
             streamed=answer.streamed,
         )
 
-    async def answer(self, delivery: Delivery, claim: Claim, result: bytes, *, dead: str = "") -> WriteOutcome:
-        """Publishes a failed result for a delivery that does not own its request id; `dead` as for `complete`."""
+    async def answer(
+        self, delivery: Delivery, claim: Claim, result: bytes, *, dead_letter_reason: str = ""
+    ) -> WriteOutcome:
+        """Publishes a failed result for a delivery that does not own its request id, as `complete` does."""
         return await self.runner.call(
             DELIVERIES,
             ANSWER,
@@ -186,7 +191,7 @@ class Ledger:
             tenant=claim.tenant,
             request_id=claim.request_id,
             result=result,
-            dead_reason=dead,
+            dead_reason=dead_letter_reason,
         )
 
     async def bury(self, delivery: Delivery, reason: str) -> WriteOutcome:
@@ -196,9 +201,19 @@ class Ledger:
         )
 
     async def park(
-        self, lease: Lease, *, delay_ms: int, failures: int, throttle_ms: int, history: AttemptRecord | None = None
+        self,
+        lease: Lease,
+        *,
+        delay_ms: int,
+        failures: int,
+        own: int = 0,
+        throttle_ms: int,
+        attempt: AttemptRecord | None = None,
     ) -> WriteOutcome:
-        """Puts the request aside until `delay_ms` from now; it returns by itself to the front of its lane."""
+        """Puts the request aside until `delay_ms` from now; it returns by itself to the front of its lane.
+
+        From now on it counts as having spent `failures` attempts, and `own` refusals that no other request shared.
+        """
         return await self.runner.call(
             RETURNS,
             PARK,
@@ -206,19 +221,23 @@ class Ledger:
             token=lease.delivery.token,
             delay_ms=delay_ms,
             failures=failures,
+            own=own,
             throttle_ms=throttle_ms,
-            **_attempt(history),
+            **_attempt(attempt),
         )
 
-    async def release(self, lease: Lease, *, throttle_ms: int, history: AttemptRecord | None = None) -> WriteOutcome:
-        """Hands the request back to the front of its lane, at once, spending nothing."""
+    async def release(
+        self, lease: Lease, *, behind: bool = False, throttle_ms: int, attempt: AttemptRecord | None = None
+    ) -> WriteOutcome:
+        """Hands the request back to its lane, at once, spending nothing: to the front, or `behind` all that wait."""
         return await self.runner.call(
             RETURNS,
             RELEASE,
             self._keys(lease.delivery, lease.claim),
             token=lease.delivery.token,
+            behind=behind,
             throttle_ms=throttle_ms,
-            **_attempt(history),
+            **_attempt(attempt),
         )
 
     async def promote(self, lanes: Sequence[str], limit: int = 500) -> int:
@@ -287,5 +306,5 @@ def _rows(lanes: Iterable[str]) -> list[Row]:
     return [Row(keys.lane(lane), {"lane": lane}) for lane in lanes]
 
 
-def _attempt(history: AttemptRecord | None) -> dict[str, Any]:
-    return {"number": history.number if history else None, "attempt": history.encode() if history else b""}
+def _attempt(attempt: AttemptRecord | None) -> dict[str, Any]:
+    return {"number": attempt.number if attempt else None, "attempt": attempt.encode() if attempt else b""}

@@ -73,7 +73,7 @@ class Message:
     """The bytes that go upstream: the caller's body as it was written, `extra_body` merged in."""
     violations: tuple[Violation, ...] = ()
     too_large: bool = False
-    dead: str = ""
+    dead_letter_reason: str = ""
     """Why the message is also a dead letter: an answer alone would hide what could not be read."""
     eta: datetime | None = None
     expires: datetime | None = None
@@ -124,13 +124,13 @@ def decode(raw: bytes, *, max_body: int) -> Message | Unreadable:
     """Never raises; `max_body` bounds, in bytes, what is worth decoding, and thereby the memory it takes."""
     if (cut := uncut(raw)) is not None:
         ends, size = cut
-        return _recovered(ends, _oversized(max_body), dead=_why_dead(size, max_body))
+        return _recovered(ends, _oversized(max_body), dead_letter_reason=_why_dead(size, max_body))
     if len(raw) > largest_message(max_body):
-        return _recovered(raw, _oversized(max_body), dead=_why_dead(len(raw), max_body))
+        return _recovered(raw, _oversized(max_body), dead_letter_reason=_why_dead(len(raw), max_body))
     try:
         outer = read_outer(raw)
     except BrokenMessageError as broken:
-        return _recovered(raw, broken, dead="not a JSON object")
+        return _recovered(raw, broken, dead_letter_reason="not a JSON object")
     return _decoded(raw, outer, max_body)
 
 
@@ -177,21 +177,21 @@ def salvage(raw: bytes) -> Message | Unreadable:
     return _recovered(raw, lost)
 
 
-def _recovered(raw: bytes, broken: BrokenMessageError, *, dead: str = "") -> Message | Unreadable:
+def _recovered(raw: bytes, broken: BrokenMessageError, *, dead_letter_reason: str = "") -> Message | Unreadable:
     """For a message that is not to be parsed: somebody may still wait for the id in it."""
     found = recover(raw)
     if found is None:
-        return Unreadable(f"{dead}, and no id can be read in it")
-    return _answerable(found, raw, broken, dead=dead)
+        return Unreadable(f"{dead_letter_reason}, and no id can be read in it")
+    return _answerable(found, raw, broken, dead_letter_reason=dead_letter_reason)
 
 
-def _answerable(found: Identity, raw: bytes, broken: BrokenMessageError, *, dead: str = "") -> Message:
+def _answerable(found: Identity, raw: bytes, broken: BrokenMessageError, *, dead_letter_reason: str = "") -> Message:
     return Message(
         identity=found,
         fingerprint=hashlib.sha256(raw).hexdigest(),
         violations=(broken.violation,),
         too_large=broken.too_large,
-        dead=dead,
+        dead_letter_reason=dead_letter_reason,
         trace_id=_trace_id(None),
     )
 

@@ -13,7 +13,7 @@ class ServerClock:
 
     @classmethod
     def local(cls) -> "ServerClock":
-        """The clock of this machine, for as long as Redis was not asked."""
+        """The clock of this machine, until the first reply of Redis."""
         return cls(round(time.time() * 1000))
 
     @property

@@ -1,7 +1,7 @@
 """The decisions about a request, as values, and the errors of answers that need no call.
 
-Three kinds of "not now" are never mixed. *Waiting* for the budget spends nothing. *Retry* spends an attempt and comes
-back at a set time. *Failed* is an answer.
+Three kinds of "not now" are never mixed. *Waiting* for the budget, or for an upstream that refuses the whole fleet,
+spends nothing. *Retry* was charged to the request, and comes back at a set time. *Failed* is an answer.
 """
 
 from collections.abc import Mapping
@@ -31,12 +31,12 @@ class Disposition(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Finish:
-    """Publish the one result; `dead` is the reason for a dead letter beside it."""
+    """Publish the one result; with a `dead_letter_reason` the message becomes a dead letter as well."""
 
     outcome: Literal["completed", "incomplete", "failed"]
     error: MappedError | None = None
     response: bytes | None = field(default=None, repr=False)
-    dead: str = ""
+    dead_letter_reason: str = ""
 
     @property
     def disposition(self) -> Disposition:
@@ -53,8 +53,9 @@ class Park:
 
 @dataclass(frozen=True, slots=True)
 class Release:
-    """Hand the request back to the front of its lane, spending nothing."""
+    """Hand the request back to its lane, spending nothing: to the front, or `behind` all that wait there."""
 
+    behind: bool = False
     disposition: Disposition = Disposition.RELEASED
 
 
@@ -106,10 +107,15 @@ LOST: Final = _error(
 )
 BUG: Final = _error(ErrorCode.INTERNAL_ERROR, "the worker failed on this request", retryable=True)
 
-REFUSED: Final[Mapping[Refusal, MappedError]] = {
+REFUSED: Final[Mapping[Refusal, MappedError | Disposition]] = {
     Refusal.CONFLICT: CONFLICT,
     Refusal.WITHHELD: WITHHELD,
     Refusal.GONE: GONE,
     Refusal.CROWDED: CROWDED,
+    Refusal.DUPLICATE: Disposition.DUPLICATE,
+    Refusal.REPUBLISHED: Disposition.REPUBLISHED,
+    Refusal.BUSY: Disposition.BUSY,
+    Refusal.SUPERSEDED: Disposition.SUPERSEDED,
+    Refusal.DEAD_LETTERED: Disposition.DEAD_LETTERED,
 }
-"""Refusals of the ledger that must be answered; the other deliveries are gone already."""
+"""Each refusal of the ledger: the error to answer, or, where the delivery is over already, how it ended."""

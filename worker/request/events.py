@@ -23,6 +23,10 @@ class RequestEvents(Protocol):
         """A defect of the worker; the caller gets `internal_error`."""
         ...
 
+    def script_refused(self, error: ScriptError) -> None:
+        """Admission refused the report of a call; its request goes on all the same."""
+        ...
+
     def request_refused(self, execution: Execution, error: ScriptError) -> None:
         """The ledger refused a write of this request, for a reason that stays."""
         ...

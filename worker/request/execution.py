@@ -5,7 +5,7 @@ import time
 from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
-from typing import Any, Final, TypeVar
+from typing import Any, TypeVar
 
 from api_contracts import ErrorCode, MappedError
 from worker.failures.failure import Failure, Route
@@ -14,12 +14,10 @@ from worker.queue.attempts import AttemptOutcome, AttemptRecord
 from worker.queue.claims import Delivery, Lease
 from worker.queue.messages import Message
 from worker.queue.oversize import size_of
+from worker.request.charges import INTERRUPTED, Spent
 from worker.request.clock import ServerClock
 
 T = TypeVar("T")
-
-INTERRUPTED: Final = replace(Failure.of(ErrorCode.CANCELLED), route=Route.RETRY, maybe_billed=True)
-"""The outcome of a call that this process ended itself; it says nothing of the upstream."""
 
 
 class Interruption(StrEnum):
@@ -40,12 +38,13 @@ class Execution:
     """As its sender wrote it."""
     attempts: list[AttemptRecord] = field(default_factory=list[AttemptRecord])
     """The request's, oldest first, earlier deliveries included."""
-    failures: int = 0
-    """Attempts that count against the request's `max_attempts`."""
+    spent: Spent = field(default_factory=Spent)
+    """What the request's calls cost it, those of earlier deliveries included."""
     throttle_ms: int = 0
     last_call: Call | None = None
     """The last call of this delivery that ended by itself."""
     last_failure: Failure | None = None
+    """Of the request; what an earlier delivery met is known by its code and status alone."""
     error: MappedError | None = None
     interruption: Interruption | None = None
     flush: Callable[[], Awaitable[None]] | None = None
@@ -139,12 +138,13 @@ class Execution:
     def adopt(self, lease: Lease) -> None:
         """Takes over the request's history; an attempt without an end was interrupted and maybe billed."""
         self._lease, self._clock = lease, ServerClock(lease.now_ms)
-        self.failures, self.throttle_ms = lease.failures, lease.throttle_ms
+        self.spent, self.throttle_ms = Spent(lease.failures, lease.own), lease.throttle_ms
         past = sorted(map(AttemptRecord.decode, lease.attempts), key=lambda attempt: attempt.number)
         self.attempts = [
             replace(each, outcome="interrupted", maybe_billed=True) if each.outcome == "started" else each
             for each in past
         ]
+        self.last_failure = next(filter(None, map(_failure_of, reversed(past))), None)
 
     def waited(self, waited_ms: int) -> None:
         self._waited_ms += waited_ms
@@ -216,6 +216,12 @@ def ended(attempt: AttemptRecord, call: Call) -> AttemptRecord:
         upstream_request_id=call.upstream_request_id,
         maybe_billed=isinstance(outcome, Failure) and outcome.maybe_billed,
     )
+
+
+def _failure_of(attempt: AttemptRecord) -> Failure | None:
+    """What is known of it by now; nothing where it did not fail, or in a way that only another release knows."""
+    known = attempt.outcome in ("failed", "throttled") and attempt.code in set(ErrorCode)
+    return replace(Failure.of(ErrorCode(attempt.code)), http_status=attempt.http_status) if known else None
 
 
 def _interrupted(duration_ms: int) -> Call:

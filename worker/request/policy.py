@@ -1,4 +1,7 @@
-"""Decides what follows from a claim and from a call, and the limits of a request that names none. Pure."""
+"""Decides what follows from a claim and from a call, and the limits of a request that names none. Pure.
+
+`charges.py` says what a call costs its request; `waits.py` says what follows where no call was admitted.
+"""
 
 import math
 import random
@@ -10,25 +13,24 @@ from typing import Final
 from api_contracts import ErrorCode, MappedError, Violation
 from api_contracts.limits import FARTHEST
 from api_contracts.queues import result_stream
-from worker.admission.grants import NotAdmitted, Reason
 from worker.failures.failure import Failure, Route
 from worker.gateway.answers import Answer
 from worker.queue.claims import Claim, Delivery, Lease, Standing
 from worker.queue.messages import Message
+from worker.request.charges import INTERRUPTED
 from worker.request.decisions import (
     CANCELLED,
     EXPIRED,
-    OVERSIZED,
     POISON,
-    THROTTLED,
     Decision,
     Disposition,
     Finish,
     Park,
     Release,
 )
-from worker.request.execution import INTERRUPTED, Execution, Interruption
-from worker.request.retries import Retry, RetryPolicy
+from worker.request.execution import Execution
+from worker.request.retries import GiveUp, Retry, RetryPolicy
+from worker.request.waits import interrupted
 
 FALLBACK_DEADLINE: Final = timedelta(hours=1)
 """For a lane that no setting names, where `*` is not set either."""
@@ -82,61 +84,59 @@ class Policy:
     def before_call(self, lease: Lease, message: Message) -> Finish | Park | None:
         """The reason to answer or to park a claimed request without a call, if there is one."""
         if lease.crashes >= POISON_CRASHES and lease.alone:
-            return Finish("failed", POISON, dead="poison")
+            return Finish("failed", POISON, dead_letter_reason="poison")
         if lease.standing is Standing.CANCELLED:
             return Finish("failed", CANCELLED)
         if violations := message.violations or _too_far(lease, message):
-            return Finish("failed", invalid(message, violations), dead=message.dead)
+            return Finish("failed", invalid(message, violations), dead_letter_reason=message.dead_letter_reason)
         if lease.standing is Standing.EXPIRED:
             return Finish("failed", EXPIRED)
         delay_ms = _delay_ms(lease, message)
         return Park(delay_ms, Disposition.DELAYED) if delay_ms else None
 
     def after_call(
-        self, execution: Execution, outcome: Answer | Failure, *, probe: bool, rng: random.Random
-    ) -> tuple[int, Decision | None]:
-        """The request's failures from now on, and the decision; None asks for another admission.
+        self, execution: Execution, outcome: Answer | Failure, *, shared: bool, rng: random.Random
+    ) -> Decision | None:
+        """What follows from a call that `execution.spent` counts already; None asks for another admission.
 
-        A refused credential, and a probe that failed, are the upstream's trouble: they count against no request while
-        it may wait for the upstream to recover.
+        `shared` says that admission believes the refusal of the whole fleet. The request then waits behind those that
+        wait now: it would not be the next to call, or one request that is always refused would call without end.
         """
-        failures = execution.failures
         if isinstance(outcome, Answer):
-            error = outcome.failure.mapped() if outcome.failure else None
-            return failures, Finish(outcome.status, error, outcome.raw)
+            return Finish(outcome.status, outcome.failure.mapped() if outcome.failure else None, outcome.raw)
         if outcome is INTERRUPTED and execution.interruption is not None:
-            return failures, interrupted(execution.interruption)
-        if outcome.route is Route.THROTTLE:
-            return failures, None
-        out_of_order = outcome.route is Route.CREDENTIAL or (probe and outcome.route is Route.RETRY)
-        if out_of_order and self.patience_s(execution.lease, execution.now_ms) > 0:
-            return failures, Release()
-        if outcome.route is not Route.RETRY:
-            return failures, Finish("failed", outcome.mapped(), outcome.response)
-        return failures + 1, self._after_failure(execution, outcome, failures + 1, rng)
+            return interrupted(execution.interruption)
+        if outcome.route is Route.ANSWER:
+            return Finish("failed", outcome.mapped(), outcome.response)
+        if outcome.route is Route.RETRY:
+            return _scheduled(self._after_failure(execution, outcome, rng))
+        if not shared:
+            own, left_s = execution.spent.own, execution.time_left_s
+            return _scheduled(self.retries.after_refusal(outcome, own=own, time_left_s=left_s, rng=rng))
+        return None if outcome.route is Route.THROTTLE else Release(behind=True)
 
     def timeout_s(self, message: Message, time_left_s: float) -> float:
         """How long one call may take: never beyond the deadline."""
         own = message.terms.timeout if message.terms else None
         return min(own or self.timeout.total_seconds(), max(0.001, time_left_s))
 
-    def patience_s(self, lease: Lease, now_ms: int) -> float:
-        """How much longer a request may wait on an upstream that is out of order; its deadline is another matter."""
-        patience = self.patience.get(lease.delivery.lane, self.patience.get("*"))
-        return math.inf if patience is None else patience.total_seconds() - (now_ms - lease.enqueued_at_ms) / 1000
+    def patience_s(self, lane: str) -> float:
+        """How long a request may wait on an upstream that is known to be out of order; `math.inf`: until its deadline.
 
-    def _after_failure(self, execution: Execution, failure: Failure, failures: int, rng: random.Random) -> Decision:
+        Admission counts it from the moment at which that was confirmed, or from enqueueing if that was later.
+        """
+        patience = self.patience.get(lane, self.patience.get("*"))
+        return math.inf if patience is None else patience.total_seconds()
+
+    def _after_failure(self, execution: Execution, failure: Failure, rng: random.Random) -> Retry | GiveUp:
         terms = execution.request.terms
-        decision = self.retries.decide(
+        return self.retries.after_failure(
             failure,
-            failures=failures,
+            failures=execution.spent.failures,
             max_attempts=(terms and terms.max_attempts) or self.max_attempts,
             time_left_s=execution.time_left_s,
             rng=rng,
         )
-        if isinstance(decision, Retry):
-            return Park(round(decision.delay_s * 1000), Disposition.RETRY_SCHEDULED)
-        return Finish("failed", decision.failure.mapped(), decision.failure.response)
 
     def _default_deadline(self, lane: str) -> timedelta:
         return self.default_deadline.get(lane, self.default_deadline.get("*", FALLBACK_DEADLINE))
@@ -154,17 +154,10 @@ def kept_out(lease: Lease, time_left_s: float) -> Park | Release:
     return Park(round(1000 * max(0.0, min(SUSPECT_DELAY_MS / 1000, time_left_s))), Disposition.DELAYED)
 
 
-def not_admitted(why: NotAdmitted | Interruption) -> Finish | Release:
-    """What follows where the wait for the budget ended without a grant."""
-    if isinstance(why, Interruption):
-        return interrupted(why)
-    if why.reason is Reason.GATE:
-        return Finish("failed", Failure.of(ErrorCode(why.code)).mapped())
-    return Finish("failed", OVERSIZED if why.reason is Reason.NEVER else THROTTLED)
-
-
-def interrupted(why: Interruption) -> Finish | Release:
-    return Finish("failed", CANCELLED) if why is Interruption.CANCELLED else Release()
+def _scheduled(decision: Retry | GiveUp) -> Park | Finish:
+    if isinstance(decision, Retry):
+        return Park(round(decision.delay_s * 1000), Disposition.RETRY_SCHEDULED)
+    return Finish("failed", decision.failure.mapped(), decision.failure.response)
 
 
 def _deadline_ms(message: Message, default_ms: int) -> int | None:

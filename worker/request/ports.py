@@ -3,49 +3,71 @@
 from collections.abc import Callable
 from typing import Protocol
 
-from worker.admission.grants import NotAdmitted, Reservation
+from worker.admission.grants import Ask, NotAdmitted, Reservation
 from worker.gateway.upstream import Call
 from worker.queue.attempts import AttemptRecord
 from worker.queue.claims import Claim, Delivery, Lease, Published, Refusal, WriteOutcome
 
 
 class LedgerPort(Protocol):
+    """Implemented by `worker.queue.ledger.Ledger`."""
+
     async def claim(self, delivery: Delivery, claim: Claim) -> Lease | Refusal: ...
     async def begin(
-        self, lease: Lease, history: AttemptRecord, previous: AttemptRecord | None = None
+        self, lease: Lease, attempt: AttemptRecord, previous: AttemptRecord | None = None
     ) -> WriteOutcome: ...
-    async def complete(self, lease: Lease, answer: Published, *, kept_ms: int, dead: str = "") -> WriteOutcome: ...
-    async def answer(self, delivery: Delivery, claim: Claim, result: bytes, *, dead: str = "") -> WriteOutcome: ...
+    async def complete(
+        self, lease: Lease, answer: Published, *, kept_ms: int, dead_letter_reason: str = ""
+    ) -> WriteOutcome: ...
+    async def answer(
+        self, delivery: Delivery, claim: Claim, result: bytes, *, dead_letter_reason: str = ""
+    ) -> WriteOutcome: ...
     async def bury(self, delivery: Delivery, reason: str) -> WriteOutcome: ...
     async def park(
-        self, lease: Lease, *, delay_ms: int, failures: int, throttle_ms: int, history: AttemptRecord | None = None
+        self,
+        lease: Lease,
+        *,
+        delay_ms: int,
+        failures: int,
+        own: int = 0,
+        throttle_ms: int,
+        attempt: AttemptRecord | None = None,
     ) -> WriteOutcome: ...
     async def release(
-        self, lease: Lease, *, throttle_ms: int, history: AttemptRecord | None = None
+        self, lease: Lease, *, behind: bool = False, throttle_ms: int, attempt: AttemptRecord | None = None
     ) -> WriteOutcome: ...
 
 
 class AdmissionQueuePort(Protocol):
-    async def admit(
-        self, lane: str, token: str, tokens: int, *, within_s: float, patience_s: float
-    ) -> Reservation | NotAdmitted: ...
+    """Implemented by `worker.admission.admission_queue.AdmissionQueues`."""
+
+    async def admit(self, lane: str, ask: Ask, *, within_s: float) -> Reservation | NotAdmitted: ...
 
 
 class AdmissionPort(Protocol):
-    async def report(self, reservation: Reservation, call: Call | None) -> None: ...
+    """Implemented by `worker.admission.client.Admission`."""
+
+    async def report(self, reservation: Reservation, call: Call | None) -> bool: ...
+    async def heard(self, reservation: Reservation) -> None: ...
 
 
 class DeltasPort(Protocol):
+    """Implemented by `worker.queue.deltas.Deltas`."""
+
     def restarted(self, code: str | None) -> None: ...
     def event(self, data: bytes) -> None: ...
     async def flushed(self) -> None: ...
 
 
 class RelayPort(Protocol):
+    """Implemented by `worker.queue.deltas.DeltaRelay`."""
+
     def open(self, stream: str, attempt: int) -> DeltasPort: ...
 
 
 class UpstreamPort(Protocol):
+    """Implemented by `worker.gateway.upstream.Upstream`."""
+
     @property
     def name(self) -> str: ...
     async def create(

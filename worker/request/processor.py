@@ -1,14 +1,14 @@
-"""The story of one request: parse, claim, admit, call, report, answer.
+"""One request from its delivery to its end: parse, claim, admit, call, report, answer.
 
-Every exit is a Disposition. What follows from a claim or a call is decided in `policy.py`; here it is done.
+Every exit is a Disposition. This module carries out decisions; `policy.py` makes those that follow from a claim or a
+call, and `waits.py` those that follow where no call was admitted.
 """
 
 import random
-from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from api_contracts import MappedError
-from api_contracts.queues import delta_stream, result_stream
+from api_contracts.queues import result_stream
 from worker.admission.grants import NotAdmitted, Reservation
 from worker.admission.tokens import TokenEstimator
 from worker.gateway.upstream import Answer, Call
@@ -28,10 +28,12 @@ from worker.request.decisions import (
 )
 from worker.request.events import RequestEvents
 from worker.request.execution import Execution, Interruption
-from worker.request.policy import Policy, interrupted, invalid, kept_out, not_admitted, suspects_beside
+from worker.request.policy import Policy, invalid, kept_out, suspects_beside
 from worker.request.ports import AdmissionPort, AdmissionQueuePort, LedgerPort, RelayPort, UpstreamPort
 from worker.request.quarantine import QUIET_S, Quarantine
 from worker.request.results import build_result
+from worker.request.stream_watch import StreamWatch
+from worker.request.waits import ask_of, interrupted, not_admitted
 from worker.storage.scripts import ScriptError
 
 
@@ -55,7 +57,7 @@ class Processor:
         """
         try:
             if execution.delivery.lost:
-                return await self._refuse(execution, LOST, dead="lost")
+                return await self._refuse(execution, LOST, dead_letter_reason="lost")
             message = decode(execution.delivery.message, max_body=self.policy.max_body)
             execution.let_go()
             if isinstance(message, Unreadable):
@@ -75,8 +77,8 @@ class Processor:
     async def _claim(self, execution: Execution, claim: Claim) -> Disposition:
         lease = await self.ledger.claim(execution.delivery, claim)
         if isinstance(lease, Refusal):
-            error = REFUSED.get(lease)
-            return await self._refuse(execution, error) if error else Disposition(lease.lower())
+            refused = REFUSED[lease]
+            return refused if isinstance(refused, Disposition) else await self._refuse(execution, refused)
         execution.adopt(lease)
         decision = self.policy.before_call(lease, execution.request)
         return await self._conclude(execution, decision or await self._run_guarded(execution))
@@ -98,36 +100,31 @@ class Processor:
             self.quarantine.leave(execution.delivery.token)
 
     async def _run(self, execution: Execution) -> Decision:
-        """Admits and calls until something else follows than another call."""
+        """Admits and calls, again and again, until the decision is another one than one more call."""
         while True:
             admitted = await self._admit(execution)
             if not isinstance(admitted, Reservation):
-                return not_admitted(admitted)
-            call = await self._call(execution)
-            await self.admission.report(admitted, call)
+                return not_admitted(execution, admitted, self.rng)
+            call = await self._call(execution, admitted)
+            shared = await self._report(admitted, call)
             if call is None:
                 return interrupted(execution.interruption) if execution.interruption else Abandon()
-            execution.failures, decision = self.policy.after_call(
-                execution, call.outcome, probe=bool(admitted.gate), rng=self.rng
-            )
+            execution.spent = execution.spent.after(call.outcome, shared=shared)
+            decision = self.policy.after_call(execution, call.outcome, shared=shared, rng=self.rng)
             if decision is not None:
                 return decision
 
     async def _admit(self, execution: Execution) -> Reservation | NotAdmitted | Interruption:
-        message = execution.request
-        waiting = self.queues.admit(
-            execution.delivery.lane,
-            execution.delivery.token,
-            self.tokens.estimate(len(message.body), message.max_output_tokens),
-            within_s=max(0.0, execution.time_left_s),
-            patience_s=self.policy.patience_s(execution.lease, execution.now_ms),
-        )
+        message, lane = execution.request, execution.delivery.lane
+        tokens = self.tokens.estimate(len(message.body), message.max_output_tokens)
+        ask = ask_of(execution, tokens=tokens, patience_s=self.policy.patience_s(lane))
+        waiting = self.queues.admit(lane, ask, within_s=max(0.0, execution.time_left_s))
         admitted = await execution.unless_interrupted(waiting)
         if not isinstance(admitted, Interruption):
             execution.waited(admitted.waited_ms)
         return admitted
 
-    async def _call(self, execution: Execution) -> Call | None:
+    async def _call(self, execution: Execution, reservation: Reservation) -> Call | None:
         """One attempt, recorded before its call; None where no call was made."""
         if execution.interruption is not None:
             return None
@@ -136,10 +133,17 @@ class Processor:
         if begun is not WriteOutcome.OK:
             return None
         message = execution.request
-        on_event = self._watch(execution) if message.streams else None
-        timeout_s = self.policy.timeout_s(message, execution.time_left_s)
-        calling = self.upstream.create(message.body, stream=message.streams, timeout_s=timeout_s, on_event=on_event)
-        call = await execution.unless_interrupted(calling)
+        watch = StreamWatch.of(execution, reservation, self.relay, self.admission) if message.streams else None
+        call = await execution.unless_interrupted(
+            self.upstream.create(
+                message.body,
+                stream=message.streams,
+                timeout_s=self.policy.timeout_s(message, execution.time_left_s),
+                on_event=watch.event if watch else None,
+            )
+        )
+        if watch is not None:
+            await watch.ended()
         if isinstance(call, Interruption):
             return execution.end_attempt(None)
         self.events.call_ended(execution, call)
@@ -147,17 +151,16 @@ class Processor:
             self.tokens.learn(len(message.body), message.max_output_tokens, call.outcome.usage)
         return execution.end_attempt(call)
 
-    def _watch(self, execution: Execution) -> Callable[[bytes], None]:
-        """Takes the events of a streamed call to the request's own stream."""
-        message = execution.request
-        deltas = self.relay.open(delta_stream(message.tenant, message.request_id), execution.number)
-        execution.flush = deltas.flushed
-        if execution.number > 1:
-            deltas.restarted(execution.last_failure.code if execution.last_failure else None)
-        return deltas.event
+    async def _report(self, admitted: Reservation, call: Call | None) -> bool:
+        """Tells the fleet of the call; returns whether it shares its refusal. An answer outlives a refused report."""
+        try:
+            return await self.admission.report(admitted, call)
+        except ScriptError as error:
+            self.events.script_refused(error)
+            return False
 
-    async def _refuse(self, execution: Execution, error: MappedError, *, dead: str = "") -> Disposition:
-        """Answers a delivery that does not own its request id; `dead` is the reason for a dead letter beside it."""
+    async def _refuse(self, execution: Execution, error: MappedError, *, dead_letter_reason: str = "") -> Disposition:
+        """Answers a delivery that does not own its request id, and keeps a dead letter if there is a reason."""
         message = execution.message or salvage(execution.delivery.message)
         if isinstance(message, Unreadable):
             return await self._bury(execution, message)
@@ -165,7 +168,7 @@ class Processor:
         execution.finish(error)
         refusal = build_result(execution, Finish("failed", error))
         address = Claim.bare(message.tenant, message.request_id, message.task_id, result_stream(message.reply_to))
-        await self.ledger.answer(execution.delivery, address, refusal.result, dead=dead)
+        await self.ledger.answer(execution.delivery, address, refusal.result, dead_letter_reason=dead_letter_reason)
         return Disposition.FAILED
 
     async def _bury(self, execution: Execution, message: Unreadable) -> Disposition:
@@ -178,18 +181,26 @@ class Processor:
         return decision.disposition if written is WriteOutcome.OK else Disposition.SUPERSEDED
 
     async def _write(self, execution: Execution, decision: Decision) -> WriteOutcome:
-        lease, throttle_ms, history = execution.lease, execution.throttle_ms, execution.previous
+        lease, throttle_ms, attempt = execution.lease, execution.throttle_ms, execution.previous
         match decision:
-            case Finish(error=error, dead=dead):
+            case Finish(error=error, dead_letter_reason=dead_letter_reason):
                 execution.finish(error)
                 result = build_result(execution, decision)
                 await execution.flush_deltas()
-                return await self.ledger.complete(lease, result, kept_ms=self.policy.kept_ms, dead=dead)
-            case Park(delay_ms=delay_ms):
-                return await self.ledger.park(
-                    lease, delay_ms=delay_ms, failures=execution.failures, throttle_ms=throttle_ms, history=history
+                return await self.ledger.complete(
+                    lease, result, kept_ms=self.policy.kept_ms, dead_letter_reason=dead_letter_reason
                 )
-            case Release():
-                return await self.ledger.release(lease, throttle_ms=throttle_ms, history=history)
+            case Park(delay_ms=delay_ms):
+                spent = execution.spent
+                return await self.ledger.park(
+                    lease,
+                    delay_ms=delay_ms,
+                    failures=spent.failures,
+                    own=spent.own,
+                    throttle_ms=throttle_ms,
+                    attempt=attempt,
+                )
+            case Release(behind=behind):
+                return await self.ledger.release(lease, behind=behind, throttle_ms=throttle_ms, attempt=attempt)
             case Abandon():
                 return WriteOutcome.SUPERSEDED

@@ -37,7 +37,7 @@ def build_result(execution: Execution, ending: Finish) -> Published:
 
 
 def _timing(execution: Execution) -> Mapping[str, Any]:
-    """Where the time went; for a delivery that never claimed its request id, all of it is now."""
+    """The times of the request. A delivery that never claimed its request id has only the present time."""
     finished_at_ms = enqueued_at_ms = claimed_at_ms = execution.now_ms
     source = "worker"
     if execution.claimed:

@@ -133,7 +133,7 @@ def _tell_end(task: Any, request: Any, execution: Execution, ended: Disposition,
     elif state == "RETRY":
         failure = execution.last_failure
         reason, einfo = _raised(RequestFailedError(failure.code if failure else ended, "will be tried again"))
-        request.retries = execution.failures
+        request.retries = execution.spent.failures
         _celery.task_retry.send(sender=task, request=request, reason=reason, einfo=einfo)
     return state
 

@@ -38,6 +38,8 @@ PREFIXES: Final[Mapping[str, str]] = {
 LISTS: Final = tuple(f"list{priority}" for priority in PRIORITIES)
 """A lane's lists, the highest priority first."""
 
+UPSTREAM: Final = ("quota", "permits", "evidence", "times", "shared")
+
 FLEET: Final[Keys] = {
     "dead": DEAD_STREAM,
     "kept": "responses:kept",
@@ -61,8 +63,8 @@ def lane(name: str) -> Keys:
 
 @cache
 def upstream(name: str) -> Keys:
-    """What the fleet knows of one upstream, and the calls in flight to it."""
-    return {"quota": f"responses:quota:{name}", "permits": f"responses:permits:{name}"}
+    """What the fleet knows of one upstream, and the calls in flight to it; `admission/lua/state.lua` lists the fields."""
+    return {short: f"responses:{short}:{name}" for short in UPSTREAM}
 
 
 def request(tenant: str, request_id: str) -> Keys:

@@ -53,7 +53,7 @@ def line_of(execution: Execution) -> dict[str, Any]:
         "upstream_request_id": foreign_id(call.upstream_request_id, body) if call else None,
         "retry_after_s": execution.last_failure.retry_after_s if execution.last_failure else None,
         "attempts": execution.number,
-        "failures": execution.failures,
+        "failures": execution.spent.failures,
         "crashes": (execution.lease.crashes or None) if execution.claimed else None,
         "queue_ms": queue_ms(execution),
         "throttle_ms": execution.throttle_ms,
@@ -106,7 +106,7 @@ def kind_of(execution: Execution) -> Kind | None:
     """The failure class of a failed result; None where another event reports it."""
     if execution.error is None:
         return None
-    if execution.message is not None and execution.message.dead and not execution.message.too_large:
+    if execution.message is not None and execution.message.dead_letter_reason and not execution.message.too_large:
         return State.MESSAGE_UNREADABLE
     if execution.error.code is not ErrorCode.INTERNAL_ERROR:
         return execution.error.code
@@ -126,7 +126,7 @@ def trace_of(execution: Execution, server: str) -> RequestSpan:
         publish_ms=execution.publish_ms,
         result_stream=result_stream(message.reply_to) if execution.finished else "",
         code=execution.error.code if execution.error else _last_code(execution),
-        retries=execution.failures,
+        retries=execution.spent.failures,
         calls=tuple(execution.calls),
         server=server,
         gen_ai=_gen_ai(execution, message),
@@ -159,7 +159,9 @@ def dead_letter(execution: Execution, disposition: str) -> State | None:
         return State.POISON
     if disposition == "dead_lettered" and execution.message is not None:
         return State.LEDGER_REFUSED  # a key of the request's holds something else
-    unreadable = disposition == "dead_lettered" or (execution.message is not None and execution.message.dead)
+    unreadable = disposition == "dead_lettered" or (
+        execution.message is not None and execution.message.dead_letter_reason
+    )
     return State.MESSAGE_UNREADABLE if unreadable else None
 
 

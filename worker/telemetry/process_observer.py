@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from api_contracts import ErrorCode
-from worker.admission.grants import Gate, Grant, Limits
+from worker.admission.grants import Ask, Gate, Grant, Limits
 from worker.failures.classes import Kind, State
 from worker.queue.claims import Backlog, Reclaimed
 from worker.storage.scripts import ScriptError
@@ -88,10 +88,11 @@ class ProcessObserver:
         log("upstream.shut", "error", gate=gate, code=code, confirmed=True)
         self.incidents.began(_GATES[gate], facts)
 
-    def calls_granted(self, asked: Sequence[tuple[str, int]], grant: Grant) -> None:
+    def calls_granted(self, asked: Sequence[Ask], grant: Grant) -> None:
         self._started += grant.granted
         self.metrics.budget_used.labels("requests").inc(grant.granted)
-        self.metrics.budget_used.labels("tokens").inc(sum(tokens for _, tokens in asked[: grant.granted]))
+        started = (ask for ask, answer in zip(asked, grant.answers, strict=True) if answer.word == "go")
+        self.metrics.budget_used.labels("tokens").inc(sum(ask.tokens for ask in started))
         self.per_minute = grant.per_second * 60
         self.metrics.rate.set(self.per_minute)
         if grant.limits != self._limits:
@@ -99,7 +100,7 @@ class ProcessObserver:
             self.metrics.show_limits(
                 grant.limits.requests_per_minute, grant.limits.tokens_per_minute, grant.limits.max_in_flight
             )
-        if grant.granted < len(asked) and grant.reason:
+        if grant.waits and grant.reason:
             self._wait = grant.reason
             self.metrics.deferrals.labels(known_reason(grant.reason)).inc()
         paused = grant.reason == "paused"

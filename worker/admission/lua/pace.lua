@@ -1,58 +1,9 @@
--- Pace: the rate at which the fleet may call, learned from the calls that the upstream refuses. First part of the
--- script; admission.lua is the second. This file owns the state.
+-- Pace: the rate at which the fleet may call, learned from the calls that the upstream refuses; and whose turn it is.
 --
 -- Budget is measured in nominal milliseconds: a request costs the time in which the configured limit earns it
 -- (60,000 / RPM, or tokens x 60,000 / TPM). So one learned number, `scale`, serves requests and tokens alike: the
 -- bucket earns `scale` nominal ms per ms. A configured limit is scale 1, and scale cannot exceed it. Without a limit the
--- nominal rate is one request a second, and scale has no cap. tests/oracles/sim_controller.py holds the same rules in
--- Python, where they were found; tests/admission/test_pace.py keeps the two alike.
---
--- Keys:
---   permits  zset  delivery token -> expiry, ms of server time; its size is the number of calls in flight
---   quota    hash  the state of one upstream, with the fields below. A time is ms of server time, and 0 is never. A
---                  duration is in ms. "nms" is nominal ms.
--- Pace:
---   at_ms                    time of the last refill
---   scale                    nms earned per ms: the learned rate over the configured one
---   ceiling                  scale at which the last refusal put the upstream's limit; 0 = none yet
---   burst_ms                 duration of earning that fills the buckets
---   requests_ms, tokens_ms   levels of the two buckets, nms; negative = owed
---   busy_ms                  duration since the last cut in which the bucket was scarce
---   passed_ms                cost of the calls granted since the last cut, nms
---   hold_ms                  busy duration to stay at or below the ceiling before growing
---   cut_at_ms                time of the last cut
---   pause_until              time until which nothing is granted
---   backoff_ms               duration of the next pause of our own
---   refusal_ms               duration the upstream takes to refuse a call, smoothed
---   probing                  1 = after a pause one call goes ahead of the others
---   hint                     scale of the limit that headers name; 0 = none
---   refund                   believed share of unused tokens that the upstream gives back, 0 to 1
---   lenience                 refusals that may be forgiven, in calls
--- Lanes:
---   spent:<lane>             virtual time granted to the lane, nms over weight
---   wanting:<lane>           time until which the lane keeps its claim; 0 = it does not wait
---   virtual                  virtual time of the last grant, nms over weight
--- The gate, present only while it is shut:
---   gate                     authentication_failed | quota_exhausted | breaker_open
---   gate_code                error code that shut it
---   gate_since               time at which it shut
---   probe_at                 time from which the next probe is granted
---   probe_ms                 duration between probes
---   confirmed                1 = a second call met the same; confirmed_by: <token>@<granted at> of that call
--- The breaker:
---   calls, failed            calls of this period that told of the upstream's health, and how many failed
---   calls_before, failed_before   of the period before
---   counted_from             time at which this period began
--- Operators:
---   paused                   time since when; present only while paused
---   limit_rpm, limit_tpm, limit_in_flight   limits set at run time: requests and tokens a minute, calls; 0 = none
--- For operators to read:
---   rpm, tpm, in_flight_allowed   limits in force: requests and tokens a minute, calls; 0 = unknown
---   waits_for                what the last call that had to wait waited for: throttled, concurrency, share, requests,
---                            tokens; empty = it did not
---   minute                   minutes of server time since 1970, of the four counters below
---   requests_now, tokens_now            granted in this minute of the clock
---   requests_before, tokens_before      granted in the minute before
+-- nominal rate is one request a second, and scale has no cap.
 
 local HEADROOM = 0.97   -- of a ceiling just met: window edges and network jitter misplace a call or two
 local GROWTH = 0.03     -- per second once the hold is over; a hit costs (excess rate x time to refuse) calls
@@ -72,30 +23,7 @@ local BACKOFF_MS, BACKOFF_MAX_MS = 100, 8000
 local REFUSAL_MS, REFUSAL_MAX_MS = 200, 2000 -- first guess and maximum of the time the upstream takes to refuse
 local PROBE_PATIENCE = 1.25 -- x that time: a lone call not refused by then shows an open upstream
 local START_BURST_MS, MIN_BURST_MS = 500, 250
-local UNKNOWN_MS = 1000
-
-local CLOCKED = { at_ms = true, pause_until = true, cut_at_ms = true, gate_since = true, probe_at = true,
-  counted_from = true }
-
--- The hash as a table of numbers, and what the configured limits make of it.
-local State = {}
-State.__index = State
-
-function State.load(key, arg)
-  local s = setmetatable({ key = key.quota, permits = key.permits }, State)
-  local flat = redis.call('HGETALL', s.key)
-  for i = 1, #flat, 2 do s[flat[i]] = tonumber(flat[i + 1]) or flat[i + 1] end
-  s.rpm, s.tpm = s.limit_rpm or arg.rpm, s.limit_tpm or arg.tpm
-  s.known = s.rpm > 0 or s.tpm > 0
-  s.request_ms = s.rpm > 0 and 60000 / s.rpm or (s.tpm > 0 and 0 or UNKNOWN_MS)
-  s.token_ms = s.tpm > 0 and 60000 / s.tpm or 0
-  s.longest_burst_ms = arg.burst_ms
-  s.cap = s.known and 1 or math.huge
-  if s.at_ms then s:follow_clock() end
-  if not s.scale then s:start() end
-  s.scale, s.lenience = math.min(s.scale, s.cap), s.lenience or 0
-  return s
-end
+local LANE_LEAD_MS, LANE_GRACE_MS = 100, 250 -- how far a lane may run ahead; how long a waiting lane keeps its claim
 
 function State:start()
   local level = math.min(START_BURST_MS, self.longest_burst_ms) -- another process may just have spent the rest
@@ -108,35 +36,6 @@ function State:start()
   self.refund, self.busy_ms, self.passed_ms, self.cut_at_ms = 0, 0, 0, 0
   self.backoff_ms, self.refusal_ms, self.probing = BACKOFF_MS, REFUSAL_MS, 0
   self.pause_until, self.hint = self.pause_until or 0, self.hint or 0 -- new limits end no pause
-end
-
--- Where the server's clock went back, future times stay as far away as they were, and past times stay in the past.
-function State:follow_clock()
-  local back_ms = self.at_ms - now
-  if back_ms <= 0 then return end
-  for field, value in pairs(self) do
-    if (CLOCKED[field] or string.find(field, '^wanting:')) and value ~= 0 then -- 0 is never
-      self[field] = value - back_ms
-      redis.call('HSET', self.key, field, self[field])
-    end
-  end
-  for _, token in ipairs(redis.call('ZRANGE', self.permits, 0, -1)) do
-    redis.call('ZINCRBY', self.permits, -back_ms, token)
-  end
-end
-
-local SAVED = { 'at_ms', 'scale', 'ceiling', 'burst_ms', 'requests_ms', 'tokens_ms', 'busy_ms', 'passed_ms', 'hold_ms',
-  'cut_at_ms', 'pause_until', 'backoff_ms', 'refusal_ms', 'probing', 'hint', 'refund', 'lenience' }
-
-function State:save(...)
-  local fields = {}
-  for _, names in ipairs({ SAVED, { ... } }) do
-    for _, name in ipairs(names) do
-      fields[#fields + 1] = name
-      fields[#fields + 1] = self[name]
-    end
-  end
-  redis.call('HSET', self.key, unpack(fields))
 end
 
 function State:charge(tokens) return math.max(self.request_ms, tokens * self.token_ms) end
@@ -219,4 +118,73 @@ function State:cut(age_ms, charge)
   self.ceiling, self.scale, self.refund = ceiling, math.max(FLOOR, HEADROOM * ceiling), self.refund / 4
   self.busy_ms, self.passed_ms, self.lenience, self.backoff_ms = 0, 0, 0, BACKOFF_MS
   return self.backoff_ms
+end
+
+-- What has just recovered is not met with a whole burst.
+function State:recover()
+  self:refill()
+  local most = START_BURST_MS * self.scale
+  self.requests_ms, self.tokens_ms = math.min(self.requests_ms, most), math.min(self.tokens_ms, most)
+end
+
+-- Takes the limit that a header names as a rate to climb to quickly, while nothing was refused yet.
+function State:learn(limit_rpm)
+  if self.known then return end
+  self.hint = limit_rpm * self.request_ms / 60000
+end
+
+-- Pauses the fleet for a throttled call, and slows it if the call was granted after the last cut and is not forgiven.
+function State:throttled(granted_at, tokens, retry_after_ms, longest_ms)
+  local age_ms = math.max(0, now - granted_at)
+  local pause_ms = math.min(retry_after_ms, longest_ms)
+  self.refusal_ms = math.min(REFUSAL_MAX_MS, math.max(age_ms, 0.8 * self.refusal_ms + 0.2 * age_ms))
+  if granted_at > self.cut_at_ms and not self:forgives() then -- calls in flight at the cut tell nothing new
+    pause_ms = math.max(pause_ms, self:cut(age_ms, self:charge(tokens)))
+    self.hold_ms = math.min(self.hold_ms + SHUT_WEIGHT * pause_ms, HOLD_MAX_MS)
+    self.requests_ms, self.tokens_ms, self.cut_at_ms = math.min(self.requests_ms, 0), math.min(self.tokens_ms, 0), now
+  end
+  if pause_ms > 0 then
+    self.pause_until, self.probing = math.max(math.min(self.pause_until, now + longest_ms), now + pause_ms), 1
+  end
+end
+
+-- Lanes have virtual time spent, and a time until which a lane that was told to wait keeps its claim. A lane that did
+-- not wait starts at the virtual time of the last grant: idling earns no credit, and having been alone leaves no debt.
+-- (Start-time fair queueing: Goyal, Vin and Cheng, SIGCOMM 1996.)
+function State:lane(name) return { spent = 'spent:' .. name, wanting = 'wanting:' .. name } end
+
+function State:behind(lane)
+  local least = math.huge
+  for field in pairs(self.stored) do
+    local waits = string.find(field, 'wanting:', 1, true) == 1 and field ~= lane.wanting and self[field] > now
+    if waits then least = math.min(least, self['spent:' .. string.sub(field, 9)] or 0) end
+  end
+  if (self[lane.wanting] or 0) <= now then
+    self[lane.spent] = math.max(self[lane.spent] or 0, self.virtual or 0)
+  end
+  return least
+end
+
+-- How long this call must wait, and for what; 0 lets it start.
+function State:obstacle(lane, behind, tokens, crowded)
+  if now < self.pause_until then return self.pause_until - now, 'throttled' end
+  if crowded then return 50, 'concurrency' end
+  if (self[lane.spent] or 0) > behind + LANE_LEAD_MS * self.scale then return 25, 'share' end
+  local full = self.burst_ms * self.scale
+  local requests = math.min(self.request_ms, full) - self.requests_ms
+  local missing = math.min(tokens * self.token_ms, full) - self.tokens_ms
+  return math.max(0, requests, missing) / self.scale, requests >= missing and 'requests' or 'tokens'
+end
+
+function State:spend(lane, weight, tokens)
+  self.requests_ms = self.requests_ms - self.request_ms
+  self.tokens_ms = self.tokens_ms - tokens * self.token_ms
+  self.passed_ms = self.passed_ms + self:charge(tokens)
+  self.lenience = math.min(MOST_FORGIVEN, self.lenience + FORGIVEN)
+  self.virtual = math.max(self.virtual or 0, self[lane.spent] or 0)
+  self[lane.spent] = (self[lane.spent] or 0) + self:charge(tokens) / weight
+  if self.probing == 1 then -- one call alone shows whether the upstream is open again
+    self.probing = 0
+    self.pause_until = now + PROBE_PATIENCE * self.refusal_ms
+  end
 end

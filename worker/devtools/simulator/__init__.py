@@ -23,17 +23,21 @@ to `max_output_tokens`.
 | `[[sim:quota]]` | 403 with `insufficient_user_quota`: an empty wallet at new-api |
 | `[[sim:quota-429]]` | 429 with `insufficient_quota`: an empty wallet |
 | `[[sim:credit-429]]` | 429 with `credit_balance_exhausted`: an empty wallet |
+| `[[sim:too-dear]]` | 402: the wallet holds less than this request's price |
+| `[[sim:prepaid]]` | 403 with `access_denied`: the same at new-api, in Chinese |
 | `[[sim:429]]`, `[[sim:429=SECONDS]]` | 429 with `rate_limit_exceeded`: a Retry-After of 1 or SECONDS |
 | `[[sim:slow-down]]`, `[[sim:slow-down=SECONDS]]` | 429 with `slow_down`: a Retry-After of 1 or SECONDS |
 | `[[sim:429-empty]]` | 429: no body, no Retry-After, as new-api's own limiter |
 | `[[sim:429-chinese]]` | 429: a Chinese message, no code |
 | `[[sim:429-html]]` | 429: a web page, as of a proxy |
+| `[[sim:flex-429]]` | 429 with `resource_unavailable`: no room in this tier |
 | `[[sim:too-large]]` | 429 with `rate_limit_exceeded`: larger than the whole limit, no wait helps |
 | `[[sim:500]]` | 500 with `server_error` |
 | `[[sim:html-502]]` | 502: a web page, as of a proxy |
 | `[[sim:503]]`, `[[sim:503=SECONDS]]` | 503 with `server_is_overloaded`: a Retry-After of 1 or SECONDS |
 | `[[sim:no-channel-503]]` | 503 with `model_not_found`: no channel at new-api |
 | `[[sim:504]]` | 504 with `bad_response_status_code`: may be billed |
+| `[[sim:524]]` | 524: a web page of Cloudflare's; may be billed |
 | `[[sim:empty-200]]` | 200: no body; streamed, no events |
 | `[[sim:error-200]]` | 200 with `server_error`: a top-level `error`, or `error` event |
 | `[[sim:failed-200]]` | 200 with status `failed`, `server_error` |

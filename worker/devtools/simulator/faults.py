@@ -93,6 +93,8 @@ _SERVER: Final = "server_error"
 _NEW_API: Final = "new_api_error"
 _WALLET_IS_EMPTY: Final = "用户额度不足, 剩余额度: ＄0.000000"  # noqa: RUF001  # the gateway's own text
 _NOTHING_IS_LEFT: Final = "该令牌额度已用尽 TokenStatusExhausted"
+_TOO_DEAR: Final = "This request requires more credits, or fewer max_tokens. You can only afford 27342."
+_PREPAID_IN_PART: Final = "预扣费额度失败, 用户剩余额度: ＄2.533620, 需要预扣费额度: ＄2.627750"  # noqa: RUF001  # the gateway's own text
 _GROUP_IS_SATURATED: Final = "当前分组上游负载已饱和，请稍后再试"  # noqa: RUF001  # likewise
 
 _REFUSED_REQUESTS: Final = {
@@ -123,6 +125,8 @@ _KEYS_AND_WALLETS: Final = {
     "credit-429": _error(
         429, "credit_balance_exhausted", "insufficient_quota", "Your credit is used up.", "an empty wallet"
     ),
+    "too-dear": _error(402, None, _CLIENT, _TOO_DEAR, "the wallet holds less than this request's price"),
+    "prepaid": _error(403, "access_denied", _NEW_API, _PREPAID_IN_PART, "the same at new-api, in Chinese"),
 }
 
 _THROTTLED: Final = {
@@ -131,6 +135,7 @@ _THROTTLED: Final = {
     "429-empty": Fault(summary="429: no body, no Retry-After, as new-api's own limiter", status=429),
     "429-chinese": _error(429, None, "upstream_error", _GROUP_IS_SATURATED, "a Chinese message, no code"),
     "429-html": _page(429, "Too Many Requests", "a web page, as of a proxy"),
+    "flex-429": _error(429, "resource_unavailable", "requests", "Resource unavailable.", "no room in this tier"),
     "too-large": _error(
         429,
         "rate_limit_exceeded",
@@ -148,6 +153,7 @@ _SERVER_ERRORS: Final = {
         503, "model_not_found", _NEW_API, "No available channel for model", "no channel at new-api"
     ),
     "504": _error(504, "bad_response_status_code", "upstream_error", "bad response status code 504", "may be billed"),
+    "524": _page(524, "A timeout occurred", "a web page of Cloudflare's; may be billed"),
 }
 
 _FALSE_SUCCESSES: Final = {

@@ -179,7 +179,7 @@ end
 
 -- Decides whether this delivery may run its request, and makes it the request's one delivery.
 -- Returns a status and server time; with LEASE, CANCELLED or EXPIRED also enqueued_at, enqueued_at_source, deadline,
--- claimed_at, failures, crashes, throttle_ms, group, alone and the attempts so far.
+-- claimed_at, failures, own, crashes, throttle_ms, group, alone and the attempts so far.
 -- KEYS inflight leases request cancel cancel_task deltas results streams dead
 -- ARGV lane token tenant request_id fingerprint enqueued_at deadline default_deadline_ms longest_deadline_ms republish
 function commands.claim(key, arg)
@@ -204,7 +204,7 @@ function commands.claim(key, arg)
   header.request = key.request
   redis.call('HSET', key.inflight, arg.token, pack(header, message))
   return add_attempts({ standing(key, known.deadline), now, known.enqueued_at, known.enqueued_at_source,
-    known.deadline, known.claimed_at, known.failures, known.crashes, known.throttle_ms,
+    known.deadline, known.claimed_at, known.failures, known.own, known.crashes, known.throttle_ms,
     known.group or 1, known.alone or 1 }, known)
 end
 

@@ -12,7 +12,7 @@
 --   request                  hash    one request; its fields are listed below
 --   cancel                   string  exists = the request is cancelled; with tenant '' the id is a Celery task's
 --   task                     hash    of one Celery task that is parked. request: the key of its request
---   permits                  zset    delivery token -> expiry; admission.lua owns it, and commands here end permits
+--   permits                  zset    delivery token -> expiry; admission owns it, and commands here end permits
 --   kept                     zset    request key -> when its kept result is dropped
 --   streams                  set     result streams that retention looks after
 --   results                  stream  where this request's result goes
@@ -33,6 +33,7 @@
 --   claimed_at          ms, at the first claim
 --   deadline            ms
 --   failures            attempts spent
+--   own                 refusals that no other request shared
 --   crashes             deliveries that were lost with their process, or left without an end
 --   group               once lost: how many deliveries with as many crashes, or more, its process lost with it
 --   alone               once lost: 1 if its process lost nothing else, else 0
@@ -81,7 +82,7 @@ end
 -- What is known of a request that nobody has run yet.
 local function first_seen(fingerprint, enqueued_at, source, deadline)
   return { v = 1, fingerprint = fingerprint, enqueued_at = enqueued_at, enqueued_at_source = source, claimed_at = now,
-    deadline = deadline, failures = 0, crashes = 0, throttle_ms = 0 }
+    deadline = deadline, failures = 0, own = 0, crashes = 0, throttle_ms = 0 }
 end
 
 -- Writes `fields`, and where the request is. It is remembered for a while after its deadline, to know duplicates.
@@ -95,21 +96,21 @@ local function write_request(key, state, token, lane, fields, deadline)
   redis.call('PEXPIREAT', key.request, math.max(deadline, now) + MARKER_MS)
 end
 
--- Returns a message to the front of the list it came from: consumers take from the right. Its list and its request are
--- named in the record; the list is one of the lane's, which the caller passes as KEYS. The key of the request is known
--- to the caller only where it has claimed this delivery.
-local function back_to_lane(token, record)
+-- Returns a message to the front of the list it came from, or behind all that wait there: consumers take from the
+-- right. Its list and its request are named in the record; the list is one of the lane's, which the caller passes as
+-- KEYS. The key of the request is known to the caller only where it has claimed this delivery.
+local function back_to_lane(token, record, behind)
   local header, message = unpack_record(record)
-  redis.call('RPUSH', header.list, message)
+  redis.call(behind and 'LPUSH' or 'RPUSH', header.list, message)
   local known = header.request and redis.call('HMGET', header.request, 'state', 'token') or {}
   if known[2] == token and not FINAL[known[1]] then
     redis.call('HSET', header.request, 'state', 'queued', 'token', '', 'calling', 0)
   end
 end
 
-local function hand_back(key, token)
+local function hand_back(key, token, behind)
   local record = redis.call('HGET', key.inflight, token)
-  if record then back_to_lane(token, record) end
+  if record then back_to_lane(token, record, behind) end
   drop(key, token)
 end
 

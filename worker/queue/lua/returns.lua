@@ -6,7 +6,7 @@ local LANES_MOST = 200
 
 -- Puts a delivery aside; it comes back by itself at a set time: a retry after backoff, or a Celery eta.
 -- KEYS inflight leases parked delayed request task permits list0 list3 list6 list9
--- ARGV token delay_ms failures throttle_ms number attempt
+-- ARGV token delay_ms failures own throttle_ms number attempt
 function commands.park(key, arg)
   if redis.call('HEXISTS', key.parked, arg.token) == 1 then return 'OK' end
   if not holds(key, arg.token) then return 'SUPERSEDED' end
@@ -16,7 +16,7 @@ function commands.park(key, arg)
   redis.call('HSET', key.task, 'request', key.request)
   redis.call('PEXPIRE', key.task, arg.delay_ms + MARKER_MS)
   redis.call('HSET', key.request, 'state', 'parked', 'calling', 0, 'failures', arg.failures,
-    'throttle_ms', arg.throttle_ms)
+    'own', arg.own, 'throttle_ms', arg.throttle_ms)
   if arg.number then redis.call('HSET', key.request, 'attempt:' .. arg.number, arg.attempt) end
   redis.call('PEXPIREAT', key.request, now + arg.delay_ms + MARKER_MS, 'GT')
   drop(key, arg.token)
@@ -43,17 +43,17 @@ function commands.promote(_, arg, lanes)
   return promoted
 end
 
--- Hands a delivery back to the front of its lane, at once and without spending anything. Without a request key, it was
--- never claimed.
+-- Hands a delivery back to its lane, at once and without spending anything: to the front, or behind all that wait.
+-- Without a request key, it was never claimed.
 -- KEYS inflight leases permits list0 list3 list6 list9 [request]
--- ARGV token throttle_ms number attempt
+-- ARGV token behind throttle_ms number attempt
 function commands.release(key, arg)
   if redis.call('HEXISTS', key.inflight, arg.token) == 0 then return 'SUPERSEDED' end
   if key.request and redis.call('HGET', key.request, 'token') == arg.token then
     redis.call('HSET', key.request, 'throttle_ms', arg.throttle_ms)
     if arg.number then redis.call('HSET', key.request, 'attempt:' .. arg.number, arg.attempt) end
   end
-  hand_back(key, arg.token)
+  hand_back(key, arg.token, arg.behind)
   redis.call('ZREM', key.permits, arg.token)
   return 'OK'
 end

@@ -1,0 +1,262 @@
+"""The script decides exactly as the simulated controller does, in which thousands of troubled worlds were tried.
+
+`TWINS_ROUNDS=25` compares 90,000 steps instead of a few thousand.
+"""
+
+import math
+import os
+import random
+from collections import Counter
+from collections.abc import AsyncGenerator
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import pytest
+from oracles.controller import admission as oracle
+from oracles.controller.pace import Pace
+from support.admission_parts import HOUR_MS, Budget, ask, process
+
+from worker.admission.client import Admission, tenant_key
+from worker.admission.evidence import Evidence, Verdict
+from worker.admission.grants import Ask, Limits, Reservation
+
+LANES: Final = {"interactive": 4, "batch": 1}
+TENANTS: Final = ("one", "two", "three", "four")
+VERDICTS: Final[dict[Verdict, oracle.Verdict]] = {
+    "ok": "ok",
+    "answered": "failed",  # with the scope of the request
+    "throttled": "throttled",
+    "overloaded": "overloaded",
+    "failed": "failed",
+    "authentication": "authentication",
+    "quota": "quota",
+    "cut_short": "cut short",
+    "unsent": "unsent",
+}
+GATES: Final = {"": "", "authentication_failed": "authentication", "quota_exhausted": "quota", "breaker_open": "failed"}
+WORLDS: Final[dict[str, dict[Verdict, float]]] = {
+    "busy": {"ok": 1},
+    "well": {"ok": 9, "answered": 1, "cut_short": 0.3, "throttled": 0.1, "failed": 0.2, "unsent": 0.2},
+    "overloaded": {"ok": 6, "overloaded": 3, "cut_short": 1},
+    "throttled": {"ok": 6, "throttled": 2, "overloaded": 0.2},
+    "failing": {"failed": 9, "overloaded": 1},
+    "dead key": {"authentication": 5, "ok": 0.3, "quota": 0.3, "unsent": 0.3},
+    "empty wallet": {"quota": 5, "ok": 0.2, "throttled": 0.2},
+    "slow": {"cut_short": 6, "ok": 3},
+    "anything": dict.fromkeys(VERDICTS, 1.0),
+}
+FLIGHT: Final = {
+    "fl_limit": "limit",
+    "fl_ceiling": "ceiling",
+    "fl_hold_ms": "hold_ms",
+    "fl_hold_until": "hold_until_ms",
+    "fl_cut_at": "cut_at_ms",
+    "fl_crowded": "crowded",
+    "fl_answers": "answers",
+    "fl_ratios": "ratios",
+    "fl_before": "ratio_before",
+    "fl_limit_before": "limit_before",
+    "fl_seq": "seq",
+    "fl_refused": "refused",
+    "fl_share": "share",
+}
+ROUNDS: Final = int(os.environ.get("TWINS_ROUNDS", "1"))
+UNWRITTEN: Final = {"fl_limit": math.inf, "fl_hold_ms": 5_000, "re_left": 10}
+"""What fields of the script's hash stand for before they are first written; others for 0."""
+
+PACE: Final = {
+    "at_ms": "at_ms",
+    "scale": "scale",
+    "ceiling": "ceiling",
+    "hold_ms": "hold_ms",
+    "burst_ms": "burst_ms",
+    "requests_ms": "requests_ms",
+    "tokens_ms": "tokens_ms",
+    "refund": "refund",
+    "hint": "hint",
+    "busy_ms": "busy_ms",
+    "passed_ms": "passed_ms",
+    "cut_at_ms": "cut_at_ms",
+    "pause_until": "pause_until_ms",
+    "probing": "probing",
+    "backoff_ms": "backoff_ms",
+    "refusal_ms": "refusal_ms",
+    "lenience": "lenience",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Twin:
+    """One call, as each of the two granted it."""
+
+    script: Reservation
+    simulated: oracle.Reservation
+
+
+@dataclass
+class Twins:
+    """One fleet twice: on Valkey, and simulated. Both see the same events."""
+
+    budget: Budget
+    script: Admission
+    simulated: oracle.Admission
+    rng: random.Random
+    calls: list[Twin] = field(default_factory=list[Twin])
+    seen: Counter[str] = field(default_factory=Counter[str])
+    asked: int = 0
+
+    async def step(self, world: dict[Verdict, float]) -> None:
+        self.pass_time()
+        choice = self.rng.random()
+        if choice < 0.4 or not self.calls:
+            await self.admit()
+        elif choice < 0.43:
+            await self.heard()
+        else:
+            await self.end(self.rng.choices(list(world), list(world.values()))[0])
+
+    def pass_time(self) -> None:
+        kind = self.rng.random()
+        longest_ms = 0 if kind < 0.2 else 300 if kind < 0.8 else 3_000 if kind < 0.98 else 70_000
+        self.budget.advance(self.rng.randint(0, longest_ms))
+
+    def request(self) -> Ask:
+        """Some fresh, some short of time, some that failed before; a few with a body that others have as well."""
+        self.asked += 1
+        now_ms, rng = self.budget.now_ms, self.rng
+        whole_ms = rng.choice([5_000, 60_000, HOUR_MS, HOUR_MS])
+        enqueued_at_ms = now_ms - rng.randint(0, whole_ms // 2) * rng.randint(0, 2)
+        return ask(
+            f"r{self.asked}",
+            rng.randint(1, 400),
+            now_ms=now_ms,
+            tenant=rng.choice(TENANTS[: 1 + self.asked // 300 % 4]),
+            body=f"{self.asked:08}" if rng.random() < 0.9 else "the same",
+            call_kind=rng.choice(["small|4", "large|12"]),
+            enqueued_at_ms=enqueued_at_ms,
+            ends_ms=enqueued_at_ms + whole_ms,
+            failures=rng.choice([0, 0, 0, 1, 2]),
+            refusals=rng.choice([0, 0, 0, 1]),
+        )
+
+    async def admit(self) -> None:
+        asked = [self.request() for _ in range(self.rng.choice([1, 3, 12]))]
+        lane = self.rng.choice(list(LANES))
+        now_ms = self.budget.now_ms
+        grant = await self.script.grant(lane, LANES[lane], asked)
+        answers, wait_ms = self.simulated.admit(now_ms, [simulated(one, now_ms) for one in asked], lane, LANES[lane])
+
+        assert [answer.word for answer in grant.answers] == [word for word, _ in answers]
+        assert grant.wait_ms == pytest.approx(wait_ms, abs=1.01)
+        assert GATES[self.script.gate] == self.simulated.shut.kind
+        for one, answer, (_, reservation) in zip(asked, grant.answers, answers, strict=True):
+            if reservation:
+                assert answer.number == reservation.seq
+                gate = self.script.gate if grant.probe else ""
+                granted = Reservation(one.token, one.tokens, 0, now_ms, gate, answer.number, one)
+                self.calls.append(Twin(granted, reservation))
+        self.seen.update(answer.word for answer in grant.answers)
+
+    async def heard(self) -> None:
+        call = self.rng.choice(self.calls)
+        if self.script.gate:
+            await self.script.heard(call.script)
+            self.simulated.heard(self.budget.now_ms, call.simulated)
+
+    async def end(self, verdict: Verdict) -> None:
+        call = self.calls.pop(self.rng.randrange(len(self.calls)))
+        asked = call.script.asked
+        assert asked
+        called = verdict != "unsent" and self.rng.random() < 0.95
+        used = self.rng.randint(0, 500) * called
+        retry_after_s = self.rng.choice([0, 0, 1, 5])
+        limit = self.rng.choice([None, None, 600.0, 6_000.0]) if verdict == "ok" else None
+        said = Evidence(
+            verdict=verdict,
+            used_tokens=used,
+            called=called,
+            retry_after_s=retry_after_s,
+            code="met",
+            limit_rpm=limit,
+        )
+        shared = await self.script.tell(call.script, said)
+        expected = self.simulated.report(
+            self.budget.now_ms,
+            call.simulated,
+            VERDICTS[verdict],
+            took_ms=max(verdict == "ok", self.budget.now_ms - call.script.granted_at_ms),
+            scope="request" if verdict == "answered" else "unknown",
+            retry_after_ms=retry_after_s * 1_000,
+            again=asked.failures + asked.refusals > 0,
+            used=used,
+            called=called,
+        )
+        if limit:
+            self.simulated.pace.learn(limit)
+
+        assert shared == expected, verdict
+        assert GATES[self.script.gate] == self.simulated.shut.kind, verdict
+        self.seen.update([verdict, f"gate {self.script.gate}", f"shared {verdict}" if shared else ""])
+
+    def agree(self) -> None:
+        state = self.budget.state()
+        simulated = self.simulated
+        flight = {name: float(getattr(simulated.flight, field)) for name, field in FLIGHT.items()}
+        assert {name: float(state.get(name, UNWRITTEN.get(name, 0))) for name in FLIGHT} == near(flight)
+        pace = {name: float(getattr(simulated.pace.state, field)) for name, field in PACE.items()}
+        assert {name: float(state[name]) for name in PACE} == near(pace)
+        others = ("seq", "re_left", "si_started", "sl_seq", "sl_refused")
+        ours = [float(state.get(name, UNWRITTEN.get(name, 0))) for name in others]
+        slowed = simulated.slowed
+        theirs = [simulated.seq, simulated.retries.left, simulated.silence.started, slowed.seq, slowed.refused]
+        assert ours == near([float(number) for number in theirs])
+        self.seen["limited"] += simulated.flight.limit < math.inf
+        self.seen["slower"] += pace["scale"] < 1
+
+
+def near(expected: Any) -> Any:
+    return pytest.approx(expected, rel=1e-6, abs=1e-6)
+
+
+def simulated(one: Ask, now_ms: int) -> oracle.Asked:
+    return oracle.Asked(
+        one.token,
+        f"b{one.body[:8]}",
+        tenant_key(one.tenant),
+        one.call_kind,
+        one.tokens,
+        one.ends_ms - now_ms,
+        one.ends_ms - one.enqueued_at_ms,
+        one.failures + one.own,
+    )
+
+
+@pytest.fixture
+async def twins(budget: Budget, request: pytest.FixtureRequest) -> AsyncGenerator[Twins]:
+    limits: dict[str, float] = request.param
+    known = Limits(int(limits.get("rpm", 0)), int(limits.get("tpm", 0)), int(limits.get("in_flight", 0)))
+    script = process(budget.runner, known, lease_ms=1_000 * HOUR_MS, probe_ms=10_000)
+    pace = Pace(now_ms=budget.now_ms, rpm=limits.get("rpm", 0), tpm=limits.get("tpm", 0))
+    admission = oracle.Admission(pace, most_in_flight=known.max_in_flight)
+    yield Twins(budget, script, admission, random.Random(str(limits)))
+
+
+@pytest.mark.parametrize(
+    "twins",
+    [{"rpm": 6_000}, {"rpm": 600, "tpm": 200_000}, {"rpm": 6_000, "in_flight": 12}, {}],
+    ids=["requests known", "both known", "in flight limited", "nothing known"],
+    indirect=True,
+)
+async def test_the_same_events_make_the_same_answers_and_the_same_state(twins: Twins) -> None:
+    """Whole outages one after the other, in worlds that change their mood."""
+    await twins.admit()
+    moods = [*WORLDS.values()] * ROUNDS
+    twins.rng.shuffle(moods)
+    for mood in moods:
+        for _ in range(100):
+            await twins.step(mood)
+            twins.agree()
+
+    happened = {"go", "wait", "late", "later", "gate authentication_failed", "gate quota_exhausted"}
+    assert {event for event in happened if not twins.seen[event]} == set()
+    assert sum(count for event, count in twins.seen.items() if event.startswith("shared")) > 20

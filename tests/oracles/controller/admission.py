@@ -1,0 +1,250 @@
+"""Admission: may this call start now, and what does its end say of the fleet?
+
+`admit` and `report` are the two calls of the script; every other module here is one concern of theirs, as plain data
+and functions over it. What decides a call, in this order: the time left to it, the gate, the upstream's silence, the
+calls in flight, the retry budget, the lane's turn and the learned rate.
+
+- What names the request (its price, size, tier, model, content, scope) is no evidence at all: `scope` says so.
+- Our own clock (a timeout or deadline of the caller, a cancel, a drain) says nothing of gate, rate and calls in flight.
+- A refusal that others do not share is charged to its request, which waits alone, without pausing or slowing anybody.
+"""
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from oracles.controller import evidence, gate, overload
+from oracles.controller.evidence import RULES, Kind, Tally
+from oracles.controller.gate import Gate
+from oracles.controller.overload import CallTime, Flight, Retries, Silence
+from oracles.controller.pace import Pace
+
+Verdict = Literal["ok", "throttled", "overloaded", "failed", "authentication", "quota", "cut short", "unsent"]
+Scope = Literal["account", "unknown", "request"]
+Answer = Literal["go", "wait", "late", "later"]  # start; ask again; answer early; park until the retry budget allows
+
+GATES: dict[Kind, str] = {"authentication": "authentication", "quota": "quota", "failed": "failed"}
+ASIDE_MS = 100.0  # until a probe is offered again that another request would make better
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """A request that would start now."""
+
+    token: str
+    body: str  # fingerprint
+    tenant: str
+    kind: str = ""  # model and size, as far as they decide how long a call takes
+    tokens: int = 0
+    time_left_ms: float = float("inf")
+    whole_ms: float = float("inf")  # from enqueueing to the deadline
+    failures: int = 0  # calls of it that failed or that it alone was refused
+
+
+@dataclass(frozen=True, slots=True)
+class Reservation:
+    """The right to make one call."""
+
+    asked: Asked
+    granted_at_ms: float
+    seq: int
+    probe: bool = False
+
+
+@dataclass(slots=True)
+class Admission:
+    """All that the fleet remembers about one upstream."""
+
+    pace: Pace
+    most_in_flight: int = 0
+    shut: Gate = field(default_factory=Gate)
+    tallies: dict[Kind, Tally] = field(default_factory=lambda: {kind: Tally() for kind in RULES})
+    tenants: evidence.Tenants = field(default_factory=evidence.Tenants)
+    flight: Flight = field(default_factory=Flight)
+    times: dict[str, CallTime] = field(default_factory=dict)
+    slowed: overload.Remedy = field(default_factory=overload.Remedy)
+    retries: Retries = field(default_factory=Retries)
+    silence: Silence = field(default_factory=Silence)
+    permits: set[str] = field(default_factory=set)
+    seq: int = 0
+
+    def admit(
+        self, now_ms: float, asked: list[Asked], lane: str = "", weight: float = 1.0
+    ) -> tuple[list[tuple[Answer, Reservation | None]], float]:
+        """One answer for each of `asked`, in order, and in how many ms those that wait should ask again."""
+        for one in asked:
+            evidence.see(self.tenants, now_ms, one.tenant)
+        overload.refill(self.retries, now_ms)
+        if not self.shut.kind and overload.silent(self.silence, self.times, now_ms):
+            gate.shut(self.shut, "failed", now_ms, "", "")
+        answers: list[tuple[Answer, Reservation | None]] = []
+        wait_ms, aside = 0.0, False
+        for one in asked:
+            if overload.late(self.times, now_ms, one.kind, one.time_left_ms, one.whole_ms):
+                answers.append(("late", None))
+            elif wait_ms:
+                answers.append(("wait", None))
+            elif one.failures and self._too_soon(now_ms, one.failures):
+                answers.append(("later", None))
+            elif self._steps_aside(now_ms, one):
+                aside = True
+                answers.append(("wait", None))
+            elif (wait_ms := self._wait_ms(now_ms, lane, weight, one.tokens)) > 0:
+                answers.append(("wait", None))
+            else:
+                answers.append(("go", self._grant(now_ms, one)))
+                if self.shut.kind:
+                    wait_ms = self.shut.probe_ms
+        return answers, wait_ms or ASIDE_MS * aside
+
+    def _too_soon(self, now_ms: float, failures: int) -> bool:
+        """Whether a retry makes room: at a shut gate it would tell little, and hide those that would tell more."""
+        if self.shut.kind:
+            return now_ms < self.shut.probe_at_ms + self.shut.probe_ms
+        return not overload.affords(self.retries, failures)
+
+    def _steps_aside(self, now_ms: float, one: Asked) -> bool:
+        """Whether a probe is due that another request would make better."""
+        due = self.shut.kind and now_ms >= self.shut.probe_at_ms
+        return bool(due) and not gate.suits(self.shut, now_ms, one.body, one.tenant, one.failures)
+
+    def _wait_ms(self, now_ms: float, lane: str, weight: float, tokens: int) -> float:
+        if self.shut.kind:
+            return max(0.0, self.shut.probe_at_ms - now_ms)
+        in_flight = len(self.permits)
+        crowded = in_flight >= min(self.flight.limit, self.most_in_flight or float("inf"))
+        self.flight.crowded |= crowded or in_flight >= overload.CROWDED * self.flight.limit
+        granted, wait_ms = self.pace.admit(now_ms, lane, weight, [tokens], crowded=crowded)
+        return 0.0 if granted else wait_ms
+
+    def _grant(self, now_ms: float, one: Asked) -> Reservation:
+        self.seq += not one.failures  # tallies hear first calls only
+        self.permits.add(one.token)
+        overload.scouted(self.times, now_ms, one.kind)
+        if not self.silence.started:
+            self.silence.answered_at_ms = now_ms
+        self.silence.started += 1
+        probe = bool(self.shut.kind)
+        if probe:
+            gate.probe(self.shut, now_ms, one.tenant)
+        else:
+            overload.start(self.retries, now_ms, retry=one.failures > 0)
+        return Reservation(one, now_ms, self.seq, probe)
+
+    def heard(self, now_ms: float, reservation: Reservation) -> None:
+        """The first bytes of a good answer came."""
+        self._answered(now_ms)
+        if self.shut.kind and reservation.granted_at_ms > self.shut.since_ms:
+            self._open(now_ms)
+
+    def report(
+        self,
+        now_ms: float,
+        reservation: Reservation,
+        verdict: Verdict,
+        *,
+        took_ms: float = 0.0,
+        scope: Scope = "unknown",
+        retry_after_ms: float = 0.0,
+        again: bool = False,
+        used: int | None = None,
+        called: bool = True,
+    ) -> bool:
+        """Ends a call; True if its refusal is shared by the fleet, False if it is the request's own.
+
+        `again` says that an earlier call of this request was refused or failed: it was heard then. `used` tokens; None:
+        all that were reserved. `called` is False where the request never reached the upstream.
+        """
+        in_flight = len(self.permits)
+        if reservation.asked.token not in self.permits:
+            return False
+        self.permits.remove(reservation.asked.token)
+        one = reservation.asked
+        self._settle(now_ms, reservation, one.tokens if used is None else used, called=called and verdict != "unsent")
+        if verdict == "cut short":
+            self._cut_short(now_ms, reservation, took_ms, again)
+            return False
+        if verdict == "unsent":
+            if self.shut.kind and reservation.granted_at_ms > self.shut.since_ms:
+                self.shut.probe_at_ms = now_ms  # its turn is left to the next
+            return False
+        self._answered(now_ms)
+        if verdict == "ok" or scope == "request":
+            self._ok(now_ms, reservation, took_ms if verdict == "ok" else 0.0, in_flight)
+            return False
+        return self._refused(now_ms, reservation, verdict, retry_after_ms, in_flight, again)
+
+    def _settle(self, now_ms: float, reservation: Reservation, used: int, *, called: bool) -> None:
+        """Corrects the budget; a probe was granted without being charged."""
+        tokens = reservation.asked.tokens
+        if reservation.probe:
+            self.pace.settle(now_ms, 0, 0)
+        elif called:
+            self.pace.settle(now_ms, tokens, used)
+        else:
+            self.pace.give_back(now_ms, tokens)
+
+    def _cut_short(self, now_ms: float, reservation: Reservation, took_ms: float, again: bool) -> None:
+        """Our own clock ended it: that tells how long calls take, if they take longer for several tenants."""
+        kind = reservation.asked.kind
+        if took_ms < overload.usual_ms(self.times, kind):
+            self.silence.started = max(0, self.silence.started - 1)
+        elif self._weigh(now_ms, reservation, "slow", again):
+            overload.lengthen(self.times, kind, took_ms)
+
+    def _answered(self, now_ms: float) -> None:
+        """Any answer ends the silence, and opens the gate that silence shut."""
+        self.silence.answered_at_ms, self.silence.started = now_ms, 0
+        if self.shut.kind and not self.shut.body:
+            self._open(now_ms)
+
+    def _ok(self, now_ms: float, reservation: Reservation, took_ms: float, in_flight: int) -> None:
+        one = reservation.asked
+        if self.shut.kind and reservation.granted_at_ms > self.shut.since_ms:
+            self._open(now_ms)
+        if not took_ms:
+            return
+        for kind, tally in self.tallies.items():
+            evidence.answer(tally, RULES[kind], now_ms, reservation.seq, one.tenant, one.body)
+        overload.passed(self.slowed, self.seq)
+        ratio = overload.learn(self.times, one.kind, took_ms)
+        granted_at_ms = reservation.granted_at_ms
+        overload.answered(self.flight, self.times, now_ms, granted_at_ms, reservation.seq, ratio, in_flight)
+
+    def _refused(
+        self, now_ms: float, reservation: Reservation, kind: Kind, retry_after_ms: float, in_flight: int, again: bool
+    ) -> bool:
+        one = reservation.asked
+        if self.shut.kind and kind in {*GATES, "overloaded"}:
+            met = "failed" if kind == "overloaded" else kind
+            if reservation.granted_at_ms > self.shut.since_ms:
+                gate.fail(self.shut, met, now_ms, reservation.granted_at_ms, one.body, one.tenant)
+            return True
+        shared = self._weigh(now_ms, reservation, kind, again)
+        if kind == "overloaded":
+            self.flight.refused += 1
+            if shared:
+                overload.overloaded(self.flight, now_ms, reservation.granted_at_ms, self.seq, in_flight)
+            kind = "failed"
+            shared = self._weigh(now_ms, reservation, kind, again)
+        if kind == "throttled":
+            self.slowed.refused += not again
+            shared = shared and (self.pace.cap > 1 or overload.helps(self.slowed, self.seq))
+            told = retry_after_ms > 0 and self._weigh(now_ms, reservation, "told", again)
+            if shared or told:
+                self.pace.throttled(now_ms, reservation.granted_at_ms, one.tokens, retry_after_ms if told else 0.0)
+            return shared or told
+        if shared:
+            gate.shut(self.shut, kind, now_ms, one.body, one.tenant)
+        return shared
+
+    def _weigh(self, now_ms: float, reservation: Reservation, kind: Kind, again: bool) -> bool:
+        one, tally, rule = reservation.asked, self.tallies[kind], RULES[kind]
+        if again or not evidence.refuse(tally, rule, now_ms, reservation.seq, one.tenant, one.body):
+            return False
+        return evidence.believed(tally, rule, others_active=evidence.others_active(self.tenants, now_ms, one.tenant))
+
+    def _open(self, now_ms: float) -> None:
+        self.shut.kind = ""
+        for tally in self.tallies.values():
+            evidence.forget(tally)
+        self.pace.recover(now_ms)

@@ -1,0 +1,67 @@
+-- The gate: shut while the upstream is out of order for everybody; one probe at a time finds out when it is not. Its
+-- states and moves are drawn in docs/explanation/gate.md.
+--
+-- * Only believed evidence shuts the gate (evidence.lua), or silence (overload.lua). The first probe follows soon. If a
+--   probe fails, the gate is *confirmed*; from then on callers' patience runs, or from their enqueueing if that was later.
+-- * A probe is drawn to tell something: no request that failed before, no body that was refused last, and preferably
+--   another tenant than the last probe's. Where nobody better asks for a whole interval, any request will do.
+-- * The first bytes of a good answer open the gate as its end would. A probe that takes long does not keep the next one
+--   waiting.
+-- * Each probe is a call of its request like any other. It costs no budget.
+
+local GATES = { authentication = 'authentication_failed', quota = 'quota_exhausted', failed = 'breaker_open' }
+local FIRST_PROBE_MS = { authentication_failed = 1000, quota_exhausted = 1000, breaker_open = 2000 }
+local LAST_PROBE_MS = 15000     -- of a breaker, doubling; settings say how often a key or a wallet is tried
+local PROBE_PATIENCE_MS = 15000 -- a probe's worker may have been killed
+local SHUT = { 'gate', 'gate_code', 'gate_since', 'gate_body', 'gate_tenant', 'probe_at', 'probe_ms', 'confirmed_at',
+  'confirmed_by', 'confirmed', 'calls', 'failed', 'calls_before', 'failed_before', 'counted_from' } -- the last: old workers'
+
+State.confirmed_at = 0
+
+-- Lets only probes through from now on.
+function State:shut(gate, code, call)
+  self.gate, self.gate_code, self.gate_since, self.confirmed_at = gate, code, now, 0
+  self.gate_body, self.gate_tenant = call.body, call.tenant
+  self.probe_ms, self.probe_at = FIRST_PROBE_MS[gate], now + FIRST_PROBE_MS[gate]
+end
+
+function State:open()
+  self:recover()
+  self:drop(SHUT)
+end
+
+-- The upstream serves again: what it refused before says nothing any more.
+function State:recovered()
+  self:open()
+  self:forget_tallies()
+end
+
+-- The time at which a probe confirmed the shut gate, or 0. A worker of the release before leaves an old one behind.
+function State:confirmed()
+  return self.gate and self.confirmed_at >= self.gate_since and self.confirmed_at or 0
+end
+
+-- Whether a probe that is due would tell something if this request made it.
+function State:suits(one)
+  local waited_ms = now - self.probe_at
+  if waited_ms >= self.probe_ms then return true end
+  local other = one.tenant ~= self.gate_tenant or waited_ms >= self.probe_ms / 4
+  return one.failures == 0 and one.body ~= self.gate_body and other
+end
+
+function State:probe(tenant)
+  self.probe_at, self.gate_tenant = now + math.max(PROBE_PATIENCE_MS, self.probe_ms), tenant
+end
+
+-- Whether the call was granted after the gate shut: older calls tell nothing new.
+function State:tried(call) return self.gate and call.granted_at > self.gate_since end
+
+-- A probe met the trouble: the next one is due later. Returns whether this confirms the gate.
+function State:probe_failed(gate, call, probe_ms)
+  local confirms = self:confirmed() == 0
+  self.probe_ms = gate == 'breaker_open' and math.min(self.probe_ms * 2, LAST_PROBE_MS) or probe_ms
+  self.gate, self.gate_code, self.probe_at = gate, call.code, now + self.probe_ms
+  self.gate_body, self.gate_tenant = call.body, call.tenant
+  if confirms then self.confirmed_at, self.confirmed_by = now, call.token .. '@' .. call.granted_at end
+  return confirms
+end

@@ -1,0 +1,88 @@
+-- What does the end of a call say of the fleet?
+--
+-- * What names the request (price, size, tier, model, content, scope) is no evidence: the upstream answered.
+-- * Our own clock (a timeout or deadline of the caller, a cancel, a drain) says nothing of gate, rate and calls in flight.
+-- * A refusal that others do not share is charged to its request, which waits alone; nobody else is paused or slowed.
+-- * A refusal that others share slows the fleet (429), lowers its calls in flight (503) or shuts the gate.
+
+local MOST_SHARED, REMEMBERED_MS = 256, 60000 -- reports whose answer is kept, for replies that are lost
+local FLEETWIDE = { authentication = 'authentication', quota = 'quota', failed = 'failed', overloaded = 'failed' }
+
+-- A call that our own clock ended tells how long calls take, if they take longer for several tenants.
+function State:cut_short(call, took_ms)
+  if took_ms < usual_ms(self.times[call.kind]) then
+    self.si_started = math.max(0, self.si_started - 1)
+  elseif self:weigh('slow', call) then
+    self:lengthen(call.kind, took_ms)
+  end
+end
+
+-- A good answer; or one about the request only, which tells no more than that the upstream answers.
+function State:succeeded(call, in_flight)
+  if self:tried(call) then self:recovered() end
+  if call.verdict ~= 'ok' then return end
+  self:absolve(call)
+  self:slowing_helped()
+  local ratio = self:learn_time(call.kind, math.max(1, now - call.granted_at))
+  self:answered_in(ratio, call.granted_at, call.seq, in_flight)
+end
+
+-- A 429 slows and pauses the fleet where others share it.
+function State:met_limit(call, shared)
+  self.sl_refused = self.sl_refused + (call.again and 0 or 1)
+  shared = shared and (not self.known or self:slowing_helps())
+  local told = call.retry_after_ms > 0 and self:weigh('told', call)
+  if shared or told then
+    self:throttled(call.granted_at, call.reserved, told and call.retry_after_ms or 0, call.longest_pause_ms)
+  end
+  return shared or told
+end
+
+-- Returns whether a refusal is shared by the fleet, and whether it confirms the gate.
+function State:refused(call, in_flight)
+  local kind = call.verdict
+  if self.gate and FLEETWIDE[kind] then
+    return true, self:tried(call) and self:probe_failed(GATES[FLEETWIDE[kind]], call, call.probe_ms)
+  end
+  local shared = self:weigh(kind, call)
+  if kind == 'throttled' then return self:met_limit(call, shared), false end
+  if kind == 'overloaded' then
+    self.fl_refused = self.fl_refused + 1
+    if shared then self:overloaded(call.granted_at, in_flight) end
+    shared = self:weigh('failed', call)
+  end
+  if shared then self:shut(GATES[FLEETWIDE[kind]], call.code, call) end
+  return shared, false
+end
+
+-- Corrects the budget by what the call used of its reservation. A probe was granted without being charged.
+function State:settle(call)
+  self:refill()
+  if call.probe then return end
+  if call.called then self:correct(call.reserved, call.used) else self:give_back(call.reserved) end
+end
+
+-- Takes the end of a call into the state; returns whether a refusal is shared, and whether it confirms the gate.
+function State:take(call, in_flight)
+  self:settle(call)
+  if call.limit_rpm then self:learn(call.limit_rpm) end
+  if call.verdict == 'unsent' then
+    if self:tried(call) then self.probe_at = now end -- its turn is left to the next
+  elseif call.verdict == 'cut_short' then
+    self:cut_short(call, now - call.granted_at)
+  else
+    self:heard()
+    if call.verdict == 'ok' or call.verdict == 'answered' then self:succeeded(call, in_flight)
+    elseif call.verdict ~= 'unclear' then return self:refused(call, in_flight) end
+  end
+  return false, false
+end
+
+-- Remembers for a minute that this report was answered with "shared".
+function State:remember_shared(name)
+  redis.call('ZADD', self.key.shared, now, name)
+  if redis.call('ZCARD', self.key.shared) > MOST_SHARED then
+    redis.call('ZREM', self.key.shared, redis.call('ZRANGEBYSCORE', self.key.shared, '-inf', '+inf', 'LIMIT', 0, 1)[1])
+  end
+  redis.call('PEXPIRE', self.key.shared, REMEMBERED_MS)
+end
