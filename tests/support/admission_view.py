@@ -52,8 +52,8 @@ class Seen:
         if b"gate" not in self.state:
             return OPEN
         name, code = (self.state[word].decode() for word in (b"gate", b"gate_code"))
-        times = map(self.number, ("gate_since", "probe_at", "probe_ms"))
-        return Gate(name, code, *times, silence=not self.state[b"gate_body"])
+        since, probe_at, probe_ms = map(self.number, ("gate_since", "probe_at", "probe_ms"))
+        return Gate(name, code, since, probe_at, probe_ms, silence=not self.state[b"gate_body"])
 
 
 def look(server: Any) -> Seen:

@@ -9,7 +9,7 @@ from worker.queue.messages import Unreadable, decode
 from worker.storage import keys
 
 UNKNOWN_RPM: Final = 60
-"""What the learned scale multiplies where no limit is known: one request a second (`worker/admission/lua/state.lua`)."""
+"""What the learned scale multiplies where no limit is known: one request a second (`admission/lua/state.lua`)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
