@@ -15,15 +15,15 @@ import redis
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule, run_state_machine_as_test
-from oracles.admission_model import NO_LIMIT, Learned, Model
-from support.admission_parts import HOUR_MS, LEASE_MS, LONGEST_PAUSE_MS, PERMITS, answered, process
-from support.admission_view import Promises, check_kept, check_learned, look
+from oracles.admission_model import NO_LIMIT, Model
+from support.admission_parts import HOUR_MS, LEASE_MS, LONGEST_PAUSE_MS, PERMITS, answered, ask, process, reservations
+from support.admission_view import Promises, Seen, check_kept, check_learned, look
 from support.ledger_parts import RecordingRunner
 from support.movable_clock import CLOCK, on_movable_clock
 
-from worker.admission.commands import ADMISSION, ADMIT, OVERRIDE, REPORT
-from worker.admission.evidence import Evidence, Health
-from worker.admission.grants import Gate, Limits, Reservation
+from worker.admission.commands import ADMISSION, ADMIT, HEARD, OVERRIDE, PAUSE, REPORT, RESUME
+from worker.admission.evidence import Evidence, Verdict
+from worker.admission.grants import Ask, Limits, Reservation
 from worker.storage.commands import Command, Row, Script
 
 R = TypeVar("R")
@@ -41,12 +41,16 @@ FLEETS: Final = (
 )
 LONGEST_WAIT_MS: Final = {"paused": 1_000, "throttled": LONGEST_PAUSE_MS, "concurrency": 50, "share": 25}
 
-GATES: Final[tuple[Gate, ...]] = ("authentication_failed", "quota_exhausted", "breaker_open")
-HEALTHS: Final[tuple[Health, ...]] = ("failed", "ok")
-ENDINGS: Final = (*HEALTHS, "mixed", "mixed", "unsent", "throttled", "throttled", "met", *GATES)
+VERDICTS: Final[tuple[Verdict, ...]] = (
+    *("ok", "answered", "throttled", "overloaded", "failed"),
+    *("authentication", "quota", "unclear", "cut_short", "unsent"),
+)
+MIXED: Final[tuple[Verdict, ...]] = ("ok", "failed")
+TENANTS: Final = ("one", "two", "three")
+PASTS: Final = ((0, HOUR_MS), (0, HOUR_MS), (0, 2_000), (0, -1), (1, HOUR_MS), (2, HOUR_MS))
+"""Earlier failures of a request, and the time left to it."""
 INDEX: Final = st.integers(0, 40)
 """Which of the calls granted so far, counted back from the last; mostly one of the last few."""
-LEARNED = ("scale", "burst_ms", "refund", "backoff_ms", "refusal_ms", "lenience", "cut_at_ms")
 
 
 class AdmissionMachine(RuleBasedStateMachine):
@@ -65,8 +69,8 @@ class AdmissionMachine(RuleBasedStateMachine):
         self.shas = {text: self.server.script_load(text) for text in (ON_TEST_TIME.refusing, ON_TEST_TIME.insisting)}
         self.server.set(CLOCK, self.model.now)
         self.asked: list[tuple[Command[Any], Mapping[str, str], Sequence[Row], Any]] = []
-        self.requests: list[tuple[str, str, int]] = []
-        """Lane, token and size of all that ever asked."""
+        self.requests: list[tuple[str, Ask]] = []
+        """All that ever asked, and their lanes."""
         self.calls: list[Reservation] = []
         self.at_once = False
         self.wait_ms = 0
@@ -75,56 +79,51 @@ class AdmissionMachine(RuleBasedStateMachine):
     # What happens
 
     @rule(count=st.sampled_from([1, 1, 2, 5, 30]), lane=st.sampled_from(tuple(WEIGHTS)),
-          tokens=st.sampled_from([1, 1, 100, 900, 20_000]))  # fmt: skip
-    def arrive(self, count: int, lane: str, tokens: int) -> None:
-        self.ask(count, lane, tokens)
+          tokens=st.sampled_from([1, 1, 100, 900, 20_000]), tenant=st.sampled_from(TENANTS),
+          past=st.sampled_from(PASTS))  # fmt: skip
+    def arrive(self, count: int, lane: str, tokens: int, tenant: str, past: tuple[int, int]) -> None:
+        failures, left_ms = past
+        self.ask(count, lane, tokens, tenant=tenant, failures=failures, ends_ms=self.model.now + left_ms)
 
-    def ask(self, count: int, lane: str, tokens: int) -> list[Reservation]:
-        self.requests += [(lane, f"t{len(self.requests) + number}", tokens) for number in range(count)]
-        return self.admit(lane, self.requests[-count:])
+    def ask(self, count: int, lane: str, tokens: int, **said: Any) -> list[Reservation]:
+        at, now_ms = len(self.requests), self.model.now
+        self.requests += [(lane, ask(f"t{at + number}", tokens, now_ms=now_ms, **said)) for number in range(count)]
+        return self.admit(lane, [one for _, one in self.requests[-count:]])
 
     @rule(which=INDEX, count=st.integers(1, 4))
     def ask_again(self, which: int, count: int) -> None:
         """Some who were told to wait, whose call goes on, or whose call has ended."""
         waiting = self.requests[-1 - which :][:count]
         if waiting:
-            self.admit(waiting[0][0], [one for one in waiting if one[0] == waiting[0][0]])
+            self.admit(waiting[0][0], [one for lane, one in waiting if lane == waiting[0][0]])
 
-    def tell(self, call: Reservation, *, used: int | None = None, **said: Any) -> None:
+    def tell(self, call: Reservation, verdict: Verdict = "unclear", *, used: int | None = None, **said: Any) -> None:
         used_tokens = call.tokens if used is None else used
-        now(self.fleet[0].tell(call, Evidence(used_tokens=used_tokens, **said)))
+        facts: dict[str, Any] = {"code": f"{verdict}!", "called": verdict != "unsent"} | said
+        now(self.fleet[0].tell(call, Evidence(verdict=verdict, used_tokens=used_tokens, **facts)))
 
     @rule(which=INDEX, used=st.sampled_from([0.0, 0.5, 1.0, 3.0]), called=st.sampled_from([True, True, False]),
-          health=st.sampled_from(["ok", "failed", ""]))  # fmt: skip
-    def settle(self, which: int, used: float, called: bool, health: Health) -> None:  # noqa: FBT001  # drawn, not passed
+          verdict=st.sampled_from(VERDICTS), retry_after_s=st.sampled_from([0, 0, 0.5, 20, 7_200]))  # fmt: skip
+    def settle(self, which: int, used: float, called: bool, verdict: Verdict, retry_after_s: float) -> None:  # noqa: FBT001  # drawn, not passed
         call = self.call_at(which)
-        self.tell(call, used=round(used * call.tokens), called=called, health=health)
+        called = called and verdict != "unsent"
+        self.tell(call, verdict, used=round(used * call.tokens), called=called, retry_after_s=retry_after_s)
 
     @rule(rounds=st.sampled_from([1, 2, 4, 9]), ms=st.sampled_from([0, 200, 2_000, 31_000]),
-          ending=st.sampled_from(ENDINGS), lane=st.sampled_from(tuple(WEIGHTS)),
-          tokens=st.sampled_from([1, 100]))  # fmt: skip
-    def live(self, rounds: int, ms: int, ending: str, lane: str, tokens: int) -> None:
+          ending=st.sampled_from([*VERDICTS, "mixed", "mixed"]), lane=st.sampled_from(tuple(WEIGHTS)),
+          tenants=st.integers(1, 3))  # fmt: skip
+    def live(self, rounds: int, ms: int, ending: Any, lane: str, tenants: int) -> None:
         """A while of the same: ask, wait (as told where nothing else is said), end."""
-        for left in reversed(range(rounds)):
-            calls = self.ask(12, lane, tokens)
+        for number in range(rounds):
+            calls = self.ask(12, lane, 1 + 99 * (number % 2), tenant=TENANTS[number % tenants])
             self.time_passes(ms or max(1, self.wait_ms))
-            for number, call in enumerate(calls):
-                health = ending if ending in HEALTHS else HEALTHS[number % 2] if ending == "mixed" else ""
-                last = call is calls[-1]
-                if last and (ending == "throttled" or (ending == "met" and not left)):
-                    self.tell(call, throttled=True)
-                elif last and ending in GATES:
-                    self.tell(call, gate=ending, code=ending)
-                else:
-                    self.tell(call, used=call.tokens // 2, called=ending != "unsent", health=health)
+            for place, call in enumerate(calls):
+                verdict = MIXED[place % 2] if ending == "mixed" else ending
+                self.tell(call, verdict, used=call.tokens // 2, retry_after_s=place % 3)
 
-    @rule(which=INDEX, retry_after_s=st.sampled_from([0, 0, 0, 0.5, 20, 7_200]))
-    def throttled(self, which: int, retry_after_s: float) -> None:
-        self.tell(self.call_at(which), throttled=True, retry_after_s=retry_after_s)
-
-    @rule(which=INDEX, gate=st.sampled_from(GATES), health=st.sampled_from(["", "failed"]))
-    def refused(self, which: int, gate: Gate, health: Health) -> None:
-        self.tell(self.call_at(which), health=health, gate=gate, code=f"{gate}!")
+    @rule(which=INDEX)
+    def heard(self, which: int) -> None:
+        now(self.fleet[0].heard(self.call_at(which)))
 
     @rule(which=st.lists(INDEX, max_size=4))
     def renew(self, which: list[int]) -> None:
@@ -182,6 +181,7 @@ class AdmissionMachine(RuleBasedStateMachine):
         if at_once and command in (ADMIT, REPORT):
             assert self.seen == before, f"{command.name}, asked twice, did it twice"
             assert self.last[:6] == reply[:6]
+            assert self.last[10:] == reply[10:] or command is ADMIT
 
     # What must hold; `call` stands in for the runner
 
@@ -197,41 +197,50 @@ class AdmissionMachine(RuleBasedStateMachine):
         text = ON_TEST_TIME.text_for(command)
         self.last = self.server.execute_command("EVALSHA", self.shas[text], *command.words(names, args, rows))
         self.seen = look(self.server)
-        learned = Learned(*map(self.seen.number, LEARNED))
-        expected = getattr(self.model, command.name)(learned, arg, asked)
+        learned, gate = self.seen.learned(), self.seen.gate()
         if command is ADMIT:
-            self.check_grant(expected, before.permits, [(call.token, call.tokens) for call in asked])
+            self.check_grant(arg, asked, before)
         elif command is REPORT:
-            gate, code, confirmed = self.last
-            assert [gate.decode(), code.decode(), confirmed] == expected
+            name, code, _, shared = self.last
+            assert (name.decode(), code.decode()) == (gate.name, gate.code)
+            self.model.report(learned, gate, arg, shared=bool(shared))
+        elif command is HEARD:
+            self.model.heard(learned, gate, arg)
+        elif command is PAUSE:
+            assert self.last == self.model.pause()
         else:
-            assert self.last == expected, command.name
+            assert self.last == (self.model.resume(learned) if command is RESUME else self.model.limits(arg))
         if command is OVERRIDE:
             self.promises.renew()
         elif command is REPORT and arg.token in before.permits:
             self.promises.settled(arg.token, arg.reserved, arg.used, arg.called)
-        throttled = command is REPORT and arg.retry_after_ms is not None
+        throttled = command is REPORT and arg.verdict == "throttled"
         check_kept(self.seen, self.model, command.name)
         check_learned(self.seen, before, self.model, command.name, throttled=throttled)
         self.asked.append((command, names, rows, args))
         self.at_once = True
         return self.last
 
-    def check_grant(self, expected: Any, permits: dict[str, float], asked: list[tuple[str, int]]) -> None:
-        granted, wait_ms, reason, code, probe, at, rate, *limits = self.last
-        assert (granted, reason.decode(), code.decode(), probe) == (expected[0], *expected[2:])
-        assert wait_ms == pytest.approx(expected[1], abs=1.01)
+    def check_grant(self, arg: Any, asked: Sequence[Any], before: Seen) -> None:
+        wait_ms, reason, gate, code, _, probe, at, rate, *rest = self.last
+        words = [word.decode() for word in rest[3::2]]
+        expected = self.model.admit(self.seen.learned(), self.seen.gate(), arg, asked, words)
+        assert expected is None or wait_ms == pytest.approx(expected, abs=1.01) or (gate and not expected)
+        known = self.seen.gate()
+        assert (gate.decode(), code.decode()) == (known.name, "" if self.model.paused else known.code)
         assert 0 <= wait_ms <= LONGEST_WAIT_MS.get(reason.decode(), math.inf)
         assert at == self.model.now
         assert 0 < float(rate) < math.inf
-        assert limits == [self.model.in_force(name) for name in NO_LIMIT]
-        new = self.seen.permits.keys() - permits
-        assert new <= {token for token, _ in asked}, "a permit that nobody asked for"
-        assert not new or reason != b"paused"
-        assert len(new) <= 1 or not (code or float(self.seen.state.get(b"probing", 0)))
-        if not probe:
-            self.promises.admitted(new, asked, self.seen.number("burst_ms") * self.seen.number("scale"))
         in_flight = self.model.in_force("in_flight")
+        assert rest[:2] == [self.model.in_force(name) for name in ("rpm", "tpm")]
+        assert 0 <= rest[2] <= (in_flight or math.inf)
+        new = self.seen.permits.keys() - before.permits
+        assert new <= {call.token for call in asked}, "a permit that nobody asked for"
+        assert not new or reason != b"paused"
+        assert len(new) <= 1 or not (gate or float(self.seen.state.get(b"probing", 0)))
+        if not probe:
+            pairs = [(call.token, call.tokens) for call in asked]
+            self.promises.admitted(new, pairs, self.seen.number("burst_ms") * self.seen.number("scale"))
         assert probe or not (new and in_flight) or len(self.seen.permits) <= in_flight
 
     def teardown(self) -> None:
@@ -241,26 +250,23 @@ class AdmissionMachine(RuleBasedStateMachine):
         for call in {call.token: call for call in self.calls if call.token in self.seen.permits}.values():
             self.tell(call)
         self.time_passes(HOUR_MS)
-        for _ in range(9):
-            granted = self.ask(1, "interactive", 1)
+        for number in range(12):
+            granted = self.ask(1, "interactive", 1, tenant=f"t{number}")
             for call in granted:
-                self.tell(call, health="ok")
-            if granted and not self.model.shut:
+                self.tell(call, "ok")
+            if granted and not self.model.gate.name:
                 return
             self.time_passes(max(1, self.wait_ms))
         raise AssertionError(f"still waits: {self.last}")
 
     # How it is seen
 
-    def admit(self, lane: str, waiting: list[tuple[str, str, int]]) -> list[Reservation]:
+    def admit(self, lane: str, waiting: list[Ask]) -> list[Reservation]:
         asking = self.fleet[len(self.asked) % 2]
-        pairs = [(token, tokens) for _, token, tokens in waiting]
-        grant = now(asking.grant(lane, WEIGHTS[lane], pairs))
+        grant = now(asking.grant(lane, WEIGHTS[lane], waiting))
         self.wait_ms = grant.wait_ms
-        assert asking.gate == (self.model.shut.gate if self.model.shut and not self.model.paused else asking.gate)
-        granted = [
-            Reservation(*pair, 0, grant.now_ms, asking.gate if grant.probe else "") for pair in pairs[: grant.granted]
-        ]
+        assert self.model.paused or asking.gate == self.model.gate.name
+        granted = reservations(asking, waiting, grant)
         self.calls += granted
         return granted
 

@@ -3,14 +3,18 @@
 import asyncio
 import time
 from collections.abc import AsyncGenerator
-from typing import Any
+from dataclasses import replace
+from typing import Any, Final
 
 import pytest
 import redis
+from support.admission_parts import answered
 from support.admission_queue_parts import FAST, Rooms, opened, soon
 
-from worker.admission.admission_queue import GATED_ROOM, SHORTEST_ROOM
+from worker.admission.admission_queue import BULK, GATED_ROOM, SHORTEST_ROOM
 from worker.admission.grants import NotAdmitted, Reason, Reservation
+
+DEAD: Final = "authentication_failed"
 
 
 @pytest.fixture
@@ -93,10 +97,59 @@ async def test_patience_ends_on_a_dead_upstream_with_its_code(rooms: Rooms) -> N
     deferred = await soon(hasty)
 
     assert isinstance(deferred, NotAdmitted)
-    assert (deferred.reason, deferred.code) == (Reason.GATE, "authentication_failed")
+    assert (deferred.reason, deferred.code) == (Reason.GATE, DEAD)
     assert not patient.done()
     patient.cancel()
     await asyncio.gather(patient, return_exceptions=True)
+
+
+async def test_all_whose_patience_is_over_leave_in_one_round_and_more_are_taken(rooms: Rooms) -> None:
+    """A thousand that waited for an hour are answered within seconds, not sixteen a second."""
+    await rooms.shut()
+    waiting = [rooms.enter(f"a-{number}", patience_s=0.0) for number in range(300)]
+
+    left = await asyncio.wait_for(asyncio.gather(*waiting), 2)
+
+    assert {(one.reason, one.code) for one in left if isinstance(one, NotAdmitted)} == {(Reason.GATE, DEAD)}
+    assert rooms.rooms.vacancies("interactive") == BULK
+    assert rooms.permits() == 0
+
+
+async def test_patience_runs_from_the_confirmation_of_the_gate(rooms: Rooms) -> None:
+    """Who has waited for the budget for long has not waited for a dead key yet."""
+    await rooms.shut()
+
+    deferred = await soon(rooms.enter("old", patience_s=1.0, enqueued_s_ago=3_600))
+
+    assert isinstance(deferred, NotAdmitted)
+    assert deferred.reason is Reason.GATE
+    assert deferred.waited_ms > 700
+
+
+async def test_a_call_that_cannot_end_in_time_is_not_started(rooms: Rooms) -> None:
+    """Calls of this kind were seen to take longer; the request is told at once, and holds up nobody behind it."""
+    for number in range(12):
+        call = await soon(rooms.enter(f"slow-{number}"))
+        assert isinstance(call, Reservation)
+        await rooms.admission.report(replace(call, granted_at_ms=call.granted_at_ms - 9_000), answered())
+
+    late, in_time = rooms.enter("late", ends_s=4.0), rooms.enter("in-time")
+    told = await soon(late)
+
+    assert isinstance(told, NotAdmitted)
+    assert told.reason is Reason.LATE
+    assert 8_900 <= told.needed_ms <= 20_000
+    assert 3_000 <= told.left_ms <= 4_000
+    assert isinstance(await soon(in_time), Reservation)
+
+
+async def test_retries_beyond_their_share_come_back_later(rooms: Rooms) -> None:
+    retries = [rooms.enter(f"again-{number}", failures=1) for number in range(20)]
+    outcomes = await asyncio.wait_for(asyncio.gather(*retries), 5)
+
+    assert sum(isinstance(one, Reservation) for one in outcomes) == 10
+    assert {one.reason for one in outcomes if isinstance(one, NotAdmitted)} == {Reason.LATER}
+    assert isinstance(await soon(rooms.enter("first")), Reservation)
 
 
 @pytest.mark.parametrize("obstacle", ["throttled", "paused"])

@@ -7,7 +7,6 @@ import math
 import os
 import random
 from collections import Counter
-from collections.abc import AsyncGenerator
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -232,13 +231,13 @@ def simulated(one: Ask, now_ms: int) -> oracle.Asked:
 
 
 @pytest.fixture
-async def twins(budget: Budget, request: pytest.FixtureRequest) -> AsyncGenerator[Twins]:
+async def twins(budget: Budget, request: pytest.FixtureRequest) -> Twins:
     limits: dict[str, float] = request.param
     known = Limits(int(limits.get("rpm", 0)), int(limits.get("tpm", 0)), int(limits.get("in_flight", 0)))
     script = process(budget.runner, known, lease_ms=1_000 * HOUR_MS, probe_ms=10_000)
     pace = Pace(now_ms=budget.now_ms, rpm=limits.get("rpm", 0), tpm=limits.get("tpm", 0))
     admission = oracle.Admission(pace, most_in_flight=known.max_in_flight)
-    yield Twins(budget, script, admission, random.Random(str(limits)))
+    return Twins(budget, script, admission, random.Random(str(limits)))
 
 
 @pytest.mark.parametrize(

@@ -1,25 +1,26 @@
-"""What admission is meant to do, said once more in plain Python: who may call, given how fast the fleet has learned to.
+"""What admission is meant to do, said once more in plain Python: who may call, given what the fleet has learned.
 
-`Model.<command>` takes `arg` and `rows` as the script's command does, and returns its reply. How the rate is learned is
-left to the simulated controller; the model takes the learned numbers as given and holds the script to them.
+`Model.<command>` takes `arg` and `rows` as the script's command does, and returns its reply. How the rate, the calls in
+flight and the evidence are learned is left to the simulated controller, which `tests/admission/test_twins.py` compares;
+the model takes the learned numbers as given and holds the script to them. It knows besides which events may move the
+gate.
 """
 
 import math
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 START_BURST_MS: Final = 500
-CONFIRM_MS: Final = 5_000
-FIRST_PROBE_MS, LAST_PROBE_MS = 2_000, 15_000
+PROBE_PATIENCE_MS: Final = 15_000
 LANE_LEAD_MS, LANE_GRACE_MS = 100, 250
 MOST_FORGIVEN: Final = 4
 NO_LIMIT: Final = {"rpm": 0, "tpm": 0, "in_flight": 0}
+SHUTTING: Final = {"authentication", "quota", "failed", "overloaded"}
+OPENING: Final = {"ok", "answered"}
 
-Answer = tuple[int, float, str, str, int]
-"""Granted, wait in ms, reason, code, probe."""
 
-
-@dataclass
+@dataclass(frozen=True)
 class Learned:
     """What the script found out of the upstream; the model believes it."""
 
@@ -30,37 +31,25 @@ class Learned:
     refusal_ms: float = 200.0
     lenience: float = 0.0
     cut_at: float = 0.0
+    pause_until: float = 0.0
+    in_flight: float = math.inf
+    """Calls in flight, as learned."""
 
 
-@dataclass
-class Shut:
-    """A gate, and when it may be tried again."""
+@dataclass(frozen=True)
+class Gate:
+    """The gate as the script keeps it; the model knows what may move it."""
 
-    gate: str
-    code: str
-    since: float
-    probe_at: float
-    probe_ms: int
-    confirmed_by: tuple[str, int] | None = None
-    """Token and time of grant of the call that confirmed it."""
-
-
-@dataclass
-class Counts:
-    """Calls and failures of this half minute or forty calls, and of the one before."""
-
+    name: str = ""
+    code: str = ""
     since: float = 0
-    this: tuple[int, int] = (0, 0)
-    before: tuple[int, int] = (0, 0)
+    probe_at: float = 0
+    probe_ms: float = 0
+    silence: bool = False
+    """Whether silence shut it: then any answer opens it."""
 
-    def add(self, now: int, *, failed: bool) -> bool:
-        """Whether of at least twenty calls more than half failed."""
-        if now - self.since >= 30_000 or self.this[0] >= 40:
-            self.before = self.this if now - self.since < 60_000 else (0, 0)
-            self.since, self.this = now, (0, 0)
-        self.this = (self.this[0] + 1, self.this[1] + failed)
-        calls, failures = (sum(pair) for pair in zip(self.this, self.before, strict=True))
-        return calls >= 20 and failures > calls / 2
+
+OPEN: Final = Gate()
 
 
 @dataclass
@@ -72,7 +61,7 @@ class Model:
     now: int
     overrides: dict[str, int] = field(default_factory=dict[str, int])
     permits: dict[str, float] = field(default_factory=dict[str, float])
-    shut: Shut | None = None
+    gate: Gate = OPEN
     paused: bool = False
     pause_until: float = 0
     cut_at: float = 0
@@ -82,7 +71,6 @@ class Model:
     at: float | None = None
     requests_ms: float = 0
     tokens_ms: float = 0
-    counts: Counts = field(default_factory=Counts)
     spent: dict[str, float] = field(default_factory=dict[str, float])
     claims: dict[str, float] = field(default_factory=dict[str, float])
     virtual: float = 0
@@ -125,14 +113,13 @@ class Model:
             self.cut_at -= back if self.cut_at else 0
             self.permits = {token: expiry - back for token, expiry in self.permits.items()}
             self.claims = {lane: until - back for lane, until in self.claims.items()}
-            self.counts.since -= back if self.counts.since else 0
-            if self.shut:
-                self.shut.since, self.shut.probe_at = self.shut.since - back, self.shut.probe_at - back
+            if self.gate.name:
+                since, probe_at = self.gate.since - back, self.gate.probe_at - back
+                self.gate = replace(self.gate, since=since, probe_at=probe_at)
         if self.fresh:
             level = min(START_BURST_MS, self.longest_burst_ms)
             self.requests_ms = self.tokens_ms = level
             self.learned = Learned(1, self.longest_burst_ms) if self.known else Learned(1.5, level)
-            self.learned.lenience = MOST_FORGIVEN if self.known else 0
             self.probing, self.cut_at = False, 0
 
     def earn(self, learned: Learned) -> None:
@@ -143,81 +130,112 @@ class Model:
         self.tokens_ms = min(self.full_ms, self.tokens_ms + earned)
         self.at, self.fresh, self.learned = self.now, False, learned
 
-    def admit(self, learned: Learned, arg: Any, asked: list[Any]) -> Answer:
-        lane = arg.lane
-        if self.paused:
-            return 0, 1_000, "paused", "", 0
-        if self.shut:
-            return self._try(self.shut, asked[0].token, arg.lease_ms, arg.probe_ms)
-        self.earn(learned)
+    def admit(self, learned: Learned, gate: Gate, arg: Any, asked: Sequence[Any], words: Sequence[str]) -> float | None:
+        """Holds each answer to what is known; returns for how long to wait, or None where that is not known."""
         self.permits = {token: expiry for token, expiry in self.permits.items() if expiry > self.now}
-        others = [
-            self.spent.get(other, 0) for other, until in self.claims.items() if until > self.now and other != lane
-        ]
+        shut = self._moved(gate, silence=True)
+        wait_ms: float | None = 1_000 if self.paused else 0
+        for one, word in zip(asked, words, strict=True):
+            if one.token in self.permits:
+                assert word == "go"
+            elif word == "late":
+                continue
+            elif word == "later":
+                assert one.failures
+                assert wait_ms == 0
+            elif wait_ms:
+                assert word == "wait"
+            elif shut.name:
+                wait_ms = self._try(shut, one, word, arg.lease_ms)
+            else:
+                wait_ms = self._offer(learned, arg, one, word)
+        self._begin()
+        return wait_ms
+
+    def _begin(self) -> None:
+        """What a command keeps is no longer fresh."""
+        if self.fresh:
+            self.at, self.fresh = self.now, False
+
+    def _moved(self, gate: Gate, *, silence: bool = False) -> Gate:
+        """The gate before this command, which it may have shut."""
+        before, self.gate = self.gate, gate
+        if gate.name and not before.name:
+            assert gate.since == self.now
+            assert not silence or gate.silence
+            return gate
+        assert gate.name == before.name or not silence
+        return before
+
+    def _try(self, shut: Gate, one: Any, word: str, lease_ms: int) -> float | None:
+        """A probe goes when it is due, one at a time; a better one may be waited for."""
+        if self.now < shut.probe_at:
+            assert word == "wait"
+            return shut.probe_at - self.now
+        if word == "wait":
+            return 0
+        self.permits[one.token] = self.now + lease_ms
+        assert self.gate.probe_at == self.now + max(PROBE_PATIENCE_MS, shut.probe_ms), "one at a time"
+        return shut.probe_ms
+
+    def _offer(self, learned: Learned, arg: Any, one: Any, word: str) -> float:
+        lane = arg.lane
+        self.earn(learned)
+        others = [self.spent.get(name, 0) for name, until in self.claims.items() if until > self.now and name != lane]
         if self.claims.get(lane, 0) <= self.now:
             self.spent[lane] = max(self.spent.get(lane, 0), self.virtual)
-        return self._grant(arg, min(others, default=math.inf), asked)
+        wait_ms = self._obstacle(lane, min(others, default=math.inf), one.tokens)
+        assert word == ("wait" if wait_ms > 0 else "go")
+        if wait_ms > 0:
+            self.claims[lane] = self.now + min(wait_ms, 1_000) + LANE_GRACE_MS
+            return wait_ms
+        self.permits[one.token] = self.now + arg.lease_ms
+        self.requests_ms -= self.request_ms
+        self.tokens_ms -= one.tokens * self.token_ms
+        self.virtual = max(self.virtual, self.spent[lane])
+        self.spent[lane] += self.cost(one.tokens) / arg.weight
+        if self.probing:
+            self.probing, self.pause_until = False, self.now + 1.25 * self.learned.refusal_ms
+        return 0
 
-    def _try(self, shut: Shut, token: str, lease_ms: int, probe_ms: int) -> Answer:
-        if token in self.permits:
-            return 1, shut.probe_ms, shut.gate, shut.code, 1
-        if self.now < shut.probe_at:
-            return 0, shut.probe_at - self.now, shut.gate, shut.code, 0
-        self.permits[token], self.at = self.now + lease_ms, self.now
-        patience_ms = LAST_PROBE_MS if shut.gate == "breaker_open" else probe_ms
-        shut.probe_at = self.now + max(patience_ms, shut.probe_ms)
-        return 1, shut.probe_ms, shut.gate, shut.code, 1
-
-    def _grant(self, arg: Any, behind: float, asked: list[Any]) -> Answer:
-        lane = arg.lane
-        for index, (token, tokens) in enumerate((call.token, call.tokens) for call in asked):
-            if token in self.permits:
-                continue
-            wait_ms, reason = self._obstacle(lane, behind, tokens)
-            if wait_ms > 0:
-                self.claims[lane] = self.now + min(wait_ms, 1_000) + LANE_GRACE_MS
-                return index, wait_ms, reason, "", 0
-            self.permits[token] = self.now + arg.lease_ms
-            self.requests_ms -= self.request_ms
-            self.tokens_ms -= tokens * self.token_ms
-            self.virtual = max(self.virtual, self.spent[lane])
-            self.spent[lane] += self.cost(tokens) / arg.weight
-            if self.probing:
-                self.probing, self.pause_until = False, self.now + 1.25 * self.learned.refusal_ms
-        return len(asked), 0, "", "", 0
-
-    def _obstacle(self, lane: str, behind: float, tokens: int) -> tuple[float, str]:
+    def _obstacle(self, lane: str, behind: float, tokens: int) -> float:
         if self.now < self.pause_until:
-            return self.pause_until - self.now, "throttled"
-        if 0 < self.in_force("in_flight") <= len(self.permits):
-            return 50, "concurrency"
+            return self.pause_until - self.now
+        if len(self.permits) >= min(self.in_force("in_flight") or math.inf, self.learned.in_flight):
+            return 50
         if self.spent[lane] > behind + LANE_LEAD_MS * self.learned.scale:
-            return 25, "share"
+            return 25
         requests = min(self.request_ms, self.full_ms) - self.requests_ms
         missing = min(tokens * self.token_ms, self.full_ms) - self.tokens_ms
-        return max(0, requests, missing) / self.learned.scale, "requests" if requests >= missing else "tokens"
+        return max(0, requests, missing) / self.learned.scale
 
-    def report(self, learned: Learned, arg: Any, _: Any) -> list[Any]:
+    def report(self, learned: Learned, gate: Gate, arg: Any, *, shared: bool) -> None:
+        """Holds what changed to what the call showed. A second report changes nothing."""
         if self.permits.pop(arg.token, None) is None:
-            confirms = self.shut and self.shut.confirmed_by == (arg.token, arg.granted_at)
-            return self._told(confirms=bool(confirms))
-        lenience = self.learned.lenience
-        self._settle(learned, arg)
-        if arg.retry_after_ms is not None:
-            self._throttled(lenience, arg)
-        return self._told(confirms=arg.gate != "" and self._refused(arg))
-
-    def _told(self, *, confirms: bool) -> list[Any]:
-        return [*((self.shut.gate, self.shut.code) if self.shut else ("", "")), int(confirms)]
-
-    def _settle(self, learned: Learned, arg: Any) -> None:
+            self._moved(gate, silence=True)
+            return
         self.earn(learned)
-        if not (self.shut and arg.granted_at > self.shut.since):  # a probe was not charged
+        if not arg.probe:
             self._correct(arg.reserved, arg.used, arg.called)
-        if self.shut:
-            self._tried(self.shut, arg.granted_at, arg.called, arg.health)
-        elif arg.health and self.counts.add(self.now, failed=arg.health == "failed"):
-            self.shut = Shut("breaker_open", "upstream_error", self.now, self.now + FIRST_PROBE_MS, FIRST_PROBE_MS)
+        self._judge(gate, arg, shared=shared)
+        if arg.verdict == "throttled" and shared:
+            self._throttled(learned, arg)
+
+    def _judge(self, gate: Gate, arg: Any, *, shared: bool) -> None:
+        """Only an answer to a newer call opens the gate, and only a shared refusal shuts it."""
+        before = self._moved(gate)
+        newer, said = bool(before.name) and arg.granted_at > before.since, arg.verdict not in {"unsent", "cut_short"}
+        opened = (newer and arg.verdict in OPENING) or (before.silence and said)
+        if opened:
+            self._open()
+        if gate.name and (opened or not before.name):
+            assert shared
+            assert arg.verdict in SHUTTING
+            assert not arg.again
+        elif before.name and not opened:
+            assert gate.name, "only an answer opens the gate"
+            moved = newer and arg.verdict in SHUTTING | {"unsent"}
+            assert moved or replace(gate, code=before.code) == before
 
     def _correct(self, reserved: int, used: int, called: int) -> None:
         if not called:
@@ -226,62 +244,45 @@ class Model:
         unused = (reserved - used if called else reserved) * self.token_ms * believed
         self.tokens_ms = min(self.full_ms, self.tokens_ms + unused)
 
-    def _tried(self, shut: Shut, granted_at: int, called: int, verdict: str) -> None:
-        newer = granted_at > shut.since
-        if newer and verdict == "ok":
-            self._open()
-        elif newer and not (called or verdict):
-            shut.probe_at = self.now
-
     def _open(self) -> None:
         most = START_BURST_MS * self.learned.scale
         self.requests_ms, self.tokens_ms = min(self.requests_ms, most), min(self.tokens_ms, most)
-        self.shut, self.counts = None, Counts()
 
-    def _throttled(self, lenience: float, arg: Any) -> None:
+    def _throttled(self, learned: Learned, arg: Any) -> None:
+        """A pause of its own, or as long as the upstream asked for; it is never shortened but to the longest."""
         longest_ms = arg.longest_pause_ms
-        pause_ms = min(arg.retry_after_ms, longest_ms)
-        if arg.granted_at > self.cut_at and not self._forgave(lenience):
-            pause_ms = max(pause_ms, self.learned.backoff_ms)
+        if learned.cut_at == self.now and arg.granted_at > self.cut_at:
             self.requests_ms, self.tokens_ms = min(self.requests_ms, 0), min(self.tokens_ms, 0)
             self.cut_at = self.now
-        if pause_ms > 0:
-            self.pause_until = max(min(self.pause_until, self.now + longest_ms), self.now + pause_ms)
-            self.probing = True
+        most_ms = max(learned.backoff_ms, min(arg.retry_after_ms, longest_ms))
+        kept = min(self.pause_until, self.now + longest_ms)
+        assert kept <= max(learned.pause_until, kept) <= max(kept, self.now + most_ms)
+        self.probing |= learned.pause_until > self.now
+        self.pause_until = learned.pause_until
 
-    def _forgave(self, lenience: float) -> bool:
-        """Whether the script did, and had the right to."""
-        if self.learned.cut_at == self.now:
-            return False
-        assert lenience >= 1
-        assert not self.token_ms
-        assert math.isclose(self.learned.lenience, lenience - 1, abs_tol=1e-6)
-        return True
-
-    def _refused(self, arg: Any) -> bool:
-        shut = self.shut
-        if shut is None or (shut.gate == "breaker_open" != arg.gate):
-            self.shut = Shut(arg.gate, arg.code, self.now, self.now + CONFIRM_MS, CONFIRM_MS)
-            return False
-        if arg.granted_at <= shut.since:
-            return False
-        next_ms = min(2 * shut.probe_ms, LAST_PROBE_MS) if arg.gate == "breaker_open" else arg.probe_ms
-        confirmed_by = shut.confirmed_by or (arg.token, arg.granted_at)
-        self.shut = Shut(arg.gate, arg.code, shut.since, self.now + next_ms, next_ms, confirmed_by)
-        return shut.confirmed_by is None
+    def heard(self, learned: Learned, gate: Gate, arg: Any) -> None:
+        before = self._moved(gate)
+        if before.name and (arg.granted_at > before.since or before.silence):
+            assert not gate.name
+            self.earn(learned)
+            self._open()
+        else:
+            assert gate == before
+        self._begin()
 
     def pause(self, *_: Any) -> int:
         news = int(not self.paused)
         self.paused = True
         return news
 
-    def resume(self, *_: Any) -> int:
+    def resume(self, learned: Learned) -> int:
+        self.earn(learned)
         self._open()
-        self.pause_until, self.probing = 0, False
+        self.gate, self.pause_until, self.probing = OPEN, 0, False
         was, self.paused = self.paused, False
         return int(was)
 
-    def limits(self, _: Learned, arg: Any, _rows: Any) -> int:
+    def limits(self, arg: Any) -> int:
         for name, limit in zip(NO_LIMIT, (arg.limit_rpm, arg.limit_tpm, arg.limit_in_flight), strict=True):
             if limit == "default":
                 self.overrides.pop(name, None)

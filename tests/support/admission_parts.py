@@ -82,7 +82,7 @@ class Budget(MovableClock):
     ) -> bool:
         """A call ends; unless said otherwise it used all it reserved and says nothing of the upstream."""
         used_tokens = call.tokens if used is None else used
-        facts = {"code": "upstream_error"} | said
+        facts: dict[str, Any] = {"code": "upstream_error"} | said
         return await self.admission.tell(call, Evidence(verdict=verdict, used_tokens=used_tokens, **facts))
 
     async def unsent(self, call: Reservation) -> None:

@@ -57,12 +57,14 @@ class Rooms:
         patience_s: float = FOREVER,
         ends_s: float | None = None,
         failures: int = 0,
+        enqueued_s_ago: float = 0.0,
     ) -> "asyncio.Task[Reservation | NotAdmitted]":
         now_ms = time.time_ns() // 1_000_000
         asked = ask(
             token,
             tokens,
             now_ms=now_ms,
+            enqueued_at_ms=now_ms - round(enqueued_s_ago * 1000),
             ends_ms=now_ms + round((within_s if ends_s is None else ends_s) * 1000),
             patience_ms=patience_s * 1000,
             failures=failures,

@@ -26,8 +26,8 @@ function commands.admit(key, arg, asked)
   end
   s:save()
   local rate = tostring(s.scale * 1000 / math.max(s:charge(asked[1].tokens), 0.001))
-  return { math.ceil(round.wait_ms), round.reason, s.gate or '', s.gate_code or '', s:confirmed(), round.probe, now, rate, s.rpm,
-    s.tpm, s.in_flight_allowed, unpack(answers) }
+  return { math.ceil(round.wait_ms), round.reason, s.gate or '', not s.paused and s.gate_code or '', s:confirmed(), round.probe, now,
+    rate, s.rpm, s.tpm, s.in_flight_allowed, unpack(answers) }
 end
 
 -- Takes what a call tells of the upstream, once for each permit: a second report, or one whose permit has expired,
@@ -44,7 +44,6 @@ function commands.report(key, arg)
   s:load_tallies()
   s:load_times({ arg.kind })
   local name = arg.token .. '@' .. arg.granted_at
-  local told = redis.call('ZSCORE', key.shared, name)
   local in_flight = redis.call('ZCARD', key.permits)
   local shared, confirms
   if redis.call('ZREM', key.permits, arg.token) == 1 then
@@ -52,7 +51,7 @@ function commands.report(key, arg)
     s:save()
     if shared then s:remember_shared(name) end
   else
-    shared, confirms = told, s.gate and s.confirmed_by == name
+    shared, confirms = redis.call('ZSCORE', key.shared, name), s.gate and s.confirmed_by == name
   end
   return { s.gate or '', s.gate_code or '', confirms and 1 or 0, shared and 1 or 0 }
 end

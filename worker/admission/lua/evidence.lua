@@ -17,26 +17,27 @@
 
 local FORGOTTEN_MS = 60000
 local MOST_TENANTS, REST = 16, '~' -- rows of a tally; further tenants share one
-local RULES = {
-  -- Two calls started one after the other: a dead key refuses every call, and a probe follows within a second.
-  authentication = { drift = 0.5, height = 1.5, others = 1, outvoted = true, absolved = true },
-  quota = { drift = 0.5, height = 1.5, others = 1, outvoted = true, absolved = true },
-  -- More than half of the calls started: twenty in a row, or a hundred at 60 %.
-  failed = { drift = 0.5, height = 10, others = 3, outvoted = true },
-  -- Any second request: pace.lua forgives what comes alone.
-  throttled = { drift = 0.01, height = 1.5, others = 1, crowd = 5 },
-  -- A stated wait stops everybody, as a dead key does, so it takes as much.
-  told = { drift = 0.5, height = 1.5, others = 1, outvoted = true, absolved = true },
-  -- More than 15 % of the calls: fewer fit into the retry budget.
-  overloaded = { drift = 0.15, height = 4, others = 1 },
-  -- Calls that our own clock ended, later than such calls usually end.
-  slow = { drift = 0.2, height = 3, others = 1 },
-}
 local MANY_REFUSED, MOST, LOWER = 3, 0.5, 0.8 -- 429s that measure a share; a share too large to ask; less than before
 local LONG, WELL = 40, 0.05                   -- calls that show whether next to nothing is refused
 
 State.seq, State.ten_a, State.ten_a_at, State.ten_b, State.ten_b_at = 0, '', 0, '', 0
 State.sl_seq, State.sl_refused, State.sl_share = 0, 0, 0
+
+-- What a kind of refusal takes to be believed. A function, because a table would be built by every call of the script.
+local function rule_of(kind)
+  if kind == 'authentication' or kind == 'quota' or kind == 'told' then
+    -- Two calls started one after the other: a dead key refuses every call, and a probe follows within a second. A stated
+    -- wait stops everybody, so it takes as much.
+    return { drift = 0.5, height = 1.5, others = 1, outvoted = true, absolved = true }
+  elseif kind == 'failed' then -- more than half of the calls started: twenty in a row, or a hundred at 60 %
+    return { drift = 0.5, height = 10, others = 3, outvoted = true }
+  elseif kind == 'throttled' then -- any second request: pace.lua forgives what comes alone
+    return { drift = 0.01, height = 1.5, others = 1, crowd = 5 }
+  elseif kind == 'overloaded' then -- more than 15 % of the calls: fewer fit into the retry budget
+    return { drift = 0.15, height = 4, others = 1 }
+  end
+  return { drift = 0.2, height = 3, others = 1 } -- slow: calls that our own clock ended, later than such calls usually end
+end
 
 -- Reads all tallies, as JSON; most of the time there is none.
 function State:load_tallies() self.stored.tallies = pairs_of(redis.call('HGETALL', self.key.evidence)) end
@@ -116,7 +117,7 @@ end
 -- Weighs a refusal in the tally of that kind; returns whether it speaks for the fleet.
 function State:weigh(kind, call)
   if call.again then return false end
-  local rule, tally = RULES[kind], self:tally(kind)
+  local rule, tally = rule_of(kind), self:tally(kind)
   if not refuse(tally, rule, call) then return false end
   self:keep_tally(kind, tally)
   return believed(tally, rule, self:others_active(call.tenant))
@@ -131,7 +132,7 @@ end
 -- Weighs a success in every tally.
 function State:absolve(call)
   for kind in pairs(self.tallies) do
-    local rule, tally = RULES[kind], self:tally(kind)
+    local rule, tally = rule_of(kind), self:tally(kind)
     if ends(tally, rule, call) then
       self:keep_tally(kind, nil)
     elseif now - tally.at <= FORGOTTEN_MS then

@@ -9,25 +9,31 @@
 --   waiting.
 -- * Each probe is a call of its request like any other. It costs no budget.
 
-local GATES = { authentication = 'authentication_failed', quota = 'quota_exhausted', failed = 'breaker_open' }
-local FIRST_PROBE_MS = { authentication_failed = 1000, quota_exhausted = 1000, breaker_open = 2000 }
+local FIRST_PROBE_MS, FIRST_BREAKER_PROBE_MS = 1000, 2000
 local LAST_PROBE_MS = 15000     -- of a breaker, doubling; settings say how often a key or a wallet is tried
 local PROBE_PATIENCE_MS = 15000 -- a probe's worker may have been killed
-local SHUT = { 'gate', 'gate_code', 'gate_since', 'gate_body', 'gate_tenant', 'probe_at', 'probe_ms', 'confirmed_at',
-  'confirmed_by', 'confirmed', 'calls', 'failed', 'calls_before', 'failed_before', 'counted_from' } -- the last: old workers'
 
 State.confirmed_at = 0
+
+-- The gate that this kind of refusal shuts, or nil.
+local function gate_of(kind)
+  if kind == 'authentication' then return 'authentication_failed' end
+  if kind == 'quota' then return 'quota_exhausted' end
+  if kind == 'failed' or kind == 'overloaded' then return 'breaker_open' end
+end
 
 -- Lets only probes through from now on.
 function State:shut(gate, code, call)
   self.gate, self.gate_code, self.gate_since, self.confirmed_at = gate, code, now, 0
   self.gate_body, self.gate_tenant = call.body, call.tenant
-  self.probe_ms, self.probe_at = FIRST_PROBE_MS[gate], now + FIRST_PROBE_MS[gate]
+  self.probe_ms = gate == 'breaker_open' and FIRST_BREAKER_PROBE_MS or FIRST_PROBE_MS
+  self.probe_at = now + self.probe_ms
 end
 
 function State:open()
   self:recover()
-  self:drop(SHUT)
+  self:drop({ 'gate', 'gate_code', 'gate_since', 'gate_body', 'gate_tenant', 'probe_at', 'probe_ms', 'confirmed_at',
+    'confirmed_by', 'confirmed', 'calls', 'failed', 'calls_before', 'failed_before', 'counted_from' }) -- the last: old workers'
 end
 
 -- The upstream serves again: what it refused before says nothing any more.

@@ -103,13 +103,11 @@ end
 
 -- What calls take
 
-local TIME = { 'mean', 'deviation', 'answers', 'floor', 'window_ms', 'window', 'granted_at' }
-
 local function unpacked(packed)
-  local values, time = {}, {}
+  local values = {}
   for value in string.gmatch(packed, '%S+') do values[#values + 1] = tonumber(value) end
-  for i, name in ipairs(TIME) do time[name] = values[i] end
-  return time
+  return { mean = values[1], deviation = values[2], answers = values[3], floor = values[4], window_ms = values[5],
+    window = values[6], granted_at = values[7] }
 end
 
 -- Reads what is known of these kinds of calls into `self.times`.

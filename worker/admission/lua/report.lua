@@ -6,7 +6,6 @@
 -- * A refusal that others share slows the fleet (429), lowers its calls in flight (503) or shuts the gate.
 
 local MOST_SHARED, REMEMBERED_MS = 256, 60000 -- reports whose answer is kept, for replies that are lost
-local FLEETWIDE = { authentication = 'authentication', quota = 'quota', failed = 'failed', overloaded = 'failed' }
 
 -- A call that our own clock ended tells how long calls take, if they take longer for several tenants.
 function State:cut_short(call, took_ms)
@@ -41,8 +40,9 @@ end
 -- Returns whether a refusal is shared by the fleet, and whether it confirms the gate.
 function State:refused(call, in_flight)
   local kind = call.verdict
-  if self.gate and FLEETWIDE[kind] then
-    return true, self:tried(call) and self:probe_failed(GATES[FLEETWIDE[kind]], call, call.probe_ms)
+  local gate = gate_of(kind)
+  if self.gate and gate then
+    return true, self:tried(call) and self:probe_failed(gate, call, call.probe_ms)
   end
   local shared = self:weigh(kind, call)
   if kind == 'throttled' then return self:met_limit(call, shared), false end
@@ -51,7 +51,7 @@ function State:refused(call, in_flight)
     if shared then self:overloaded(call.granted_at, in_flight) end
     shared = self:weigh('failed', call)
   end
-  if shared then self:shut(GATES[FLEETWIDE[kind]], call.code, call) end
+  if shared then self:shut(gate, call.code, call) end
   return shared, false
 end
 

@@ -65,10 +65,6 @@
 
 local UNKNOWN_MS = 1000
 
-local CLOCKED = { at_ms = true, pause_until = true, cut_at_ms = true, gate_since = true, probe_at = true,
-  confirmed_at = true, ten_a_at = true, ten_b_at = true, fl_hold_until = true, fl_cut_at = true, re_at = true,
-  re_first_at = true, si_at = true }
-
 -- An assignment to the state is written by `save` if it changed something. Fields that were never written have the
 -- defaults that the parts of the script give to `State`.
 local State = {}
@@ -111,8 +107,11 @@ end
 function State:follow_clock()
   local back_ms = self.at_ms - now
   if back_ms <= 0 then return end
+  local clocked = { at_ms = true, pause_until = true, cut_at_ms = true, gate_since = true, probe_at = true,
+    confirmed_at = true, ten_a_at = true, ten_b_at = true, fl_hold_until = true, fl_cut_at = true, re_at = true,
+    re_first_at = true, si_at = true }
   for field, value in pairs(self.stored) do
-    if (CLOCKED[field] or string.find(field, '^wanting:')) and value ~= 0 then -- 0 is never
+    if (clocked[field] or string.find(field, '^wanting:')) and value ~= 0 then -- 0 is never
       self[field] = value - back_ms
     end
   end
