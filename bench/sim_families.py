@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from oracles.controller.admission import Admission
 from oracles.controller.pace import Pace
+
 from bench.sim_gateway import Gateway
 from bench.sim_requests import Request, Upstream, World
 from bench.sim_upstreams import Collapsing, Moody, Stranger, answers_in
