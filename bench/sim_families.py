@@ -2,6 +2,7 @@
 
 import random
 from collections.abc import Callable
+from typing import Any
 from dataclasses import dataclass
 
 from oracles.controller.admission import Admission
@@ -29,12 +30,13 @@ def admission(rpm: float = 0) -> Admission:
     return Admission(Pace(now_ms=0, rpm=rpm))
 
 
-def arrivals(rng: random.Random, n: int, per_s: float, **known: object) -> list[Request]:
+def arrivals(rng: random.Random, n: int, per_s: float, **known: Any) -> list[Request]:
     """Requests of several tenants: all at once (`per_s` 0) or as a Poisson stream."""
-    at_ms, made = 0.0, []
+    at_ms = 0.0
+    made: list[Request] = []
     for number in range(n):
         at_ms += rng.expovariate(per_s / 1_000) if per_s else 0.0
-        made.append(Request(number, f"t{rng.randrange(TENANTS)}", at_ms, **known))  # type: ignore[arg-type]
+        made.append(Request(number, f"t{rng.randrange(TENANTS)}", at_ms, **known))
     return made
 
 

@@ -1,6 +1,7 @@
 """Which families there are, and worlds in which several things go wrong at once."""
 
 import random
+from collections.abc import Callable
 
 from bench.sim_families import (
     OTHERS,
@@ -49,7 +50,7 @@ def mixture(rng: random.Random) -> Measures:
     return compared(rng, requests, lambda r: Moody(r, answers_in(latency_s), random_failures=(moody, kind)), rpm)
 
 
-def pick(*troubles: str):
+def pick(*troubles: str) -> Callable[[random.Random], str]:
     return lambda rng: rng.choice(troubles)
 
 

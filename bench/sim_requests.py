@@ -1,4 +1,4 @@
-"""The world in which admission is judged request by request: tenants, deadlines, retries, and a gateway that answers."""
+"""The world in which admission is judged, request by request: tenants, deadlines, retries and a gateway."""
 
 import heapq
 import random
@@ -187,11 +187,11 @@ class World:
         elif reply.scope == "request":
             self.end(request, reply.verdict)
         elif free:
-            self.refused(request, reply, shared)
+            self.refused(request, reply, shared=shared)
         else:
             self.failed(request, reply)
 
-    def refused(self, request: Request, reply: Reply, shared: bool) -> None:
+    def refused(self, request: Request, reply: Reply, *, shared: bool) -> None:
         """A refusal costs nothing; one that others share is not the request's fault either."""
         request.refusals += 1
         if shared:

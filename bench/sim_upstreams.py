@@ -26,19 +26,19 @@ class Moody:
     limit: Gateway | None = None
     quick_ms: float = 60.0
 
-    def call(self, request: Request, now_ms: float, in_flight: int) -> Reply:
+    def call(self, request: Request, now_ms: float, in_flight: int) -> Reply:  # noqa: ARG002  # as every upstream
         start_ms, end_ms, verdict = self.outage
         if start_ms <= now_ms < end_ms:
-            return self.refusal(verdict, request)
+            return self.refusal(verdict)
         if request.trouble:
-            return self.refusal(request.trouble, request)
+            return self.refusal(request.trouble)
         if self.limit and not self.limit.offer(now_ms, 0):
             return Reply("throttled", self.limit.refusal_ms * self.rng.uniform(0.8, 1.25))
         if self.rng.random() < self.random_failures[0]:
-            return self.refusal(self.random_failures[1], request)
+            return self.refusal(self.random_failures[1])
         return Reply("ok", self.latency(self.rng))
 
-    def refusal(self, trouble: str, _: Request) -> Reply:
+    def refusal(self, trouble: str) -> Reply:
         """`verdict`, `verdict slow`, `throttled 5` (Retry-After), `price` or `silence`."""
         quick_ms = self.quick_ms * self.rng.uniform(0.5, 2)
         verdict, _, detail = trouble.partition(" ")
@@ -62,7 +62,7 @@ class Collapsing:
     gives_up: float = 1.5
     limit: Gateway | None = None
 
-    def call(self, request: Request, now_ms: float, in_flight: int) -> Reply:
+    def call(self, request: Request, now_ms: float, in_flight: int) -> Reply:  # noqa: ARG002  # as every upstream
         if in_flight > self.gives_up * self.most:
             return Reply("overloaded", 50 * self.rng.uniform(0.5, 2))
         slower = max(1.0, in_flight / self.most) ** self.steepness

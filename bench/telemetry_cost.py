@@ -77,6 +77,7 @@ def execution_of(raw: bytes, message: Message) -> Execution:
         failures=0,
         crashes=0,
         throttle_ms=0,
+        own=0,
         attempts=(),
     )
     execution = Execution(delivery, message)

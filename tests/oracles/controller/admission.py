@@ -1,4 +1,4 @@
-"""Admission: may this call start now, and what does its end say of the fleet?
+"""Admission: whether a call may start now, and what its end says of the fleet.
 
 `admit` and `report` are the two calls of the script; every other module here is one concern of theirs, as plain data
 and functions over it. What decides a call, in this order: the time left to it, the gate, the upstream's silence, the

@@ -1,10 +1,11 @@
-"""Evidence: when does what one request met say something about the whole fleet?
+"""Evidence: when the experience of one request says something about the whole fleet.
 
 - A call that the upstream refused, or broke, is counted in the tally of its kind. A request is heard once: its later
   refusals, and those of another request with the same body in a row, add nothing.
-- A tally weighs refusals against the first calls of requests that *started*: each refusal adds 1, each call started since takes `drift` away,
-  and the score never falls below 0. Calls that are still running count as well as those that ended, so quick failures
-  do not outvote slow successes. A score of `height` means that more than `drift` of the calls meet this.
+- A tally weighs refusals against the first calls of requests that *started*: each refusal adds 1, each call started
+  since takes `drift` away, and the score never falls below 0. Calls that are still running count as well as those that
+  ended, so quick failures do not outvote slow successes. A score of `height` means that more than `drift` of the calls
+  meet this.
 - A tally concerns the fleet only if it would without the tenant that suffers most: where other tenants are active,
   `others` of their calls must have met it too and, for the kinds in which one refusal is the opposite of a success,
   more of their calls than were answered. Where nobody else is active, the tenant speaks for the fleet.
@@ -52,7 +53,7 @@ RULES: dict[Kind, Rule] = {
 
 @dataclass(slots=True)
 class Tally:
-    """One kind's hash: `score`, `seq`, `body`, `at_ms`, and per tenant `r:<tenant>` refused and `o:<tenant>` answered."""
+    """One kind's hash: `score`, `seq`, `body`, `at_ms`; per tenant `r:<tenant>` refused and `o:<tenant>` answered."""
 
     score: float = 0.0
     seq: int = 0  # of the latest start that was weighed
