@@ -2,8 +2,8 @@
 
 import random
 from collections.abc import Callable
-from typing import Any
 from dataclasses import dataclass
+from typing import Any
 
 from oracles.controller.admission import Admission
 from oracles.controller.pace import Pace

@@ -18,12 +18,12 @@ from support.worker_process import Fleet
 
 from api_contracts import GenerationResult
 from api_contracts.errors import ErrorCode
-from worker.admission.evidence import UPSTREAM_FAILURES
+from worker.admission.evidence import TROUBLES
 
 ALL: Final = {
     specimen.name: specimen
     for specimen in specimens()
-    if specimen.calls is not None and (specimen.code is None or ErrorCode(specimen.code) not in UPSTREAM_FAILURES)
+    if specimen.calls is not None and (specimen.code is None or ErrorCode(specimen.code) not in TROUBLES)
 }
 
 

@@ -46,7 +46,7 @@ class Seen:
 
     def learned(self) -> Learned:
         in_flight = float(self.state.get(b"fl_limit", math.inf))
-        return Learned(*map(self.number, LEARNED), in_flight)
+        return Learned(*map(self.number, LEARNED), in_flight=in_flight)
 
     def gate(self) -> Gate:
         if b"gate" not in self.state:

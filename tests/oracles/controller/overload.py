@@ -12,7 +12,8 @@
 - Retries are at most RETRY_SHARE of the calls: a first call earns that much, a retry costs one. A retry beyond the
   budget waits; it neither fails nor holds up first calls.
 - A call that cannot end in the time left to its request does not start. What it needs is the learned mean of its kind
-  and DEVIATIONS mean deviations, or the mean alone while a request of short deadline is fresh. Calls that our own clock ended teach this only when different tenants' calls show it.
+  and DEVIATIONS mean deviations, or the mean alone while a request of short deadline is fresh. Calls that our own clock
+  ended teach this only when different tenants' calls show it.
 - A gateway that answers nobody is silent: SILENT_CALLS calls have started since the last answer, which was longer ago
   than SILENT x what the slowest kind needs.
 """
