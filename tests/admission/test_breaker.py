@@ -59,10 +59,21 @@ async def test_quick_failures_do_not_outvote_slow_successes(budget: Budget) -> N
 
 
 async def test_a_body_that_fails_again_and_again_is_heard_once(budget: Budget) -> None:
+    """Where others are asked for."""
+    waits = await budget.one(body="another")
     for _ in range(3 * ROW):
         await budget.tell(await budget.one(body="the same"), "failed")
 
     assert budget.admission.gate == ""
+    await budget.tell(waits, "ok")
+
+
+async def test_where_all_ask_for_the_same_body_it_speaks_for_the_fleet(budget: Budget) -> None:
+    for _ in range(ROW):
+        assert budget.admission.gate == ""
+        await budget.tell(await budget.one(body="the same"), "failed")
+
+    assert budget.admission.gate == "breaker_open"
 
 
 async def test_a_retry_that_fails_again_is_not_heard_again(budget: Budget) -> None:

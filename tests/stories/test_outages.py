@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import pytest
 import redis
 from support.admission_parts import QUOTA
 from support.polling import wait_until
@@ -18,14 +19,15 @@ def gate(valkey: redis.Redis) -> bytes:
     return shut or b""
 
 
+@pytest.mark.parametrize("prompt", ["prompt {}", "the same"])
 def test_a_dead_key_costs_few_calls_and_no_attempt(
-    fleet: Fleet, producer: Producer, gateway: Simulator, valkey: redis.Redis
+    fleet: Fleet, producer: Producer, gateway: Simulator, valkey: redis.Redis, prompt: str
 ) -> None:
-    """Revoked, then restored: requests that may not fail even once are all answered."""
+    """Revoked, then restored: requests that may not fail even once are all answered, whether they differ or not."""
     gateway.configure(revoked_keys=[KEY])
     fleet.start(lanes="batch=1", probe_interval="1s", requests_per_minute=2400, max_in_flight=5)
     for number in range(40):
-        producer.ask(f"prompt {number}", lane="batch", max_attempts=1)
+        producer.ask(prompt.format(number), lane="batch", max_attempts=1)
     wait_until(lambda: valkey.hget(QUOTA, "confirmed_at") not in {None, b"0"}, what="a probe that confirms it")
     gateway.configure(revoked_keys=[])
 

@@ -58,7 +58,8 @@ class Admission:
     most_in_flight: int = 0
     shut: Gate = field(default_factory=Gate)
     tallies: dict[Kind, Tally] = field(default_factory=lambda: {kind: Tally() for kind in RULES})
-    tenants: evidence.Tenants = field(default_factory=evidence.Tenants)
+    tenants: evidence.Latest = field(default_factory=evidence.Latest)
+    bodies: evidence.Latest = field(default_factory=evidence.Latest)
     flight: Flight = field(default_factory=Flight)
     times: dict[str, CallTime] = field(default_factory=dict)
     slowed: overload.Remedy = field(default_factory=overload.Remedy)
@@ -73,6 +74,7 @@ class Admission:
         """One answer for each of `asked`, in order, and in how many ms those that wait should ask again."""
         for one in asked:
             evidence.see(self.tenants, now_ms, one.tenant)
+            evidence.see(self.bodies, now_ms, one.body)
         overload.refill(self.retries, now_ms)
         if not self.shut.kind and overload.silent(self.silence, self.times, now_ms):
             gate.shut(self.shut, "failed", now_ms, "", "")
@@ -239,7 +241,10 @@ class Admission:
 
     def _weigh(self, now_ms: float, reservation: Reservation, kind: Kind, again: bool) -> bool:
         one, tally, rule = reservation.asked, self.tallies[kind], RULES[kind]
-        if again or not evidence.refuse(tally, rule, now_ms, reservation.seq, one.tenant, one.body):
+        if again:
+            return False
+        other_bodies = evidence.others_active(self.bodies, now_ms, one.body)
+        if not evidence.refuse(tally, rule, now_ms, reservation.seq, one.tenant, one.body, other_bodies=other_bodies):
             return False
         return evidence.believed(tally, rule, others_active=evidence.others_active(self.tenants, now_ms, one.tenant))
 

@@ -1,7 +1,7 @@
 """Evidence: when the experience of one request says something about the whole fleet.
 
 - A call that the upstream refused, or broke, is counted in the tally of its kind. A request is heard once: its later
-  refusals, and those of another request with the same body in a row, add nothing.
+  refusals, and those of another request with the same body in a row, add nothing, while other bodies are asked for.
 - A tally weighs refusals against the first calls of requests that *started*: each refusal adds 1, each call started
   since takes `drift` away, and the score never falls below 0. Calls that are still running count as well as those that
   ended, so quick failures do not outvote slow successes. A score of `height` means that more than `drift` of the calls
@@ -69,15 +69,17 @@ def row(tally: Tally, tenant: str) -> str:
     return tenant if known or len(tally.refused) + len(tally.answered) < MOST_TENANTS else REST
 
 
-def refuse(tally: Tally, rule: Rule, now_ms: float, seq: int, tenant: str, body: str) -> bool:
-    """Weighs the first refusal of a request; False if the one before it was of the same body."""
+def refuse(  # the arguments of the script's function
+    tally: Tally, rule: Rule, now_ms: float, seq: int, tenant: str, body: str, *, other_bodies: bool
+) -> bool:
+    """Weighs the first refusal of a request; False if the one before it had the same body and others are asked for."""
     started = max(0, seq - tally.seq)
     score = tally.score - rule.drift * started
     if score < 0 or now_ms - tally.at_ms > FORGOTTEN_MS:
         score, latest = max(0.0, score), tally.seq
         forget(tally)
         tally.seq = latest
-    if body == tally.body:
+    if body == tally.body and other_bodies:
         return False
     tally.score = score + 1
     tally.seq, tally.body, tally.at_ms = max(seq, tally.seq), body, now_ms
@@ -124,8 +126,8 @@ def believed(tally: Tally, rule: Rule, *, others_active: bool) -> bool:
 
 
 @dataclass(slots=True)
-class Tenants:
-    """The two tenants seen last: enough to know whether anybody but a given one is active."""
+class Latest:
+    """The two tenants, or bodies, seen last: enough to know whether any but a given one is active."""
 
     last: str = ""
     last_ms: float = 0.0
@@ -133,14 +135,14 @@ class Tenants:
     before_ms: float = 0.0
 
 
-def see(tenants: Tenants, now_ms: float, tenant: str) -> None:
-    """Notes that the tenant asks for calls."""
+def see(tenants: Latest, now_ms: float, tenant: str) -> None:
+    """Notes that the tenant asks for calls, or that the body is asked for."""
     if tenant != tenants.last:
         tenants.before, tenants.before_ms, tenants.last = tenants.last, tenants.last_ms, tenant
     tenants.last_ms = now_ms
 
 
-def others_active(tenants: Tenants, now_ms: float, tenant: str) -> bool:
-    """Whether another tenant asked for a call within the last minute."""
+def others_active(tenants: Latest, now_ms: float, tenant: str) -> bool:
+    """Whether another tenant asked, or another body was asked for, within the last minute."""
     seen_ms = tenants.before_ms if tenants.last == tenant else tenants.last_ms
     return seen_ms > 0 and now_ms - seen_ms <= FORGOTTEN_MS

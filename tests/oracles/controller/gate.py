@@ -3,7 +3,8 @@
 - Only believed evidence shuts the gate (evidence.py). The first probe follows soon; if it fails too, the gate is
   *confirmed*, and from then on callers' patience runs (from their enqueueing, if that was later).
 - A probe is drawn to tell something: never a request that failed before or whose body was refused last, and preferably
-  another tenant's than the last probe's. Only when nobody has asked with anything better for a whole interval, any request will do.
+  another tenant's than the last probe's. Any request will do when nobody has asked with a better one for a whole
+  interval.
 - A probe's first bytes of a good answer open the gate as its end would; a probe that takes long does not keep the
   next one waiting.
 - Each probe is a call of its request like any other: it spends an attempt unless it was refused for the fleet's sake.

@@ -12,7 +12,7 @@ function commands.admit(key, arg, asked)
   local s = State.load(key, arg)
   s:load_times_of(asked)
   local round = Round.of(s, arg)
-  for _, one in ipairs(asked) do s:see(one.tenant) end
+  for _, one in ipairs(asked) do s:see(one.tenant, one.body) end
   s:refill_retries()
   if not s.gate and s:silent() then s:shut('breaker_open', 'upstream_timeout', { body = '', tenant = '' }) end
   local answers = {}

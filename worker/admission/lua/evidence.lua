@@ -1,7 +1,7 @@
 -- Evidence: when does what one request met say something about the whole fleet?
 --
 -- * Each kind of refusal has a tally. A request is heard once: its later refusals add nothing, nor do those of another
---   request with the same body in a row.
+--   request with the same body in a row, while any other body is asked for.
 -- * A tally weighs refusals against the first calls of requests that *started*: each refusal adds 1, each call started
 --   since takes `drift` away, and the score never falls below 0. Calls that still run count as well as those that ended,
 --   so quick failures do not outvote slow successes. A score of `height` means that more than `drift` of the calls meet
@@ -21,6 +21,7 @@ local MANY_REFUSED, MOST, LOWER = 3, 0.5, 0.8 -- 429s that measure a share; a sh
 local LONG, WELL = 40, 0.05                   -- calls that show whether next to nothing is refused
 
 State.seq, State.ten_a, State.ten_a_at, State.ten_b, State.ten_b_at = 0, '', 0, '', 0
+State.bod_a, State.bod_a_at, State.bod_b, State.bod_b_at = '', 0, '', 0
 State.sl_seq, State.sl_refused, State.sl_share = 0, 0, 0
 
 -- What a kind of refusal takes to be believed. A function, because a table would be built by every call of the script.
@@ -81,13 +82,13 @@ local function worst_of(refused)
   return worst
 end
 
--- Adds the first refusal of a request; returns false if the one before it was of the same body.
-local function refuse(tally, rule, call)
+-- Adds the first refusal of a request; returns false if the one before it was of the same body and others are asked for.
+local function refuse(tally, rule, call, other_bodies)
   local score = tally.score - rule.drift * math.max(0, call.seq - tally.seq)
   if score < 0 or math.abs(now - tally.at) > FORGOTTEN_MS then
     score, tally.body, tally.r, tally.o = math.max(0, score), '', {}, {}
   end
-  if call.body == tally.body then return false end
+  if call.body == tally.body and other_bodies then return false end
   tally.score, tally.seq, tally.body, tally.at = score + 1, math.max(call.seq, tally.seq), call.body, now
   add(tally.r, tally.o, call.tenant)
   return true
@@ -102,23 +103,25 @@ local function believed(tally, rule, others_active)
   return refused >= rule.others and (refused > answered or not rule.outvoted)
 end
 
--- Notes that the tenant asks for calls. The two tenants seen last tell whether anybody but a given one is active.
-function State:see(tenant)
+-- Notes that a tenant asks for a call of this body. The two tenants and the two bodies seen last tell whether any but a
+-- given one is active: where none is, there is nobody whom a wrong belief could harm.
+function State:see(tenant, body)
   if tenant ~= self.ten_a then self.ten_b, self.ten_b_at, self.ten_a = self.ten_a, self.ten_a_at, tenant end
-  self.ten_a_at = now
+  if body ~= self.bod_a then self.bod_b, self.bod_b_at, self.bod_a = self.bod_a, self.bod_a_at, body end
+  self.ten_a_at, self.bod_a_at = now, now
 end
 
-function State:others_active(tenant)
-  local seen_at = self.ten_a_at
-  if tenant == self.ten_a then seen_at = self.ten_b_at end
-  return seen_at > 0 and now - seen_at <= FORGOTTEN_MS
-end
+local function recent(seen_at) return seen_at > 0 and now - seen_at <= FORGOTTEN_MS end
+
+function State:others_active(tenant) return recent(tenant == self.ten_a and self.ten_b_at or self.ten_a_at) end
+
+function State:other_bodies(body) return recent(body == self.bod_a and self.bod_b_at or self.bod_a_at) end
 
 -- Weighs a refusal in the tally of that kind; returns whether it speaks for the fleet.
 function State:weigh(kind, call)
   if call.again then return false end
   local rule, tally = rule_of(kind), self:tally(kind)
-  if not refuse(tally, rule, call) then return false end
+  if not refuse(tally, rule, call, self:other_bodies(call.body)) then return false end
   self:keep_tally(kind, tally)
   return believed(tally, rule, self:others_active(call.tenant))
 end

@@ -32,6 +32,8 @@
 --   seq                      first calls granted ever; a retry has the number of the first call before it
 --   ten_a, ten_a_at          the tenant that asked last, and when
 --   ten_b, ten_b_at          the last other tenant, and when
+--   bod_a, bod_a_at          the body that was asked for last, and when
+--   bod_b, bod_b_at          the last other body, and when
 --   sl_seq, sl_refused, sl_share   since the last cut of the rate: seq then, 429s since, share of 429s before
 -- Overload:
 --   fl_limit, fl_ceiling     calls that may be in flight, none = no limit; where the last cut put the ceiling
@@ -108,7 +110,7 @@ function State:follow_clock()
   local back_ms = self.at_ms - now
   if back_ms <= 0 then return end
   local clocked = { at_ms = true, pause_until = true, cut_at_ms = true, gate_since = true, probe_at = true,
-    confirmed_at = true, ten_a_at = true, ten_b_at = true, fl_hold_until = true, fl_cut_at = true, re_at = true,
+    confirmed_at = true, ten_a_at = true, ten_b_at = true, bod_a_at = true, bod_b_at = true, fl_hold_until = true, fl_cut_at = true, re_at = true,
     re_first_at = true, si_at = true }
   for field, value in pairs(self.stored) do
     if (clocked[field] or string.find(field, '^wanting:')) and value ~= 0 then -- 0 is never
