@@ -14,7 +14,7 @@ from support.polling import wait_until
 from support.producer import Producer
 
 from worker.devtools.simulator import CLIENT_LEFT, ReceivedCall
-from worker.queue.ledger import LEASE_MS
+from worker.queue.leases import LEASE_MS
 
 RECOVERED_WITHIN_S: Final = 20.0
 LEASE_S: Final = LEASE_MS / 1000

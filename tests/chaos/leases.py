@@ -8,7 +8,7 @@ from typing import Any, Final, Self
 import redis
 from redis.exceptions import RedisError
 
-from worker.queue.ledger import LEASE_MS
+from worker.queue.leases import LEASE_MS
 
 LANES: Final = ("interactive", "batch")
 LEASE_S: Final = LEASE_MS / 1000

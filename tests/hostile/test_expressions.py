@@ -95,7 +95,7 @@ def test_the_scan_finds_them() -> None:
     assert len(EXPRESSIONS) > 40
     for known, method in (
         ("worker.telemetry.redaction._SECRETS.2", "sub"),
-        ("worker.failures.error_classifier._MONEY.0", "search"),
+        ("worker.failures.error_tables._MONEY.0", "search"),
         ("api_contracts.limits._STRINGS.0", "sub"),
     ):
         assert EXPRESSIONS[known].methods == {method}

@@ -16,6 +16,7 @@ from support.ledger_parts import Desk, eventually, open_desk
 from worker.queue import fetcher
 from worker.queue.claims import Delivery
 from worker.queue.fetcher import BULK, Fetcher, Shares
+from worker.queue.ledger import Ledger
 
 
 def quotas(shares: Shares, places: int, **limits: int) -> dict[str, int]:
@@ -194,15 +195,15 @@ async def test_what_a_pop_may_have_taken_is_known_while_it_arrives(worker: Worke
     asked, go_on = asyncio.Event(), asyncio.Event()
     pop = worker.desk.ledger.pop
 
-    class Slow:
-        async def pop(self, *args: Any) -> list[Delivery]:
-            deliveries = await pop(*args)
+    class Slow(Ledger):
+        async def pop(self, *args: Any, **more: Any) -> list[Delivery]:
+            deliveries = await pop(*args, **more)
             asked.set()
             await go_on.wait()
             return deliveries
 
     worker.desk.enqueue(*"abc")
-    worker.intake.ledger = Slow()  # pyright: ignore[reportAttributeAccessIssue]  # a ledger far away
+    worker.intake.ledger = Slow(worker.desk.runner)  # pyright: ignore[reportAttributeAccessIssue]  # a ledger far away
     worker.begin()
     await asked.wait()
     held = {token.decode() for token in worker.desk.redis.hkeys("responses:inflight:interactive")}
@@ -217,15 +218,15 @@ async def test_what_was_asked_for_before_leaving_is_still_started(worker: Worker
     blocked, release = asyncio.Event(), asyncio.Event()
     pop = worker.desk.ledger.pop
 
-    class SlowLedger:
-        async def pop(self, quotas: dict[str, int], limits: dict[str, int], *more: Any) -> list[Delivery]:
-            deliveries = await pop(quotas, limits, *more)
+    class SlowLedger(Ledger):
+        async def pop(self, *args: Any, **more: Any) -> list[Delivery]:
+            deliveries = await pop(*args, **more)
             if deliveries:
                 blocked.set()
                 await release.wait()
             return deliveries
 
-    worker.intake.ledger = SlowLedger()  # pyright: ignore[reportAttributeAccessIssue]  # the real one, with a slower reply
+    worker.intake.ledger = SlowLedger(worker.desk.runner)  # pyright: ignore[reportAttributeAccessIssue]  # the real one, with a slower reply
     worker.desk.enqueue(*(str(number) for number in range(BULK)))
     worker.begin()
     await blocked.wait()
@@ -244,12 +245,12 @@ async def test_leaving_does_not_wait_for_a_server_that_is_away(worker: Worker) -
     """The second cancellation ends it."""
     forever = asyncio.Event()
 
-    class SilentLedger:
-        async def pop(self, *_: Any) -> list[Delivery]:
+    class SilentLedger(Ledger):
+        async def pop(self, *_: Any, **__: Any) -> list[Delivery]:
             await forever.wait()
             return []
 
-    worker.intake.ledger = SilentLedger()  # pyright: ignore[reportAttributeAccessIssue]  # one whose reply never comes
+    worker.intake.ledger = SilentLedger(worker.desk.runner)  # pyright: ignore[reportAttributeAccessIssue]  # one whose reply never comes
     worker.begin()
     await eventually(lambda: worker.asked)
     for _ in range(2):

@@ -7,7 +7,7 @@ from support.ledger_parts import COMPLETED, FAILED_RETRYABLE, HOUR_MS, LANES, RE
 
 from worker.queue.attempts import AttemptRecord
 from worker.queue.claims import Lease, Refusal
-from worker.queue.ledger import renew
+from worker.queue.leases import renew
 
 Scene = Callable[[Desk], Awaitable[object]]
 ATTEMPT = AttemptRecord(number=1)

@@ -5,7 +5,8 @@ from support.ledger_parts import COMPLETED, FAILED_RETRYABLE, HOUR_MS, LANES, LE
 
 from worker.queue.attempts import AttemptRecord
 from worker.queue.claims import Lease, Refusal
-from worker.queue.ledger import KEYS_AT_ONCE, renew
+from worker.queue.leases import renew
+from worker.queue.ledger import KEYS_AT_ONCE
 
 ATTEMPT = AttemptRecord(number=1)
 TICK_MS = 2_000

@@ -13,6 +13,7 @@ import pytest
 import redis
 
 from support.movable_clock import MovableClock, on_movable_clock
+from worker.queue import leases as leases_module
 from worker.queue import ledger as ledger_module
 from worker.queue.claims import Claim, Delivery, Lease, Published, WriteOutcome
 from worker.queue.commands import DELIVERIES, RELEASE, RETURNS
@@ -191,6 +192,7 @@ async def open_desk(client: Any, url: str) -> AsyncGenerator[Desk]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(ledger_module, "DELIVERIES", on_movable_clock(DELIVERIES))
         patch.setattr(ledger_module, "RETURNS", on_movable_clock(RETURNS))
+        patch.setattr(leases_module, "RETURNS", on_movable_clock(RETURNS))
         try:
             desk = Desk(client, runner, Ledger(runner))
             yield desk

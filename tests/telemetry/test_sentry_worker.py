@@ -161,6 +161,7 @@ def test_unread_results_are_told_when_workers_stop_for_them(
 ) -> None:
     """And the number says that this is what everything waits for."""
     producer.redis.sadd("responses:streams", "responses:results")
+    producer.redis.xgroup_create("responses:results", "shop", id="0", mkstream=True)
     for _ in range(3):
         producer.redis.xadd("responses:results", {"result": "{}"})
     probe = Probe.of(told.start(results_high_water=3))

@@ -42,7 +42,7 @@ def limits(*, rpm: _Limit = "", tpm: _Limit = "", in_flight: _Limit = "") -> Non
 def _with_admission(act: "Callable[[Admission], Awaitable[None]]") -> None:
     from worker.admission.client import Admission
     from worker.admission.grants import Limits
-    from worker.queue.ledger import LEASE_MS
+    from worker.queue.leases import LEASE_MS
     from worker.storage.scripts import ScriptRunner
 
     current = settings()

@@ -9,7 +9,8 @@ from typing import Final
 
 from worker.queue.claims import Delivery
 from worker.queue.events import QueueEvents
-from worker.queue.ledger import Ledger, tokens_of
+from worker.queue.leases import tokens_of
+from worker.queue.ledger import Ledger
 from worker.queue.pop_size import LARGEST_POP, PopSize
 from worker.storage.scripts import ScriptError
 

@@ -14,7 +14,7 @@ import redis
 from redis.exceptions import RedisError
 
 from worker.queue.events import QueueEvents
-from worker.queue.ledger import renew
+from worker.queue.leases import renew
 
 _ROUNDS_TO_BE_LOST: Final = 2
 

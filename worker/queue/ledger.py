@@ -9,8 +9,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal
 
-import redis
-
 from api_contracts.outgoing import MAX_BODY
 from worker.queue.attempts import AttemptRecord
 from worker.queue.claims import (
@@ -38,24 +36,20 @@ from worker.queue.commands import (
     PROMOTE,
     RECLAIM,
     RELEASE,
-    RENEW,
     RETURNS,
     SERVE,
     Refused,
 )
+from worker.queue.leases import LEASE_MS
 from worker.queue.oversize import largest_message
 from worker.queue.pop_size import LARGEST_POP
 from worker.storage import keys
 from worker.storage.commands import Row
 from worker.storage.keys import Keys
-from worker.storage.scripts import ScriptRunner, call_blocking
-
-LEASE_MS: Final = 15_000
-"""How long a silent worker keeps what it took; three renewals fit in."""
+from worker.storage.scripts import ScriptRunner
 
 KEYS_AT_ONCE: Final = 1000
-RENEWED_AT_ONCE: Final = 200
-"""Redis serves no other client during a call; it renews a hundred leases in a millisecond."""
+"""Cancel keys looked up by one call; Redis serves no other client meanwhile."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -256,8 +250,7 @@ class Ledger:
 
     async def revoke(self, task_id: str, *, ttl_ms: int) -> str:
         """The same by Celery task id, whatever the request's own id is."""
-        names = keys.request("", task_id) | keys.task(task_id)
-        return await self.runner.call(RETURNS, CANCEL, names, ttl_ms=ttl_ms)
+        return await self.runner.call(RETURNS, CANCEL, keys.request("", task_id) | keys.task(task_id), ttl_ms=ttl_ms)
 
     async def cancelled(self, marks: Sequence[str]) -> list[bool]:
         """Which of the requests with these cancel keys are cancelled."""
@@ -267,8 +260,7 @@ class Ledger:
 
     async def serve(self, lanes: Iterable[str]) -> list[str]:
         """Tells the fleet that these lanes are served; returns all that were in the last month."""
-        rows = [Row({}, {"lane": lane}) for lane in lanes]
-        return await self.runner.call(RETURNS, SERVE, keys.FLEET, rows)
+        return await self.runner.call(RETURNS, SERVE, keys.FLEET, [Row({}, {"lane": lane}) for lane in lanes])
 
     async def forget(self, limit: int = 500) -> int:
         """Drops kept results whose time is over; returns how many."""
@@ -278,28 +270,6 @@ class Ledger:
         """Every key that a command on this delivery may name."""
         found = keys.FLEET | keys.lane(delivery.lane) | keys.upstream(self.upstream)
         return found | claim.keys if claim else found
-
-
-def tokens_of(pop_id: str, lanes: Iterable[str], count: int) -> list[tuple[str, str]]:
-    """Lane and token of whatever a pop under this id takes, if it takes `count` messages at most."""
-    return [(lane, f"{pop_id}.{lane}.{number}") for lane in lanes for number in range(1, count + 1)]
-
-
-def renew(client: redis.Redis, held: Iterable[tuple[str, str]], *, upstream: str, lease_ms: int = LEASE_MS) -> set[str]:
-    """Extends the leases and permits of `held` (lane, token) pairs; returns the tokens no longer in flight.
-
-    Blocking, because renewal runs on a thread of its own: a busy event loop must not cost leases.
-    """
-    tokens: dict[str, list[str]] = {}
-    for lane, token in held:
-        tokens.setdefault(lane, []).append(token)
-    missing: set[str] = set()
-    for lane, mine in tokens.items():
-        names = keys.lane(lane) | keys.upstream(upstream)
-        for start in range(0, len(mine), RENEWED_AT_ONCE):
-            rows = [Row({}, {"token": token}) for token in mine[start : start + RENEWED_AT_ONCE]]
-            missing |= call_blocking(client, RETURNS, RENEW, names, rows, lease_ms=lease_ms)
-    return missing
 
 
 def _rows(lanes: Iterable[str]) -> list[Row]:

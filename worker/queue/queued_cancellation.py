@@ -16,7 +16,8 @@ from api_contracts.queues import CANCEL, cancel_key, lane_lists
 from worker.queue.claims import Delivery
 from worker.queue.commands import MARKER_MS
 from worker.queue.events import QueueEvents
-from worker.queue.ledger import LEASE_MS, Ledger
+from worker.queue.leases import LEASE_MS
+from worker.queue.ledger import Ledger
 from worker.queue.messages import Unreadable, decode
 from worker.storage import keys
 from worker.storage.commands import Command, Row, Rows, Script

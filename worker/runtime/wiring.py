@@ -12,7 +12,8 @@ from worker.gateway.upstream import Upstream
 from worker.queue.deltas import DeltaRelay
 from worker.queue.fetcher import Fetcher, Shares
 from worker.queue.lease_renewer import LeaseRenewer
-from worker.queue.ledger import LEASE_MS, Ledger
+from worker.queue.leases import LEASE_MS
+from worker.queue.ledger import Ledger
 from worker.queue.maintenance import Maintenance
 from worker.queue.oversize import largest_message
 from worker.queue.queued_cancellation import QueuedCancellation
