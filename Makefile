@@ -24,7 +24,7 @@ help:  ## this list
 	@sed -n 's/^\([a-z-]*\):.*  ## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | awk -F '\t' '{ printf "  %-17s %s\n", $$1, $$2 }'
 
 test: $(STAMP)  ## every test that needs nothing but this machine, in under 4 minutes on 2 cores
-	$(BIN)/pytest -n 2
+	$(BIN)/pytest -n 4  # most tests wait for processes
 
 check: lint types layers site test  ## what CI runs, beside test-helm and test-interop
 

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import redis
+from kombu import pools as kombu_pools
 from support.producer import Producer
 from support.redis_parts import BadNetwork
 from support.worker_process import Fleet
@@ -60,6 +61,8 @@ def fleet(redis_url: str, gateway: Simulator) -> Generator[Fleet]:
 
 @pytest.fixture
 def producer(redis_url: str) -> Generator[Producer]:
+    pools: Any = kombu_pools
+    pools.reset()  # kombu keeps connections by URL for the whole process, those that an earlier test killed too
     with Producer(redis_url) as producer:
         yield producer
 

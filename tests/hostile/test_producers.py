@@ -1,10 +1,10 @@
 """Producers that hurt nobody but themselves: real workers, and a bystander that is answered meanwhile."""
 
+import itertools
 import json
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-import pytest
 from support.producer import Producer, body
 from support.worker_process import Fleet
 
@@ -47,32 +47,32 @@ def test_what_is_too_complex_is_refused_before_it_is_decoded(
     assert worker.process.poll() is None
 
 
-@pytest.mark.parametrize("years", [-1900, -1, 1, 7000])
-@pytest.mark.parametrize("name", ["enqueued_at", "deadline"])
-def test_times_far_from_now_are_refused(fleet: Fleet, producer: Producer, years: int, name: str) -> None:
+def test_times_far_from_now_are_refused(fleet: Fleet, producer: Producer) -> None:
     """And what is published keeps to the contract, so that its reader goes on."""
     fleet.start()
-    far = datetime.now(UTC).year + years
-    moment = f"{min(max(far, 1), 9999):04d}-06-01T00:00:00Z"
     live = (datetime.now(UTC) + timedelta(minutes=5)).isoformat()
-    request_id = producer.ask(**{"deadline": live, name: moment})
+    asked: set[str] = set()
+    for name, years in itertools.product(("enqueued_at", "deadline"), (-1900, -1, 1, 7000)):
+        far = min(max(datetime.now(UTC).year + years, 1), 9999)
+        asked.add(producer.ask(**{"deadline": live, name: f"{far:04d}-06-01T00:00:00Z"}))
     with ResponsesClient(redis=producer.redis) as client:
-        (read,) = client.results("readers", idle_s=3)
+        read = list(client.results("readers", idle_s=3))
 
-    assert read.request_id == request_id
-    assert read.error is not None
-    assert read.error.code in {"invalid_request", "deadline_exceeded"}
+    assert {result.request_id for result in read} == asked
+    assert {result.error.code if result.error else "" for result in read} <= {"invalid_request", "deadline_exceeded"}
 
 
-@pytest.mark.parametrize("tenant", ["Bad Tenant!", "\x1b[2J", "", "a:b/c", "x" * 65])
-def test_a_tenant_that_is_no_name_touches_nobody(fleet: Fleet, producer: Producer, tenant: str) -> None:
+def test_a_tenant_that_is_no_name_touches_nobody(fleet: Fleet, producer: Producer) -> None:
     """Its sender is answered under the task's id; the id it named still belongs to whom it belonged."""
     fleet.start()
-    task_id = producer.ask(tenant=tenant, request_id="order-44")
-    refused = producer.result(task_id)
+    tasks = [
+        producer.ask(tenant=tenant, request_id="order-44")
+        for tenant in ("Bad Tenant!", "\x1b[2J", "", "a:b/c", "x" * 65)
+    ]
+    refused = [producer.result(task_id) for task_id in tasks]
     producer.ask(request_id="order-44")
 
-    assert refused["error"]["code"] == "invalid_request"
+    assert [result["error"]["code"] for result in refused] == ["invalid_request"] * len(tasks)
     assert producer.result("order-44")["outcome"] == "completed"
 
 
