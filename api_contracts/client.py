@@ -15,12 +15,12 @@ from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any, Final, Self
 
-from redis import Redis, ResponseError
+from redis import Redis
 
 from api_contracts.celery_messages import encode, trace_headers
 from api_contracts.generation import GenerationResult
 from api_contracts.outgoing import MAX_BODY, Outgoing, prepare
-from api_contracts.polling import entries_of, paced
+from api_contracts.polling import entries_of, make_group, paced
 from api_contracts.queues import (
     DEFAULT_TENANT,
     DELAYED,
@@ -142,7 +142,7 @@ class ResponsesClient:
         left: for a group that has one reader at a time.
         """
         stream, name = result_stream(reply_to), consumer or f"client-{uuid.uuid4().hex[:12]}"
-        self._make_group(stream, group)
+        make_group(self._redis, stream, group)
         abandoned_ms = 0 if take_over else ABANDONED_MS
         block_ms = _BLOCK_MS if idle_s is None else max(1, min(_BLOCK_MS, round(idle_s * 1000)))
         quiet_since = time.monotonic()
@@ -262,13 +262,6 @@ class ResponsesClient:
         if result is None:
             raise NoAnswerError("this request_id was answered before and its result is no longer kept")
         return state.decode(), result
-
-    def _make_group(self, stream: str, group: str) -> None:
-        try:
-            self._redis.xgroup_create(stream, group, id="0", mkstream=True)
-        except ResponseError as error:
-            if not str(error).startswith("BUSYGROUP"):
-                raise
 
     def _claimed_or_new(
         self, stream: str, group: str, consumer: str, abandoned_ms: int, block_ms: int

@@ -4,6 +4,8 @@ import time
 from collections.abc import Iterator
 from typing import Any, Final, cast
 
+from redis import ResponseError
+
 _FIRST_LOOK_S: Final = 0.02
 _LAST_LOOK_S: Final = 0.25
 """One HMGET each: a hundred waiting callers cost Redis less than one worker does."""
@@ -17,6 +19,15 @@ def paced(timeout_s: float) -> Iterator[None]:
         time.sleep(min(pause_s, left_s))
         pause_s = min(pause_s * 1.5, _LAST_LOOK_S)
     yield
+
+
+def make_group(redis: Any, stream: str, group: str) -> None:
+    """Makes a consumer group that reads a stream from its start; one that exists stays as it is."""
+    try:
+        redis.xgroup_create(stream, group, id="0", mkstream=True)
+    except ResponseError as error:
+        if not str(error).startswith("BUSYGROUP"):
+            raise
 
 
 def entries_of(reply: Any) -> list[tuple[bytes, dict[bytes, bytes]]]:
