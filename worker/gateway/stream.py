@@ -1,6 +1,6 @@
 """What a stream of events comes to, event by event, without I/O.
 
-Only four types of event end a stream. An `error` inside of any other typed `response.*` event belongs to
+Only the types of event in `_ENDS` end a stream. An `error` inside of any other typed `response.*` event belongs to
 what that event is about, such as a tool that failed, and the stream goes on. An error of no type ends it,
 because that is how gateways report theirs. Once output has streamed, the call was paid for in part, so every
 failure from there on counts as costly.
@@ -21,7 +21,7 @@ from worker.gateway.repair import Document, Unreadable, read_json
 from worker.gateway.shape import STATED, Streamed, is_final
 from worker.gateway.sse import Event
 
-_ENDS: Final = TERMINAL_EVENTS | STATED.keys() | {"response.error"}
+_ENDS: Final = TERMINAL_EVENTS | STATED.keys() | {"response.error", "response.cancelled"}
 _BEFORE_OUTPUT: Final = frozenset({"response.created", "response.queued", "response.in_progress"})
 _TYPE: Final = re.compile(rb'\s*\{\s*"type"\s*:\s*"([\w.]{1,40})"')
 _BLANK: Final = b"\xef\xbb\xbf\x00 \t\r\n"
@@ -43,6 +43,8 @@ class StreamReader:
     generated: bool = False
     """Whether any output has come, finished or not."""
     _streamed: Streamed = field(default_factory=Streamed)
+    _ended: bool = False
+    """Whether an event has told an outcome: the closing mark behind it adds nothing."""
     _begun: Document | None = None
     """The response object as the stream began with it."""
     _open: set[int] = field(default_factory=set[int])
@@ -82,7 +84,7 @@ class StreamReader:
             said = {"type": "error", "message": event.data.decode(errors="replace")}
             return self._judged(read_response(Document(said, b""), self.headers, self.http_status))
         if event.data.strip(b'" ') == b"[DONE]":
-            return self._marked_done()
+            return None if self._ended else self._marked_done()
         cut = _TYPE.match(event.data)
         kind = cut[1].decode() if cut else event.name
         if STATED.get(kind) != "completed" or self._open or not (self._streamed.items or self._streamed.texts):
@@ -98,6 +100,7 @@ class StreamReader:
         return read_response(document, self.headers, self.http_status, stated=stated, streamed=self._streamed)
 
     def _judged(self, outcome: Answer | Failure) -> Answer | Failure:
+        self._ended = True
         return costly(outcome) if self.generated and isinstance(outcome, Failure) else outcome
 
     def _remember(self, kind: str, said: Object, raw: bytes) -> Failure | None:
@@ -144,7 +147,7 @@ class StreamReader:
     def _marked_done(self) -> Answer | Failure | None:
         """Some gateways close with the mark of the older API and leave out `response.completed`.
 
-        With every item finished, that is an answer (moeru-ai/airi#2589).
+        With every item finished, that is an answer (moeru-ai/airi#2589), unless a terminal event told another end.
         """
         items = self._streamed.finished().values()
         finished = [item.get("status") for item in items if item.get("type") in ("message", "function_call")]
