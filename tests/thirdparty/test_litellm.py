@@ -26,6 +26,7 @@ KEY: Final = "sk-litellm-master-key"
 NEEDS_A_NUMBER: Final = ("slow", "tokens")
 LOST: Final = {
     "302": "it follows redirects, and reports what it found there",
+    "524": "it reports a 408, in the words that it has for a real 408",
     "empty-200": "it reports an error of its own",
     "broken-json": "it reports an error of its own",
     "cut": "it reports an error of its own",
