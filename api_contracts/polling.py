@@ -1,4 +1,4 @@
-"""How often a client looks, and what Redis answers where it does."""
+"""The reads of a client: their pace, and Redis' replies as values."""
 
 import time
 from collections.abc import Iterator

@@ -64,7 +64,7 @@ _WAYS_OUT: Final[tuple[tuple[re.Pattern[str], str], ...]] = (
     ),
     (re.compile(r"body\.input list_type"), "must be an array of messages such as {role: user, content: text}"),
 )
-"""What callers of the OpenAI SDK write and this contract does not take: (field and type of mistake, what to do)."""
+"""Advice for callers of the OpenAI SDK, by field and type of mistake, where this contract takes less than the SDK."""
 
 
 class RefusedValue(ValueError):  # noqa: N818 - it names what happened; pydantic turns it into a violation

@@ -1,4 +1,4 @@
-"""What a large batch file takes in the client: `python -m bench.batch_memory [--lines 50000]`.
+"""Memory of the client for a large batch file: `python -m bench.batch_memory [--lines 50000]`.
 
 `responses-worker batch` in a process of its own, whose peak of resident memory the kernel counts (ru_maxrss); one real
 worker, a gateway that answers at once, an embedded Valkey. Prompts of 1 kB.

@@ -1,4 +1,4 @@
-"""How old a token is when a client sees it: `python -m bench.deltas [--streams 100] [--per-second 15] [--seconds 20]`.
+"""Age of a token when a client sees it: `python -m bench.deltas [--streams 100] [--per-second 15] [--seconds 20]`.
 
 A gateway that writes into each delta when it was sent, one worker process, an embedded Valkey, and clients that follow
 `ResponsesClient.deltas`, a thread for each stream, in two processes. Age is from the gateway's write to the client's

@@ -1,4 +1,4 @@
-"""How much of a slow link one worker puts to use: `python -m bench.links [--seconds 10]`.
+"""Share of a slow link that one worker uses: `python -m bench.links [--seconds 10]`.
 
 A TCP proxy between the worker and its Redis lets so many bits through each second, and takes so long for a round trip.
 `share` is the time that the bytes of messages and results would take alone, over the time it took. `bytes` is what

@@ -50,7 +50,7 @@ def spoil(rng: random.Random, requests: list[Request], share: float, trouble: st
 def compared(
     rng: random.Random, requests: list[Request], upstream: Callable[[random.Random], Upstream], rpm: float
 ) -> Measures:
-    """How the others fare, with the culprits and without."""
+    """Figures of the other requests, with the culprits and without."""
     seed = rng.random()
     others = [
         Request(
