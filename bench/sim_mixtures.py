@@ -1,4 +1,4 @@
-"""Which families there are, and worlds in which several things go wrong at once."""
+"""The families, and worlds in which several things go wrong at once."""
 
 import random
 from collections.abc import Callable

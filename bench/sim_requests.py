@@ -44,7 +44,7 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """What the gateway does with a call, and after how long."""
+    """The gateway's answer to a call, and its delay."""
 
     verdict: Verdict
     after_ms: float

@@ -1,4 +1,4 @@
-"""What the worker is compared with: Celery as people use it, `celery -A bench.throughput_celery worker`.
+"""The peer of the comparison: Celery as people use it, `celery -A bench.throughput_celery worker`.
 
 `noop` is Celery's own cost of a task. `ask` is the usual first version of this service: one client per
 process, one blocking call, the result onto a stream, acknowledged late.

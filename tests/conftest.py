@@ -16,7 +16,7 @@ from worker.devtools.devstack import EmbeddedValkey, Simulator, embedded_valkey,
 # What a shell without job control starts in the background is deaf to SIGINT, and so would be what we start.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
-# What `nohup` starts is deaf to SIGHUP. A handler keeps this process alive, and a new process does not inherit it.
+# A process under `nohup` is deaf to SIGHUP. A handler keeps this process alive, and a new process does not inherit it.
 if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
     signal.signal(signal.SIGHUP, lambda _signal, _frame: None)
 

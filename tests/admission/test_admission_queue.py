@@ -59,7 +59,6 @@ async def test_lanes_do_not_wait_for_each_other(valkey: redis.Redis, redis_url: 
     async with opened(valkey, redis_url, tokens_per_minute=600, burst_s=1.0) as rooms:
         await soon(rooms.enter("first", lane="batch", tokens=1))
         flood = [rooms.enter(f"batch-{number}", lane="batch", tokens=600) for number in range(5)]
-        await asyncio.sleep(0)
 
         assert isinstance(await soon(rooms.enter("small", tokens=1)), Reservation)
         for task in flood:
@@ -177,8 +176,7 @@ async def test_a_probe_says_which_gate_it_tries(rooms: Rooms) -> None:
 
 async def test_who_is_cancelled_while_waiting_leaves_the_line(rooms: Rooms) -> None:
     await rooms.admission.pause()
-    gone, stays = rooms.enter("gone"), rooms.enter("stays")
-    await asyncio.sleep(0)
+    gone, stays = await rooms.waiting("gone"), await rooms.waiting("stays")
     gone.cancel()
     await rooms.admission.resume()
 
@@ -207,8 +205,7 @@ async def test_a_grant_that_arrives_as_its_request_leaves_is_not_lost(valkey: re
         await soon(rooms.enter("first"))
         for number in range(10):
             empty = rooms.rooms.vacancies("interactive")
-            waiting = rooms.enter(f"a-{number}")
-            await asyncio.sleep(0)
+            waiting = await rooms.waiting(f"a-{number}")
             while rooms.rooms.vacancies("interactive") < empty:  # noqa: ASYNC110  # nothing announces it
                 await asyncio.sleep(0)
             waiting.cancel()

@@ -1,4 +1,4 @@
-"""What a finished call says of the upstream, and what stays with its request."""
+"""The evidence of a finished call about the upstream, and the part that stays with its request."""
 
 from dataclasses import replace
 from typing import Final

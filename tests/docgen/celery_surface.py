@@ -1,4 +1,4 @@
-"""Which parts of Celery's surface work here: the docs show this table, tests hold it."""
+"""The parts of Celery's surface that work here: the docs show this table, tests hold it."""
 
 from typing import Final
 

@@ -1,4 +1,4 @@
-"""Who spoke decides who is to blame, whose trouble it is, and whether somebody is told: one row each."""
+"""The speaker of an error decides on blame, owner and alert: one row each."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""What a process holds is bounded in bytes: many small bodies, or a hundred that are as large as they may be."""
+"""The memory of a process is bounded in bytes: many small bodies, or a hundred that are as large as they may be."""
 
 from collections import Counter
 from typing import Final

@@ -1,4 +1,4 @@
-"""What admission is meant to do, said once more in plain Python: who may call, given what the fleet has learned.
+"""The meaning of admission, said once more in plain Python: who may call, given what the fleet has learned.
 
 `Model.<command>` takes `arg` and `rows` as the script's command does, and returns its reply. How the rate, the calls in
 flight and the evidence are learned is left to the simulated controller, which `tests/admission/test_twins.py` compares;

@@ -1,4 +1,4 @@
-"""What the ledger is meant to do, said once more in plain Python: no keys, no types, no memory, no lost replies.
+"""The meaning of the ledger, said once more in plain Python: no keys, no types, no memory, no lost replies.
 
 `Model.<command>` takes `key`, `arg` and `rows` as the script's command does, and returns its reply. The hypothesis test
 runs both side by side; where they differ, one of them is wrong.

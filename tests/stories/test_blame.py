@@ -1,4 +1,4 @@
-"""What one request meets is not the fleet's truth: real workers, and a gateway that has something against a few."""
+"""One request's misfortune is not the fleet's truth: real workers, and a gateway that has something against a few."""
 
 import time
 from collections import Counter

@@ -71,6 +71,15 @@ class Rooms:
         )
         return asyncio.create_task(self.rooms.admit(lane, asked, within_s=within_s), name=token)
 
+    async def waiting(self, token: str) -> "asyncio.Task[Reservation | NotAdmitted]":
+        """A request that stands in its room by now."""
+        empty = self.rooms.vacancies("interactive")
+        task = self.enter(token)
+        async with asyncio.timeout(5):
+            while self.rooms.vacancies("interactive") >= empty:  # noqa: ASYNC110  # nothing announces it
+                await asyncio.sleep(0)
+        return task
+
     def permits(self) -> int:
         return self.redis.zcard("responses:permits:default")
 

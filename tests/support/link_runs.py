@@ -14,7 +14,7 @@ from support.worker_process import Fleet, WorkerProcess
 from worker.devtools.devstack import embedded_valkey, simulator_process
 
 IDLE_BYTES_PER_S: Final = 8_000
-"""What an idle worker and Celery's own connection say to Redis and hear, both ways, at most."""
+"""The most bytes that an idle worker and Celery's own connection exchange with Redis, both ways."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

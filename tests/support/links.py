@@ -9,7 +9,7 @@ from chaos.proxy import Proxy
 
 _CHUNK: Final = 16 * 1024
 _BUFFER: Final = 64 * 1024
-"""What the link holds of one connection: a sender that writes more has to wait, as on a real one."""
+"""The bytes of one connection that the link holds: a sender that writes more has to wait, as on a real one."""
 
 
 class _Direction:

@@ -36,5 +36,5 @@ def on_terminal(*arguments: str, **settings: str) -> tuple[int, str]:
 
 
 def hidden(written: str) -> set[str]:
-    """What is in a text and is not seen on a terminal."""
+    """The parts of a text that are not seen on a terminal."""
     return {char for char in written if not char.isprintable() and char not in "\n\t"}

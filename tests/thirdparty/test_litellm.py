@@ -38,7 +38,7 @@ pytestmark = pytest.mark.skipif(not PROXY.exists(), reason="make test-gateway in
 
 
 class Seen(NamedTuple):
-    """What one call came to: its code or status, and how often a request may make it."""
+    """The end of one call: its code or status, and how often a request may make it."""
 
     code: str
     allowed: int | None

@@ -32,10 +32,10 @@ LONGEST_SLEEP_S: Final = 1.0
 
 SHORTEST_ROOM: Final = 4
 AHEAD_S: Final = 1.0
-"""How many seconds' worth of the fleet's rate one process takes from a lane before it may start it."""
+"""Seconds of the fleet's rate that one process takes from a lane in advance."""
 
 GATED_ROOM: Final = 16
-"""What is still taken while the upstream is out of order: so that deadlines and patience are honoured."""
+"""Requests still taken while the upstream is out of order, so that deadlines and patience are honoured."""
 
 
 @dataclass(eq=False, slots=True)
@@ -73,7 +73,7 @@ class AdmissionQueue:
 
     @property
     def vacancies(self) -> int:
-        """How many more requests of this lane are worth taking now."""
+        """The number of further requests of this lane that are worth taking now."""
         gated = BULK if self._dismissing else GATED_ROOM
         size = gated if self.admission.gate or self.admission.paused else self._size
         return max(0, size - len(self._waiters))

@@ -173,7 +173,7 @@ def _row(ask: Ask) -> Row:
 
 
 def _call(reservation: Reservation) -> dict[str, str | int | bool]:
-    """Which call a report is about."""
+    """The call that a report is about."""
     asked = reservation.asked
     return {
         "token": reservation.token,

@@ -12,7 +12,7 @@ from worker.storage.replies import number, record
 
 KEYS: Final = keys.UPSTREAM
 LIMITS: Final[dict[str, Kind]] = {"rpm": int, "tpm": int, "burst_ms": int}
-"""What every command gets: the limits that this process' settings name. Requests and tokens a minute; ms."""
+"""The arguments of every command: the limits that this process' settings name. Requests and tokens a minute; ms."""
 
 
 class Admitted(NamedTuple):

@@ -1,4 +1,4 @@
-"""What this room reports: grants, the state of the gate, scripts that refused."""
+"""The reports of this room: grants, the state of the gate, scripts that refused."""
 
 from collections.abc import Sequence
 from typing import Protocol

@@ -27,7 +27,7 @@ Verdict = Literal[
     "cut_short",
     "unsent",
 ]
-"""What a call shows: `answered` says something of the request only, `unclear` nothing of the upstream's health,
+"""The meaning of a call: `answered` says something of the request only, `unclear` nothing of the upstream's health,
 `cut_short` was ended by our own clock, and `unsent` was never made."""
 
 TROUBLES: Final[Mapping[ErrorCode, Verdict]] = {
@@ -47,7 +47,7 @@ OF_THE_REQUEST: Final = frozenset({"request", "model"})
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Evidence:
-    """What one reservation came to."""
+    """The end of one reservation."""
 
     verdict: Verdict
     used_tokens: int
@@ -65,7 +65,7 @@ NEVER_CALLED: Final = Evidence(verdict="unsent", used_tokens=0, called=False)
 
 
 def read(call: Call | None, *, reserved: int) -> Evidence:
-    """What `call` says, for `reserved` tokens; None is a call that was never made."""
+    """The evidence of `call`, for `reserved` tokens; None is a call that was never made."""
     if call is None:
         return NEVER_CALLED
     outcome = call.outcome

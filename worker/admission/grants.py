@@ -1,4 +1,4 @@
-"""What admission is asked and what it answers: values without behaviour."""
+"""Questions to admission and its answers: values without behaviour."""
 
 import math
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ Word = Literal["go", "wait", "late", "later"]
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What the gateway allows, as far as known; 0 = unknown."""
+    """The gateway's limits, as far as known; 0 = unknown."""
 
     requests_per_minute: int = 0
     tokens_per_minute: int = 0
@@ -25,7 +25,7 @@ class Limits:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ask:
-    """What admission must know of one request that wants to call. Times in ms of server time."""
+    """The facts that admission needs of one request that wants to call. Times in ms of server time."""
 
     token: str
     tokens: int
@@ -39,7 +39,7 @@ class Ask:
     ends_ms: int
     """The deadline."""
     patience_ms: float = math.inf
-    """How long the request may wait for an upstream that is out of order."""
+    """The longest wait of the request for an upstream that is out of order."""
     failures: int = 0
     """Earlier calls that failed."""
     own: int = 0
@@ -59,7 +59,7 @@ class Reservation:
     gate: Gate = ""
     """Set on a probe: the gate that this call tries."""
     seq: int = 0
-    """How many first calls the fleet had started by then."""
+    """The number of first calls that the fleet had started by then."""
     asked: Ask | None = None
 
 
@@ -92,7 +92,7 @@ class NotAdmitted:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What the script says to one request."""
+    """The script's answer to one request."""
 
     word: Word
     number: int = 0

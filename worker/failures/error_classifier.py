@@ -1,4 +1,4 @@
-"""What refusals mean: names before statuses before words, over the tables of `error_tables.py`.
+"""The meaning of refusals: names before statuses before words, over the tables of `error_tables.py`.
 
 Asked in this order, because none can be trusted alone: new-api and one-api answer an empty wallet with 401, a
 bad request with 500, a relayed 429 with whatever status an operator configured, and often in Chinese.
@@ -58,7 +58,7 @@ class Classification:
 
 
 def judge(evidence: ReportedError, *, wait_stated: bool = False) -> Classification:
-    """What went wrong. Total: what nobody has seen before is judged by the class of its status.
+    """The code of a failure. Total: an unknown one is judged by the class of its status.
 
     `wait_stated` says that the upstream asked for a wait. An empty wallet does not fill in a stated time, so
     a stated wait beats the words of a wallet.
@@ -100,7 +100,7 @@ def _status_class(status: int | None) -> ErrorCode:
 
 
 def _scope(evidence: ReportedError, code: ErrorCode) -> Scope:
-    """Whose trouble it is: names before words before the code."""
+    """The owner of the trouble: names before words before the code."""
     named: Scope | None = next((NAMED_SCOPES[name] for name in evidence.names if name in NAMED_SCOPES), None)
     worded: Scope | None = next((scope for shows, scope in WORDED_SCOPES if shows(evidence.text)), None)
     by_code: Scope = SCOPES.get(code, "unknown")
@@ -112,7 +112,7 @@ def _scope(evidence: ReportedError, code: ErrorCode) -> Scope:
 
 
 def limit_named(evidence: ReportedError) -> Limit | None:
-    """Which limit was met, where the error says so: OpenAI does by type, most others in their text."""
+    """The limit that was met, where the error says so: OpenAI does by type, most others in their text."""
     for limit, shows in LIMITS:
         if limit in evidence.names or shows(evidence.text) or any(map(shows, evidence.names)):
             return limit

@@ -12,7 +12,7 @@ _KEY: Final = re.compile(r"\b(?:sk-|Bearer )[\w.*-]{4,}")
 
 
 def quoted(evidence: ReportedError, headers: Mapping[str, str]) -> UpstreamError | None:
-    """What the upstream said, or None if it said nothing; `headers` have lower-case names."""
+    """The upstream's words, or None if there are none; `headers` have lower-case names."""
     said = UpstreamError(
         code=_cut(evidence.code),
         type=_cut(evidence.type),

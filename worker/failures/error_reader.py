@@ -128,7 +128,7 @@ def _scalar(value: object) -> str:
 
 
 _RELAYED: Final = re.compile(r"litellm\.\w{1,40}error: .{0,120}exception - ", re.IGNORECASE | re.DOTALL)
-"""How LiteLLM begins a message in which it quotes the upstream, whatever names of its own it puts beside it."""
+"""The beginning of a message in which LiteLLM quotes the upstream, beside any names of its own."""
 _STATUS: Final = re.compile(r"[45]\d\d", re.ASCII)
 _QUOTED_STATUS: Final = re.compile(r"\b(?:status[ _]code|error code)[ :=]{1,3}([45]\d\d)\b", re.ASCII | re.IGNORECASE)
 # The quotes may be single (a printed Python dict) or escaped (JSON in JSON).

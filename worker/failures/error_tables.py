@@ -1,4 +1,4 @@
-"""What gateways call things: ordered tables over names, statuses and words, each row with its public source.
+"""The names that gateways use: ordered tables over names, statuses and words, each row with its public source.
 
 `openai-docs` is developers.openai.com/docs/guides/error-codes, `openrouter-docs` is openrouter.ai/docs/errors,
 `anthropic-docs` is docs.anthropic.com/en/api/errors, `groq-docs` is console.groq.com/docs (errors and
@@ -224,7 +224,7 @@ SCOPES: Final[dict[ErrorCode, Scope]] = {
     ErrorCode.QUOTA_EXHAUSTED: "account",
     ErrorCode.RATE_LIMITED: "account",
 }
-"""Whose trouble a code is, where neither names nor words say otherwise; any other code is unknown."""
+"""The owner of a code's trouble, where neither names nor words say otherwise; any other code is unknown."""
 
 # More than the rest of a wallet: Taewan-P/gpt_mobile#284, openclacky#100. A wallet with nothing in it is empty
 # for everybody: anomalyco/opencode#12219, new-api#7448.
@@ -247,7 +247,7 @@ WORDED_SCOPES: Final[tuple[tuple[Shows, Scope], ...]] = (
     (_OF_A_TIER, "request"),
     (_OF_A_MODEL, "model"),
 )
-"""What a text says of the trouble's scope, whatever the code. Model: router-for-me/CLIProxyAPI#1590, litellm#14144,
+"""The scope of the trouble that a text tells, for every code. Model: router-for-me/CLIProxyAPI#1590, litellm#14144,
 continuedev/continue#10120. Tier: the flex guides of OpenAI and Groq, above."""
 
 NAMED_SCOPES: Final[dict[str, Scope]] = {

@@ -77,7 +77,7 @@ class Failure:
     limit: Limit | None = None
     """The limit that was met, if the upstream named it."""
     scope: Scope = "unknown"
-    """Whose trouble it is: this request's, the account's, the model's; the error may not tell."""
+    """The owner of the trouble: this request's, the account's, the model's; the error may not tell."""
 
     @classmethod
     def of(cls, code: ErrorCode) -> "Failure":

@@ -101,7 +101,7 @@ def _part(part: Object) -> Object:
 
 
 def _as_texts(value: Object, names: tuple[str, ...]) -> Object:
-    """What the contract reads in fields that should be texts: numbers as text, anything else as null."""
+    """The contract's reading of fields that should be texts: numbers as text, anything else as null."""
     wrong = {name: value[name] for name in names if not isinstance(value.get(name), str | None)}
     return {
         name: str(found) if isinstance(found, int) and not isinstance(found, bool) else None

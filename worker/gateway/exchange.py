@@ -89,7 +89,7 @@ class Exchange:
         return self.progress.kept and now() - self.progress.sent < STALE_S
 
     def _salvaged(self) -> Answer | Failure | None:
-        """What had come before the end that was none: an answer, or an error in the upstream's own words."""
+        """The answer, or the upstream's own error, that had come before the connection broke."""
         outcome = self._told_by_events() if self._stream else self._told_by_body()
         is_none = isinstance(outcome, Failure) and outcome.code is ErrorCode.INVALID_RESPONSE
         return None if is_none else outcome
@@ -126,7 +126,7 @@ class Exchange:
         return await anext(chunks, b"")
 
     async def _rest(self, chunks: AsyncIterator[bytes], *, within_s: float, limit: int = MAX_ERROR_BYTES) -> bytes:
-        """What comes of the rest in time; what does not changes nothing."""
+        """The part of the rest that comes in time. A later part changes nothing."""
         self.limit.reschedule(None)
         rest = bytearray()
         with contextlib.suppress(InflateError, *LOST):

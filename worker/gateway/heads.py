@@ -105,7 +105,7 @@ class TolerantHandler(ResponseHandler):
     uses = 0
     """Requests sent over this connection, the one under way included."""
     _head: bytearray | None = None
-    """What has come of a head that is not whole yet; None while no head is due."""
+    """The part of a head that has come and is not whole yet; None while no head is due."""
 
     def set_response_params(self, *args: object, **options: object) -> None:
         self.uses += 1

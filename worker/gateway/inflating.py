@@ -19,7 +19,7 @@ _ZLIB: Final = (b"\x78\x01", b"\x78\x5e", b"\x78\x9c", b"\x78\xda")
 """The beginnings of zlib's usual window of 32 KiB, one for each level (RFC 1950 2.2)."""
 _GZIP_WBITS: Final = zlib.MAX_WBITS | 16
 _TEXT: Final = re.compile(rb'[{\[][\s"{}\[\]]|[\s:]|da|ev|id|re|\xef\xbb|\xff\xfe')
-"""How a document or a line of an event begins; deflated bytes rarely do."""
+"""The beginnings of a document or an event's line; deflated bytes rarely begin so."""
 
 
 class InflateError(ValueError):
@@ -39,7 +39,7 @@ class Inflater:
         self._stream = zlib.decompressobj()
 
     def feed(self, piece: bytes) -> Iterator[bytes]:
-        """What `piece` stands for, in pieces of bounded size. Raises `InflateError`."""
+        """The plain bytes of `piece`, in pieces of bounded size. Raises `InflateError`."""
         if self._plain:
             yield piece
         elif self._inner is not None:
@@ -50,7 +50,7 @@ class Inflater:
                 yield from self._begin()
 
     def end(self) -> Iterator[bytes]:
-        """What was held back: too short to tell, or still inside of zlib."""
+        """The bytes held back: too short to tell, or still inside of zlib."""
         held, self._start = self._start, b""
         if held:
             yield held

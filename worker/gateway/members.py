@@ -35,7 +35,7 @@ class Member(NamedTuple):
 
 
 class Nesting(NamedTuple):
-    """How a document is nested; `depth` counts no further than `MAX_DEPTH` + 1."""
+    """The nesting of a document; `depth` counts no further than `MAX_DEPTH` + 1."""
 
     containers: int
     depth: int
@@ -80,7 +80,7 @@ def replaced(document: bytes, values: Mapping[str, bytes]) -> bytes:
 
 
 def nesting(document: bytes) -> Nesting:
-    """How deep and how finely a document is nested, told without building any of it."""
+    """The depth and number of a document's containers, counted without building any of it."""
     brackets = document.count(b"{") + document.count(b"[")
     if brackets <= MAX_DEPTH:
         return Nesting(brackets, 0)

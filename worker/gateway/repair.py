@@ -61,7 +61,7 @@ def read_json(body: bytes) -> Document | Unreadable:
 
 
 def parsed(body: bytes) -> object:
-    """What the JSON says. Raises ValueError if it is none, or nested deeper than its readers take.
+    """The value of the JSON. Raises ValueError if it is none, or nested deeper than its readers take.
 
     orjson takes half the time of jiter for a small body, and twelve times the size of a large one. jiter is what
     the client reads with. It stops at 200 levels, so a body within others tells whether it leaves some to spare.

@@ -47,7 +47,7 @@ Object = dict[str, Any]
 
 @dataclass(slots=True)
 class Streamed:
-    """What a stream told before its terminal event: finished items by their index, text, and the id.
+    """A stream's content before its terminal event: finished items by their index, text, and the id.
 
     Items stay as they were written, because most are told again by the terminal event and never looked at.
     """

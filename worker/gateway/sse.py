@@ -23,7 +23,7 @@ import orjson
 _BYTE_ORDER_MARK: Final = b"\xef\xbb\xbf"
 _INNER: Final = re.compile(rb"(?:(data|event): ?)++")
 _OF_JSON: Final = (b'"', b"{", b"}", b"[", b"]")
-"""How a further line of pretty JSON begins, and no field does."""
+"""The beginnings of a further line of pretty JSON. No field begins so."""
 
 
 class Event(NamedTuple):

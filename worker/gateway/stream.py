@@ -1,4 +1,4 @@
-"""What a stream of events comes to, event by event, without I/O.
+"""The outcome of a stream of events, event by event, without I/O.
 
 Only the types of event in `_ENDS` end a stream. An `error` inside of any other typed `response.*` event belongs to
 what that event is about, such as a tool that failed, and the stream goes on. An error of no type ends it,
@@ -76,7 +76,7 @@ class StreamReader:
         return self._judged(read_document(body, self.headers, self.http_status))
 
     def _untyped(self, event: Event) -> Answer | Failure | None:
-        """What text that is no object tells: an error, the closing mark, or an end that is empty or was cut.
+        """The outcome of text that is no object: an error, the closing mark, or an end that is empty or was cut.
 
         Such an end counts once all output has come.
         """

@@ -16,7 +16,7 @@ STRAY_CALLS: Final = 200
 """Of a thousand keys each: under a second."""
 
 UNKNOWN_RPM: Final = 60
-"""What the learned scale multiplies where no limit is known: one request a second (`admission/lua/state.lua`)."""
+"""The factor of the learned scale where no limit is known: one request a second (`admission/lua/state.lua`)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -37,7 +37,7 @@ class Claim:
 
     @classmethod
     def bare(cls, tenant: str, request_id: str, task_id: str, stream: str) -> Self:
-        """What an answer needs to know of a request that was never claimed."""
+        """The facts that an answer needs of a request that was never claimed."""
         return cls(
             tenant=tenant,
             request_id=request_id,
@@ -52,7 +52,7 @@ class Claim:
 
     @property
     def keys(self) -> Keys:
-        """What Redis keeps of the request, by the short names that commands declare."""
+        """The request's keys in Redis, by the short names that commands declare."""
         names = keys.request(self.tenant, self.request_id)
         return names | keys.task(self.task_id) | {"results": self.stream}
 
@@ -86,7 +86,7 @@ class Lease:
     throttle_ms: int
     attempts: tuple[bytes, ...]
     group: int = 1
-    """How many deliveries with as many crashes, or more, fell when this request last did."""
+    """The number of deliveries with as many crashes, or more, that fell when this request last did."""
     alone: bool = True
     """Whether nothing else fell when this request last did."""
 

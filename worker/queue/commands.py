@@ -15,7 +15,7 @@ from worker.storage.keys import LISTS, PREFIXES
 from worker.storage.replies import flags, number, record, records, text
 
 MARKER_MS: Final = 3_600_000
-"""How long a request is remembered after its deadline, to know duplicates."""
+"""The time after its deadline for which a request is remembered, to know duplicates."""
 
 HELD: Final = ("inflight", "leases")
 

@@ -28,13 +28,13 @@ BATCH_BYTES: Final = 256 * 1024
 """Of one round trip: on a slow link it ends soon, and the events of a finished request come next."""
 
 WAITING_BYTES: Final = 8 * 1024 * 1024
-"""What waits in one process; further events are dropped."""
+"""The limit of events that wait in one process; further ones are dropped."""
 
 STREAM_BYTES: Final = 16 * 1024 * 1024
-"""What one attempt may stream; further events are dropped."""
+"""The limit of one attempt's stream; further events are dropped."""
 
 PATIENCE_S: Final = 1.0
-"""How long a result waits for its own last event."""
+"""The longest wait of a result for its own last event."""
 
 LONGEST: Final = 20_000
 """Entries kept per stream; a response has a few thousand events."""
@@ -42,7 +42,7 @@ LONGEST: Final = 20_000
 KEPT_MS: Final = 3_600_000
 
 _ENTRY_BYTES: Final = 128
-"""What an entry takes beside its data."""
+"""The cost of an entry beside its data."""
 
 _TERMINAL: Final = frozenset({"response.completed", "response.incomplete", "response.failed"})
 """Not relayed: the result says the same, and may be large."""

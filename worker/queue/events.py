@@ -1,4 +1,4 @@
-"""What this room reports: deliveries that changed hands, results that nobody reads, scripts that refused."""
+"""The reports of this room: deliveries that changed hands, results that nobody reads, scripts that refused."""
 
 from collections.abc import Sequence
 from typing import Protocol

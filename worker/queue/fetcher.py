@@ -1,4 +1,4 @@
-"""What this process takes from its lanes, and when: no more than it can start and hold, each lane by its weight."""
+"""The fetcher takes messages from this process' lanes: no more than it can start and hold, each lane by its weight."""
 
 import asyncio
 import random

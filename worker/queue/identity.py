@@ -1,4 +1,4 @@
-"""Whose message it is: the ids and the address that an answer needs, as far as any can be read.
+"""The owner of a message: the ids and the address that an answer needs, as far as any can be read.
 
 Celery task ids are free text. An id that is a whole number or a UUID object reads as its text. Any other id that
 is no name of ours gets a derived one, `sha256-` and 32 hex digits, which its sender can compute as well.
@@ -21,7 +21,7 @@ DERIVED_RULE: Final = (
     f"must be 1 to {MAX_ID_CHARS} characters of A-Za-z0-9._:- or the envelope must hold such a request_id; "
     "this answer is for `sha256-` and the first 32 hex digits of the id's SHA-256"
 )
-"""What the sender of an id that is no name is told."""
+"""The advice for a sender whose id is no name."""
 
 _NAME: Final = re.compile(r"[A-Za-z0-9._:\-]+")
 
@@ -144,7 +144,7 @@ def _uuid(value: Mapping[str, object]) -> str | None:
 
 
 def _metadata(value: object) -> Mapping[str, str]:
-    """What can be echoed: nothing, where any of it breaks the contract."""
+    """The part that can be echoed: nothing, where any of it breaks the contract."""
     pairs = as_object(value)
     fits = len(pairs) <= MAX_METADATA and all(
         isinstance(text, str) and len(text) <= MAX_METADATA_CHARS and _is_text(name + text)

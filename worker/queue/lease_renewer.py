@@ -29,7 +29,7 @@ class LeaseRenewer:
     events: QueueEvents
     upstream: str = "default"
     arriving: Callable[[], list[tuple[str, str]]] = list
-    """What a pop under way may have taken; renewed as well, and not missed."""
+    """The deliveries that a pop under way may have taken; renewed as well, and not missed."""
     _missing: dict[str, int] = field(default_factory=dict[str, int])
     """Rounds in which a delivery was held but not in flight."""
     _heartbeat: float = field(default_factory=time.monotonic)

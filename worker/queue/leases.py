@@ -11,7 +11,7 @@ from worker.storage.commands import Row
 from worker.storage.scripts import call_blocking
 
 LEASE_MS: Final = 15_000
-"""How long a silent worker keeps what it took; three renewals fit in."""
+"""The time for which a silent worker keeps its deliveries; three renewals fit in."""
 
 RENEWED_AT_ONCE: Final = 200
 """Redis serves no other client during a call; it renews a hundred leases in a millisecond."""

@@ -1,4 +1,4 @@
-"""Which delivery holds which message: typed access to the state machine in `ledger.lua`.
+"""The deliveries and the messages that they hold: typed access to the state machine in `ledger.lua`.
 
 There is one lease for each delivery. A delivery token is fresh for every pop and is checked by every write, so a worker
 that lost the lease cannot reschedule, fail or settle a request that another delivery holds by now.
@@ -253,7 +253,7 @@ class Ledger:
         return await self.runner.call(RETURNS, CANCEL, keys.request("", task_id) | keys.task(task_id), ttl_ms=ttl_ms)
 
     async def cancelled(self, marks: Sequence[str]) -> list[bool]:
-        """Which of the requests with these cancel keys are cancelled."""
+        """Whether each of the requests with these cancel keys is cancelled."""
         rows = [Row({"cancel": mark}, {}) for mark in marks]
         chunks = [rows[start : start + KEYS_AT_ONCE] for start in range(0, len(rows), KEYS_AT_ONCE)]
         return [found for chunk in chunks for found in await self.runner.call(RETURNS, CANCELLED, {}, chunk)]

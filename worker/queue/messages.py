@@ -35,7 +35,7 @@ _LONGEST_HEADER: Final = 8192
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Terms:
-    """What the caller asks for beside its body's content. Times are aware."""
+    """The caller's wishes beside its body's content. Times are aware."""
 
     model: str
     streams: bool
@@ -172,7 +172,7 @@ def _message(
 
 
 def salvage(raw: bytes) -> Message | Unreadable:
-    """Whose message it is, found in its text without decoding it: for what must be answered unread. Never raises."""
+    """The owner of a message that is answered undecoded, found in its text. Never raises."""
     lost = BrokenMessageError("body", "was lost with every worker that took it")
     return _recovered(raw, lost)
 

@@ -1,4 +1,4 @@
-"""How many bytes a pop asks for: little at first, more while replies are quick, less when they are slow.
+"""The bytes that a pop asks for: little at first, more while replies are quick, less when they are slow.
 
 A pop under way cannot be called back, and what it took is leased before it arrives. So its reply must arrive well
 within a lease, over whatever link there is.

@@ -1,1 +1,1 @@
-"""What happens to one request, from its claim to its one answer."""
+"""One request's way from its claim to its one answer."""

@@ -1,4 +1,4 @@
-"""What each call costs its request. Pure.
+"""The charge of each call to its request. Pure.
 
 Every call is charged to the request that made it, probes included, so that no request can call without end:
 
@@ -31,7 +31,7 @@ FREE_CODES: Final = frozenset(code for code in ErrorCode if Failure.of(code).rou
 
 @dataclass(frozen=True, slots=True)
 class Spent:
-    """What the calls of one request cost it so far."""
+    """The charges of one request's calls so far."""
 
     failures: int = 0
     """Attempts: they count against the request's `max_attempts`."""

@@ -14,7 +14,7 @@ from worker.queue.claims import Refusal
 
 
 class Disposition(StrEnum):
-    """What became of one delivery: metric label and log field."""
+    """The end of one delivery: metric label and log field."""
 
     COMPLETED = "completed"
     INCOMPLETE = "incomplete"

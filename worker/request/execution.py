@@ -39,7 +39,7 @@ class Execution:
     attempts: list[AttemptRecord] = field(default_factory=list[AttemptRecord])
     """The request's, oldest first, earlier deliveries included."""
     spent: Spent = field(default_factory=Spent)
-    """What the request's calls cost it, those of earlier deliveries included."""
+    """The charges of the request's calls, those of earlier deliveries included."""
     throttle_ms: int = 0
     last_call: Call | None = None
     """The last call of this delivery that ended by itself."""
@@ -68,7 +68,7 @@ class Execution:
 
     @property
     def held_bytes(self) -> int:
-        """What this request takes of the process' memory: its message or the body made of it, and its answer."""
+        """This request's share of the process' memory: its message or the body made of it, and its answer."""
         body = len(self.message.body) if self.message else 0
         return len(self.delivery.message) + body + (len(self.answer.raw) if self.answer else 0)
 
@@ -219,7 +219,7 @@ def ended(attempt: AttemptRecord, call: Call) -> AttemptRecord:
 
 
 def _failure_of(attempt: AttemptRecord) -> Failure | None:
-    """What is known of it by now; nothing where it did not fail, or in a way that only another release knows."""
+    """The failure as far as it is known; None without one, or for one that only another release knows."""
     known = attempt.outcome in ("failed", "throttled") and attempt.code in set(ErrorCode)
     return replace(Failure.of(ErrorCode(attempt.code)), http_status=attempt.http_status) if known else None
 

@@ -27,7 +27,7 @@ class HeldRequests:
 
     @property
     def bytes(self) -> int:
-        """What they take of the process' memory together."""
+        """Their share of the process' memory together."""
         return sum(execution.held_bytes for execution in self)
 
     def leases(self) -> list[tuple[str, str]]:

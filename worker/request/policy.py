@@ -61,7 +61,7 @@ class Policy:
 
     @property
     def kept_ms(self) -> int:
-        """How long a result is kept under its request id."""
+        """The time for which a result is kept under its request id."""
         return _ms_of(self.result_ttl)
 
     def claim(self, delivery: Delivery, message: Message) -> Claim:
@@ -97,7 +97,7 @@ class Policy:
     def after_call(
         self, execution: Execution, outcome: Answer | Failure, *, shared: bool, rng: random.Random
     ) -> Decision | None:
-        """What follows from a call that `execution.spent` counts already; None asks for another admission.
+        """The next step after a call that `execution.spent` counts already; None asks for another admission.
 
         `shared` says that admission believes the refusal of the whole fleet. The request then waits behind those that
         wait now: it would not be the next to call, or one request that is always refused would call without end.
@@ -116,12 +116,12 @@ class Policy:
         return None if outcome.route is Route.THROTTLE else Release(behind=True)
 
     def timeout_s(self, message: Message, time_left_s: float) -> float:
-        """How long one call may take: never beyond the deadline."""
+        """The longest time of one call: never beyond the deadline."""
         own = message.terms.timeout if message.terms else None
         return min(own or self.timeout.total_seconds(), max(0.001, time_left_s))
 
     def patience_s(self, lane: str) -> float:
-        """How long a request may wait on an upstream that is known to be out of order; `math.inf`: until its deadline.
+        """The longest wait on an upstream that is known to be out of order; `math.inf`: until its deadline.
 
         Admission counts it from the moment at which that was confirmed, or from enqueueing if that was later.
         """
@@ -143,12 +143,12 @@ class Policy:
 
 
 def suspects_beside(lease: Lease) -> int | None:
-    """How many suspects may run in one process with this one among them; None for a request that is no suspect."""
+    """The number of suspects that may run in one process, this one included; None for a request that is no suspect."""
     return max(1, lease.group // 2) if lease.crashes >= SUSPECT_CRASHES else None
 
 
 def kept_out(lease: Lease, time_left_s: float) -> Park | Release:
-    """What follows where other requests of this process keep this one from running."""
+    """The next step where other requests of this process keep this one from running."""
     if suspects_beside(lease) is None:
         return Release()
     return Park(round(1000 * max(0.0, min(SUSPECT_DELAY_MS / 1000, time_left_s))), Disposition.DELAYED)

@@ -1,4 +1,4 @@
-"""Which suspects may run side by side in this process, so that a request that kills processes is found by halving."""
+"""Suspects that may run side by side in this process, so that a request that kills processes is found by halving."""
 
 import asyncio
 import contextlib
@@ -8,12 +8,12 @@ from typing import Final
 NO_LIMIT: Final = 1_000_000
 
 QUIET_S: Final = 60.0
-"""How long the last suspect of a group waits for its process to be empty; calls that take longer see it begin."""
+"""The longest wait of a group's last suspect for its process to be empty; calls that take longer see it begin."""
 
 
 @dataclass(slots=True)
 class Quarantine:
-    """What runs in this process, by delivery token, and how many suspects each of them lets run beside it."""
+    """The deliveries in this process, by token, each with the number of suspects that it lets run beside it."""
 
     _limits: dict[str, int] = field(default_factory=dict[str, int])
     _left: asyncio.Event = field(default_factory=asyncio.Event)
@@ -35,7 +35,7 @@ class Quarantine:
 
     @property
     def running(self) -> int:
-        """How many deliveries run here."""
+        """The number of deliveries that run here."""
         return len(self._limits)
 
     @property

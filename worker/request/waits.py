@@ -1,4 +1,4 @@
-"""What a request asks of admission, and what follows where it is not admitted. Pure."""
+"""A request's question to admission, and its next step where it is not admitted. Pure."""
 
 import random
 from dataclasses import replace
@@ -45,7 +45,7 @@ def ask_of(execution: Execution, *, tokens: int, patience_s: float) -> Ask:
 
 
 def not_admitted(execution: Execution, why: NotAdmitted | Interruption, rng: random.Random) -> Decision:
-    """What follows where the wait for the budget ended without a grant."""
+    """The next step where the wait for the budget ended without a grant."""
     if isinstance(why, Interruption):
         return interrupted(why)
     match why.reason:

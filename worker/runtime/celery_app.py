@@ -159,7 +159,7 @@ def create_app(settings: Settings) -> Any:
 
 
 def _one_envelope(envelope: Any) -> None:
-    """What `delay` and `apply_async` take; Celery compares the caller's arguments with this signature."""
+    """The signature of `delay` and `apply_async`; Celery compares the caller's arguments with this signature."""
 
 
 def run(settings: Settings) -> int:

@@ -37,13 +37,13 @@ class Executor:
     tasks: "set[asyncio.Task[None]]" = field(default_factory=set["asyncio.Task[None]"])
 
     def places(self) -> int:
-        """How many more deliveries this process can hold."""
+        """The number of further deliveries that this process can hold."""
         if not self.takes() or (self.held and self.room() <= 0):
             return 0
         return self.concurrency - len(self.held)
 
     def room(self) -> int:
-        """How many more bytes this process may take; not positive: none, unless it holds nothing."""
+        """The number of further bytes that this process may take; not positive: none, unless it holds nothing."""
         return self.memory - self.held.bytes
 
     def takes(self) -> bool:
@@ -55,7 +55,7 @@ class Executor:
         return not self.draining.is_set() and self.maintenance.backlog is None
 
     def load(self) -> Load:
-        """What this process holds; safe from any thread."""
+        """The deliveries of this process; safe from any thread."""
         held = list(self.held)
         return Load(
             held=len(held),

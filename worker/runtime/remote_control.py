@@ -21,7 +21,7 @@ from worker.runtime.pool import Pool
 from worker.runtime.service import Service
 
 REVOKE_KEPT_MS: Final = (7 * 24 + 1) * 3600 * 1000
-"""How long a revoked id is remembered for a message that has not been taken yet: longer than any eta may be away."""
+"""The time for which a revoked id is remembered for a message still to be taken: longer than any eta may be away."""
 
 _STOCK: Final = ("ping", "stats", "registered", "conf", "report", "clock", "revoked")
 """Celery's own commands that are true of this worker as they are."""

@@ -24,7 +24,7 @@ from worker.telemetry.observer import Observer
 
 HEARTBEAT_S: Final = 1.0
 CANCEL_S: Final = 0.5
-"""How often this process looks whether what it runs was cancelled: one script call for all of it."""
+"""The pause between two looks for cancelled requests of this process: one script call for all of it."""
 
 Job = Callable[[], Coroutine[Any, Any, None]]
 
@@ -36,7 +36,7 @@ class Service:
     executor: Executor
     fetch: Job
     jobs: Mapping[str, Job]
-    """What else goes on as long as the process lives, by name."""
+    """The other loops that run as long as the process lives, by name."""
     ledger: Ledger
     renewer: LeaseRenewer
     observer: Observer

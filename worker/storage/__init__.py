@@ -1,1 +1,1 @@
-"""How Redis is reached: one URL, scripts in batches, and the names of all keys."""
+"""The way to Redis: one URL, scripts in batches, and the names of all keys."""

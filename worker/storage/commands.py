@@ -34,7 +34,7 @@ class SignatureError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Rows:
-    """What a command gets once for each of many things, such as lanes: these keys and arguments of each."""
+    """The arguments of a command for each of many things, such as lanes: these keys and arguments of each."""
 
     name: str
     keys: tuple[str, ...] = ()
@@ -74,7 +74,7 @@ class Command(Generic[R]):
     def words(
         self, keys: Mapping[str, str], args: Mapping[str, Argument], rows: Sequence[Row] = ()
     ) -> tuple[bytes, ...]:
-        """What follows EVALSHA and the digest: the number of keys, the keys, the command's name, its arguments.
+        """The words behind EVALSHA and the digest: the number of keys, the keys, the command's name, its arguments.
 
         `keys` may hold more than the command wants. Raises TypeError for an argument that is missing, unknown or of
         another type, and KeyError for a missing key.

@@ -1,4 +1,4 @@
-"""What Redis refuses: what passes by itself, what stays, and the words for both."""
+"""Refusals of Redis: those that pass by themselves, those that stay, and the words for both."""
 
 from typing import Final
 

@@ -1,4 +1,4 @@
-"""What this room reports: whether Redis serves."""
+"""The reports of this room: whether Redis serves."""
 
 from typing import Protocol
 

@@ -63,7 +63,7 @@ def lane(name: str) -> Keys:
 
 @cache
 def upstream(name: str) -> Keys:
-    """What the fleet knows of one upstream, and the calls in flight to it (`admission/lua/state.lua`)."""
+    """The fleet's knowledge of one upstream, and the calls in flight to it (`admission/lua/state.lua`)."""
     return {short: f"responses:{short}:{name}" for short in UPSTREAM}
 
 

@@ -42,7 +42,7 @@ class ScriptRunner:
     events: InitVar[RedisEvents | None] = None
     _: KW_ONLY
     within_s: InitVar[float] = SOCKET_TIMEOUT_S
-    """How long Redis may be silent in a round trip; how long it takes in all depends on its bytes."""
+    """The longest silence of Redis in a round trip; the whole time depends on its bytes."""
     _redis: Redis = field(init=False)
     _small: Sender = field(init=False)
     _large: Sender = field(init=False)

@@ -49,7 +49,7 @@ class Redis:
     client: redis.asyncio.Redis
     events: RedisEvents = field(default_factory=Unheard)
     within_s: float = SOCKET_TIMEOUT_S
-    """How long a peer may be silent, and how long connecting may take."""
+    """The longest silence of a peer, and the longest time to connect."""
     open: set[Call] = field(default_factory=set[Call])
     """Calls without a reply, whether they wait, are on their way, or were refused and will be sent again."""
     shas: dict[str, bytes] = field(default_factory=dict[str, bytes])

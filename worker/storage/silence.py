@@ -18,7 +18,7 @@ _COUNTERS_AT: Final = 120
 """Where `tcpi_bytes_acked` and `tcpi_bytes_received` lie in `struct tcp_info`, since Linux 4.1."""
 
 _LOOKS: Final = 4
-"""How often the counters are read within the limit."""
+"""The number of looks at the counters within the limit."""
 
 
 @asynccontextmanager

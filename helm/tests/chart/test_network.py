@@ -1,4 +1,4 @@
-"""Who reaches a pod, and what a pod reaches, by default and as values say."""
+"""The peers of a pod, in and out, by default and as values say."""
 
 from typing import Any
 

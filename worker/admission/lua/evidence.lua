@@ -24,7 +24,7 @@ State.seq, State.ten_a, State.ten_a_at, State.ten_b, State.ten_b_at = 0, '', 0, 
 State.bod_a, State.bod_a_at, State.bod_b, State.bod_b_at = '', 0, '', 0
 State.sl_seq, State.sl_refused, State.sl_share = 0, 0, 0
 
--- What a kind of refusal takes to be believed. A function, because a table would be built by every call of the script.
+-- The proof that a kind of refusal needs. A function, because a table would be built by every call of the script.
 local function rule_of(kind)
   if kind == 'authentication' or kind == 'quota' or kind == 'told' then
     -- Two calls started one after the other: a dead key refuses every call, and a probe follows within a second. A stated

@@ -101,7 +101,7 @@ function State:answered_in(ratio, granted_at, seq, in_flight)
   self:new_window()
 end
 
--- What calls take
+-- Durations of calls
 
 local function unpacked(packed)
   local values = {}

@@ -120,7 +120,7 @@ function State:cut(age_ms, charge)
   return self.backoff_ms
 end
 
--- What has just recovered is not met with a whole burst.
+-- An upstream that has just recovered is not met with a whole burst.
 function State:recover()
   self:refill()
   local most = START_BURST_MS * self.scale
@@ -165,7 +165,7 @@ function State:behind(lane)
   return least
 end
 
--- How long this call must wait, and for what; 0 lets it start.
+-- The wait of this call and its reason; 0 lets it start.
 function State:obstacle(lane, behind, tokens, crowded)
   if now < self.pause_until then return self.pause_until - now, 'throttled' end
   if crowded then return 50, 'concurrency' end

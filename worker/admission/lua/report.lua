@@ -1,4 +1,4 @@
--- What does the end of a call say of the fleet?
+-- The end of a call as evidence about the fleet.
 --
 -- * What names the request (price, size, tier, model, content, scope) is no evidence: the upstream answered.
 -- * Our own clock (a timeout or deadline of the caller, a cancel, a drain) says nothing of gate, rate and calls in flight.

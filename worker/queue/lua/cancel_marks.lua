@@ -1,4 +1,4 @@
--- Which messages may be cancelled, found without sending them anywhere: the ids in the text of a message are held
+-- Messages that may be cancelled, found without sending them anywhere: the ids in the text of a message are held
 -- against the marks. Behind ledger.lua. What is found here is decoded and decided in Python; a name in the wrong place
 -- costs only its bytes.
 

@@ -96,7 +96,7 @@ function commands.pop(_, arg, lanes)
   return pop.taken
 end
 
--- What the first claim of a request writes. A time that no honest clock would write is as good as none: the request is
+-- The fields that a request's first claim writes. A time that no honest clock would write is as good as none: the request is
 -- refused for it, and its result and our own figures must stay readable.
 local function first_claim(arg)
   local honest = arg.enqueued_at and math.abs(arg.enqueued_at - now) <= arg.longest_deadline_ms
@@ -106,7 +106,7 @@ local function first_claim(arg)
     math.max(now - arg.longest_deadline_ms, math.min(deadline, now + arg.longest_deadline_ms)))
 end
 
--- What an answered request is to one more delivery of it: the kept result goes to every stream that asks, once, or to
+-- One more delivery of an answered request: the kept result goes to every stream that asks, once, or to
 -- no other stream at all.
 local function answered_before(key, arg, known)
   if not known.replied or string.find(known.replied, ' ' .. key.results .. ' ', 1, true) then return 'DUPLICATE' end

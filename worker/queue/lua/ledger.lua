@@ -79,7 +79,7 @@ local function drop(key, token)
   redis.call('ZREM', key.leases, token)
 end
 
--- What is known of a request that nobody has run yet.
+-- The facts of a request that nobody has run yet.
 local function first_seen(fingerprint, enqueued_at, source, deadline)
   return { v = 1, fingerprint = fingerprint, enqueued_at = enqueued_at, enqueued_at_source = source, claimed_at = now,
     deadline = deadline, failures = 0, own = 0, crashes = 0, throttle_ms = 0 }

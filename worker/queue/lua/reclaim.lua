@@ -93,7 +93,7 @@ local function autopsy(token, record, losses)
   return request, tonumber(redis.call('HGET', request, 'calling') or 0), before + 1
 end
 
--- How many deliveries of a message were lost before a claim, this one included.
+-- The number of a message's deliveries that were lost before a claim, this one included.
 local function count_unclaimed(message)
   local lost = LOST .. redis.sha1hex(#message .. ':' .. string.sub(message, -TAIL_BYTES))
   local times = redis.call('HINCRBY', lost, 'deliveries', 1)
@@ -101,7 +101,7 @@ local function count_unclaimed(message)
   return times
 end
 
--- What was lost together comes back one by one: the message that kills its reader meets no other before a claim.
+-- Messages that were lost together come back one by one: the message that kills its reader meets no other before a claim.
 local function set_aside(lane, token, record)
   redis.call('ZADD', lane.delayed, now + set_apart * APART_MS, token)
   redis.call('HSET', lane.parked, token, record)

@@ -98,7 +98,7 @@ function commands.cancel(key, arg)
   return held[1] or ''
 end
 
--- Which of these requests are cancelled: one 0 or 1 each.
+-- The cancelled ones of these requests: one 0 or 1 each.
 -- ROWS marks: cancel |
 function commands.cancelled(_, _, marks)
   local found = {}
