@@ -69,3 +69,16 @@ async def test_a_trickle_is_served_at_once_beside_a_flood(budget: Budget) -> Non
             await budget.ask(10, lane="flood")
 
     assert max(waits) <= 300
+
+
+async def test_lanes_that_are_no_longer_used_are_forgotten(budget: Budget) -> None:
+    """A lane a tenant, a thousand tenants: what every call reads stays as small as if there were one."""
+    await budget.ask(lane="a")
+    small = len(budget.state())
+    for number in range(300):
+        budget.advance(200)
+        await budget.ask(2, lane=f"lane {number}")
+    budget.advance(60_000)
+    await budget.ask(lane="a")
+
+    assert len(budget.state()) <= small + 4

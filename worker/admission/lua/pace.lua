@@ -24,6 +24,7 @@ local REFUSAL_MS, REFUSAL_MAX_MS = 200, 2000 -- first guess and maximum of the t
 local PROBE_PATIENCE = 1.25 -- x that time: a lone call not refused by then shows an open upstream
 local START_BURST_MS, MIN_BURST_MS = 500, 250
 local LANE_LEAD_MS, LANE_GRACE_MS = 100, 250 -- how far a lane may run ahead; how long a waiting lane keeps its claim
+local MOST_FORGOTTEN = 256 -- fields of lanes in one call
 
 function State:start()
   local level = math.min(START_BURST_MS, self.longest_burst_ms) -- another process may just have spent the rest
@@ -150,18 +151,25 @@ end
 
 -- Lanes have virtual time spent, and a time until which a lane that was told to wait keeps its claim. A lane that did
 -- not wait starts at the virtual time of the last grant: idling earns no credit, and having been alone leaves no debt.
--- (Start-time fair queueing: Goyal, Vin and Cheng, SIGCOMM 1996.)
+-- (Start-time fair queueing: Goyal, Vin and Cheng, SIGCOMM 1996.) So a lane that neither waits nor is ahead of that time
+-- is forgotten: the state grows with the lanes in use and not with those ever seen.
 function State:lane(name) return { spent = 'spent:' .. name, wanting = 'wanting:' .. name } end
 
+-- The least virtual time among the other lanes that wait.
 function State:behind(lane)
-  local least = math.huge
-  for field in pairs(self.stored) do
-    local waits = string.find(field, 'wanting:', 1, true) == 1 and field ~= lane.wanting and self[field] > now
-    if waits then least = math.min(least, self['spent:' .. string.sub(field, 9)] or 0) end
+  local least, virtual, forgotten = math.huge, self.virtual or 0, {}
+  for spent in pairs(self.stored) do
+    if string.find(spent, 'spent:', 1, true) == 1 and spent ~= lane.spent then
+      local wanting = 'wanting:' .. string.sub(spent, 7)
+      if (self[wanting] or 0) > now then
+        least = math.min(least, self[spent])
+      elseif self[spent] <= virtual and #forgotten < MOST_FORGOTTEN then
+        forgotten[#forgotten + 1], forgotten[#forgotten + 2] = spent, wanting
+      end
+    end
   end
-  if (self[lane.wanting] or 0) <= now then
-    self[lane.spent] = math.max(self[lane.spent] or 0, self.virtual or 0)
-  end
+  if #forgotten > 0 then self:drop(forgotten) end
+  if (self[lane.wanting] or 0) <= now then self[lane.spent] = math.max(self[lane.spent] or 0, virtual) end
   return least
 end
 
