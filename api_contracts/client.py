@@ -20,7 +20,7 @@ from redis import Redis
 from api_contracts.celery_messages import encode, trace_headers
 from api_contracts.generation import GenerationResult
 from api_contracts.outgoing import MAX_BODY, Outgoing, prepare
-from api_contracts.polling import entries_of, make_group, paced
+from api_contracts.polling import entries_of, make_group
 from api_contracts.queues import (
     DEFAULT_TENANT,
     DELAYED,
@@ -34,6 +34,7 @@ from api_contracts.queues import (
 )
 from api_contracts.tickets import BackloggedError, Delta, NoAnswerError, NotAnsweredError, Ticket
 from api_contracts.violations import ContractViolation
+from api_contracts.watching import Reader, Watches
 
 __all__ = ["BackloggedError", "Delta", "NoAnswerError", "NotAnsweredError", "ResponsesClient", "Ticket"]
 
@@ -69,6 +70,7 @@ class ResponsesClient:
     ) -> None:
         self._redis = _connected(redis) if isinstance(redis, str) else redis
         self._owned = isinstance(redis, str)
+        self._watches = Watches(self._redis)
         self._tenant = tenant
         self._backlog_limit = backlog_limit
         self._backlog_bytes = backlog_bytes
@@ -78,6 +80,7 @@ class ResponsesClient:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self._watches.close()
         if self._owned:
             self._redis.close()
 
@@ -105,7 +108,7 @@ class ResponsesClient:
     def wait(
         self, ticket: Ticket, *, timeout_s: float, on_state: Callable[[str | None], None] | None = None
     ) -> GenerationResult:
-        """The result of one request; `on_state` hears where it is at every look.
+        """The result of one request, as soon as it is there; `on_state` hears of each of its states.
 
         Raises NotAnsweredError after `timeout_s`, and NoAnswerError where waiting longer is of no use.
         """
@@ -116,8 +119,8 @@ class ResponsesClient:
     ) -> bytes:
         """As `wait`, but the JSON as the worker wrote it."""
         state: str | None = None
-        for _ in paced(timeout_s):
-            state, result = self._look(ticket)
+        for reader in self._watches.turns(timeout_s):
+            state, result = _look(reader, ticket)
             if result is not None:
                 return result
             if on_state:
@@ -215,8 +218,8 @@ class ResponsesClient:
 
     def _wait_until_taken(self, ticket: Ticket, timeout_s: float) -> None:
         """From then on the stream of its id is its own: the worker drops an earlier one as it takes a request."""
-        for _ in paced(timeout_s):
-            state, _ = self._look(ticket)
+        for reader in self._watches.turns(timeout_s):
+            state, _ = _look(reader, ticket)
             if state is not None:
                 return
         raise NotAnsweredError(None)
@@ -248,21 +251,6 @@ class ResponsesClient:
         if isinstance(taken, int) and taken > self._backlog_bytes:  # an older ACL may not let us ask
             raise BackloggedError(f"lane {lane} holds {taken} bytes, the limit is {self._backlog_bytes}")
 
-    def _look(self, ticket: Ticket) -> tuple[str | None, bytes | None]:
-        key = request_key(ticket.tenant, ticket.request_id)
-        state, token, kept, result = self._redis.hmget(key, "state", "token", "fingerprint", "result")
-        if state is None:
-            return None, None
-        if kept.decode() != ticket.fingerprint:
-            raise NoAnswerError("duplicate_conflict: this request_id belongs to a request with another body")
-        if token == ticket.outdated:
-            return None, None
-        if state not in _FINAL:
-            return state.decode(), None
-        if result is None:
-            raise NoAnswerError("this request_id was answered before and its result is no longer kept")
-        return state.decode(), result
-
     def _claimed_or_new(
         self, stream: str, group: str, consumer: str, abandoned_ms: int, block_ms: int
     ) -> Iterator[tuple[bytes, dict[bytes, bytes]]]:
@@ -274,3 +262,19 @@ class ResponsesClient:
 def _connected(url: str) -> Any:
     client: Any = Redis
     return client.from_url(url, socket_timeout=10, health_check_interval=10)
+
+
+def _look(reader: Reader, ticket: Ticket) -> tuple[str | None, bytes | None]:
+    key = request_key(ticket.tenant, ticket.request_id)
+    state, token, kept, result = reader.hmget(key, "state", "token", "fingerprint", "result")
+    if state is None:
+        return None, None
+    if (kept or b"").decode() != ticket.fingerprint:
+        raise NoAnswerError("duplicate_conflict: this request_id belongs to a request with another body")
+    if token == ticket.outdated:
+        return None, None
+    if state not in _FINAL:
+        return state.decode(), None
+    if result is None:
+        raise NoAnswerError("this request_id was answered before and its result is no longer kept")
+    return state.decode(), result

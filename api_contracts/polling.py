@@ -1,6 +1,5 @@
 """The reads of a client: their pace, and Redis' replies as values."""
 
-import time
 from collections.abc import Iterator
 from typing import Any, Final, cast
 
@@ -8,17 +7,15 @@ from redis import ResponseError
 
 _FIRST_LOOK_S: Final = 0.02
 _LAST_LOOK_S: Final = 0.25
-"""One HMGET each: a hundred waiting callers cost Redis less than one worker does."""
+"""One HMGET each."""
 
 
-def paced(timeout_s: float) -> Iterator[None]:
-    """Turns to look: soon at first, then less often, at least one, and the last when the time is up."""
-    give_up_at, pause_s = time.monotonic() + timeout_s, _FIRST_LOOK_S
-    while (left_s := give_up_at - time.monotonic()) > 0:
-        yield
-        time.sleep(min(pause_s, left_s))
+def paces() -> Iterator[float]:
+    """Seconds between looks where nobody tells of changes: few at first, then more."""
+    pause_s = _FIRST_LOOK_S
+    while True:
+        yield pause_s
         pause_s = min(pause_s * 1.5, _LAST_LOOK_S)
-    yield
 
 
 def make_group(redis: Any, stream: str, group: str) -> None:

@@ -34,6 +34,7 @@ _FORMS: Final = {
     "GROUP group name STREAMS {key} >": "xreadgroup",
     "text 1 {key}": "eval evalsha",
     "text": "script|load script|exists",
+    "on": "client|tracking",
     "": "time info",
     "0": "scan",
     "{channel}": "psubscribe punsubscribe",
@@ -136,6 +137,7 @@ CONSUMER: Final = Role(
         ),
         CommandRule("set aside what cannot be read", "xadd", "%W~responses:unreadable"),
         CommandRule("wait for one id", "hget hmget", "%R~responses:request:*"),
+        CommandRule("be told when it changes", "client|tracking"),
         CommandRule("follow the tokens of a streamed request", "xread xrange", "%R~responses:deltas:*"),
     ),
 )
