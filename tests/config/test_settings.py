@@ -13,7 +13,7 @@ from support.settings_reader import VARIABLES, read
 
 from worker.config.environment import WrongSettingsError
 from worker.config.sentry_settings import SentrySettings, load_sentry
-from worker.config.settings import Settings, check_key_file
+from worker.config.settings import Settings, check_keys
 
 KEY: Final = "sk-live-9Q7ZK9XW2V"
 
@@ -130,7 +130,7 @@ class TestKeyFile:
 
     def complaint(self, file: Path) -> str:
         with pytest.raises(WrongSettingsError) as caught:
-            check_key_file(worker(UPSTREAM_API_KEY_FILE=str(file)))
+            check_keys(worker(UPSTREAM_API_KEY_FILE=str(file)))
         said = str(caught.value)
         assert said.startswith("WORKER_UPSTREAM_API_KEY_FILE: ")
         assert "\n" not in said

@@ -138,3 +138,40 @@ def test_a_wrong_setting_changes_nothing_and_is_named(caller: Caller) -> None:
         caller.gateway.configure(headers="loud", requests_per_minute=1)
 
     assert caller.get("/simulator/config").json()["requests_per_minute"] == 0
+
+
+def test_accounts_have_keys_and_budgets_of_their_own(caller: Caller) -> None:
+    caller.gateway.configure(
+        accounts={
+            "main": {"keys": ["main-1", "main-2"], "requests_per_minute": 2, "burst_s": 60},
+            "spare": {"keys": ["spare-1"], "requests_per_minute": 1, "burst_s": 60, "headers": "none"},
+        }
+    )
+
+    assert [caller.ask("x", key=key).status_code for key in ("main-1", "main-2", "main-1")] == [200, 200, 429]
+    assert [caller.ask("x", key="spare-1").status_code for _ in range(2)] == [200, 429]
+    assert caller.ask("x", key="another").status_code == 200
+    assert [call.account for call in caller.gateway.calls()] == ["main"] * 3 + ["spare"] * 2 + [""]
+    assert "main-1" not in caller.get("/simulator/config").text
+
+
+def test_a_change_of_one_account_leaves_the_rest_of_it_and_the_others_alone(caller: Caller) -> None:
+    caller.gateway.configure(accounts={"main": {"keys": ["a", "b"]}, "spare": {"keys": ["c"]}})
+
+    caller.gateway.configure(accounts={"main": {"revoked_keys": ["a"]}})
+
+    assert [caller.ask("x", key=key).status_code for key in ("a", "b", "c")] == [401, 200, 200]
+
+
+@pytest.mark.parametrize(
+    ("accounts", "said"),
+    [
+        ({"main": {}}, "accounts.main: must have keys"),
+        ({"main": {"keys": ["a"], "rpm": 1}}, "accounts.main.no such setting: rpm"),
+        ({"main": {"keys": ["a"]}, "spare": {"keys": ["a"]}}, "a key belongs to one account"),
+        ({"main": 3}, "an object of objects"),
+    ],
+)
+def test_wrong_accounts_are_refused(caller: Caller, accounts: dict[str, object], said: str) -> None:
+    with pytest.raises(ValueError, match=said):
+        caller.gateway.configure(accounts=accounts)

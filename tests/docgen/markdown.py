@@ -8,7 +8,9 @@ from enum import StrEnum
 from itertools import pairwise
 from typing import Any, Final, cast
 
-from pydantic import SecretStr
+from pydantic import BaseModel, SecretStr
+from pydantic.fields import FieldInfo
+from pydantic_core import PydanticUndefined
 
 from worker.config.environment import EnvironmentSettings, variable
 
@@ -54,6 +56,24 @@ def settings_table(model: type[EnvironmentSettings]) -> str:
         for name, field in model.model_fields.items()
     ]
     return table(("variable", "default", "meaning"), rows)
+
+
+def toml_table(model: type[BaseModel]) -> str:
+    """The keys of one TOML table."""
+    rows = [
+        (
+            f"`{name}`",
+            "required" if field.is_required() else default_text(_toml_default(field)),
+            one_line(field.description),
+        )
+        for name, field in model.model_fields.items()
+    ]
+    return table(("key", "default", "meaning"), rows)
+
+
+def _toml_default(field: FieldInfo) -> Any:
+    default: Any = None if field.default is PydanticUndefined else field.default
+    return default if default is not None else ""
 
 
 def default_text(value: Any) -> str:

@@ -1,7 +1,8 @@
 """Pages for operators: settings, metrics, alerts, Redis users, and the simulated gateway's markers."""
 
-from docgen.markdown import fenced, page, settings_table, table
+from docgen.markdown import fenced, page, settings_table, table, toml_table
 from docgen.sentry_rules import SENTRY_RULES
+from worker.config.config_file import AccountTable, Limits, PriceTable, RouteTable
 from worker.config.sentry_settings import SentrySettings
 from worker.config.settings import Settings
 from worker.devtools.simulator import fault_table
@@ -20,6 +21,23 @@ def settings_page() -> str:
         settings_table(Settings),
         "## Sentry and the runbook",
         settings_table(SentrySettings),
+    )
+
+
+def config_file_page() -> str:
+    return page(
+        "The configuration file",
+        "`WORKER_CONFIG_FILE` names a TOML file. It is read at start. Every mistake in it is one line, with its place. "
+        "[Several keys and gateways](../operate/routes.md) shows how to use it.",
+        "## `[accounts.NAME]`",
+        toml_table(AccountTable),
+        '## `[accounts.NAME.models."MODEL"]`',
+        toml_table(Limits),
+        "## `[routes.NAME]`",
+        toml_table(RouteTable),
+        '## `[models."MODEL"]`',
+        "Prices in USD per million tokens. Results and usage then tell the cost.",
+        toml_table(PriceTable),
     )
 
 

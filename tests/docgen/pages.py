@@ -6,7 +6,7 @@ from typing import Final
 
 from docgen.commands import commands_page
 from docgen.contracts import celery_page, contract_documents, contracts_page, errors_page, request_page, result_page
-from docgen.operators import acl_page, alerts_page, metrics_page, settings_page, simulator_page
+from docgen.operators import acl_page, alerts_page, config_file_page, metrics_page, settings_page, simulator_page
 from docgen.runbook import runbook_index, runbook_pages
 
 DOCS: Final = Path(__file__).parents[2] / "docs"
@@ -18,6 +18,7 @@ _REFERENCE: Final[dict[str, Callable[[], str]]] = {
     "alerts": alerts_page,
     "celery": celery_page,
     "commands": commands_page,
+    "config-file": config_file_page,
     "contracts": contracts_page,
     "errors": errors_page,
     "metrics": metrics_page,

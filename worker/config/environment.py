@@ -61,7 +61,7 @@ def _line(settings: type[EnvironmentSettings], location: tuple[int | str, ...], 
     name = str(location[0])
     field = settings.model_fields.get(name)
     said = message.removeprefix("Value error, ") if kind == "value_error" or field is None else _wanted(field)
-    return f"{variable(settings, name)}: {said}"
+    return "\n".join(f"{variable(settings, name)}: {line}" for line in said.splitlines())
 
 
 def _wanted(field: FieldInfo) -> str:

@@ -4,18 +4,22 @@ A wrong setting stops the start with one clear line for each mistake. Only `app`
 """
 
 import contextlib
+from collections.abc import Iterator
 from datetime import timedelta
+from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, SecretStr, field_validator, model_validator
 from pydantic_settings import NoDecode, SettingsConfigDict
 
+from worker.config.config_file import read_config_file
 from worker.config.environment import EnvironmentSettings, WrongSettingsError, load_settings, variable
+from worker.config.routing import Budget, Routing
 from worker.config.values import between, gateway_url, lane_deadlines, lane_patience, lane_weights, read_key
 from worker.storage.connection import RedisTarget
 
-__all__ = ["Settings", "WrongSettingsError", "check_key_file", "load"]
+__all__ = ["Settings", "WrongSettingsError", "check_keys", "load"]
 
 
 class Settings(EnvironmentSettings):
@@ -26,6 +30,9 @@ class Settings(EnvironmentSettings):
 
     fleet: str = Field("default", pattern=r"^[A-Za-z0-9_-]{1,64}$")
     """The fleet whose budget and gate these workers share; a name of its own for each gateway key on one Redis."""
+
+    config_file: Path | None = None
+    """A TOML file of accounts, routes and prices, for several keys or gateways; then the next six do nothing."""
 
     upstream_url: str = "https://www.anyfast.ai"
     """The OpenAI-compatible gateway; `/v1/responses` is appended."""
@@ -127,6 +134,13 @@ class Settings(EnvironmentSettings):
     def _upstream_url_is_http(cls, url: str) -> str:
         return gateway_url(url)
 
+    @field_validator("config_file")
+    @classmethod
+    def _config_file_is_right(cls, file: Path | None) -> Path | None:
+        if file is not None:
+            read_config_file(file)
+        return file
+
     @field_validator("default_deadline")
     @classmethod
     def _every_lane_has_a_deadline(cls, by_lane: dict[str, timedelta]) -> dict[str, timedelta]:
@@ -142,6 +156,18 @@ class Settings(EnvironmentSettings):
     def redis(self) -> RedisTarget:
         return RedisTarget.parse(self.redis_url.get_secret_value())
 
+    @cached_property
+    def routing(self) -> Routing:
+        """The file's accounts and routes; without a file, those of the environment. The file is read once."""
+        if self.config_file is not None:
+            return read_config_file(self.config_file)
+        budget = Budget(
+            requests_per_minute=self.requests_per_minute,
+            tokens_per_minute=self.tokens_per_minute,
+            max_in_flight=self.max_in_flight,
+        )
+        return Routing.single(self.upstream_url, self.api_key, budget)
+
     def api_key(self) -> str:
         """The key as it is now: a mounted file is read at every call. Empty if there is none, or none can be read."""
         if self.upstream_api_key_file:
@@ -153,8 +179,26 @@ class Settings(EnvironmentSettings):
         return self.default_deadline.get(lane, self.default_deadline["*"])
 
 
-def check_key_file(settings: Settings) -> None:
-    """Looks at the mounted key before a worker starts; other commands need none. Raises WrongSettingsError."""
+def check_keys(settings: Settings) -> None:
+    """Looks at keys in files and variables before a worker starts; other commands need none.
+
+    Raises WrongSettingsError with a line for each.
+    """
+    if settings.config_file is None:
+        _check_key_file(settings)
+    elif mistakes := list(_missing_keys(settings.routing)):
+        raise WrongSettingsError("\n".join(f"{variable(Settings, 'config_file')}: {line}" for line in mistakes))
+
+
+def _missing_keys(routing: Routing) -> Iterator[str]:
+    for route in routing.routes.values():
+        try:
+            route.key.checked()
+        except ValueError as error:
+            yield f"routes.{route.name}.{'key_file' if route.key.file else 'key_env'}: {error}"
+
+
+def _check_key_file(settings: Settings) -> None:
     if settings.upstream_api_key_file is None:
         return
     try:

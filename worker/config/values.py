@@ -77,13 +77,13 @@ def _patience(text: str) -> timedelta | None:
     return None if text == "deadline" else duration_within(text, "0s", "7d")
 
 
-def gateway_url(url: str) -> str:
+def gateway_url(url: str, key_goes_to: str = "WORKER_UPSTREAM_API_KEY") -> str:
     """The gateway's base URL, without `/v1/responses` at its end."""
     parts = urls.split(url)
     if parts.scheme not in ("http", "https") or not parts.hostname or _NOT_IN_URLS.search(url):
         raise ValueError("must be http:// or https:// with a host, such as https://gateway.example.com")
     if parts.username is not None or parts.query or parts.fragment or "?" in url or "@" in url:
-        raise ValueError("must hold no name, no key and no query; the key goes into WORKER_UPSTREAM_API_KEY")
+        raise ValueError(f"must hold no name, no key and no query; the key goes into {key_goes_to}")
     return url.rstrip("/").removesuffix("/v1/responses").removesuffix("/v1")
 
 

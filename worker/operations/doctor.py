@@ -6,7 +6,6 @@ are asked by `redis_health` and `gateway_health`.
 
 from collections.abc import Iterator, Mapping
 from datetime import timedelta
-from typing import Final
 from urllib.parse import urlsplit
 
 from worker.config.names import PREFIX, unknown_names
@@ -15,16 +14,25 @@ from worker.config.values import read_key
 from worker.operations.findings import Finding, fail, ok, warn
 from worker.operations.gateway_health import examine_gateway
 from worker.operations.redis_health import examine_redis
-
-_LOOPBACK: Final = frozenset({"localhost", "127.0.0.1", "::1"})
+from worker.operations.routes_health import (
+    UNENCRYPTED,
+    UNKNOWN_LIMITS,
+    examine_routes,
+    judge_routing,
+    travels_unencrypted,
+    unsendable,
+)
 
 
 def examine(settings: Settings, environment: Mapping[str, str]) -> Iterator[Finding]:
     """Every finding, as it is found; takes as long as the gateway does to answer a few requests."""
-    key = api_key(settings)
     yield from judge_settings(settings, environment)
     yield from examine_redis(settings.redis, settings.lanes)
-    yield from examine_gateway(settings.upstream_url, key if isinstance(key, str) else "")
+    if settings.config_file:
+        yield from examine_routes(settings.routing)
+    else:
+        key = api_key(settings)
+        yield from examine_gateway(settings.upstream_url, key if isinstance(key, str) else "")
 
 
 def misread(mistakes: str) -> list[Finding]:
@@ -41,22 +49,29 @@ def api_key(settings: Settings) -> str | Finding:
         return fail("settings.key", f"{name}_FILE {error}", f"correct {name}_FILE or its permissions")
     if not key:
         return fail("settings.key", "no key is set", f"set {name}, or {name}_FILE to a file that holds it")
-    if not (key.isascii() and key.isprintable() and " " not in key):
+    if unsendable(key):
         return fail("settings.key", "the key has characters that no header can carry", "copy the key again")
     return key
 
 
 def judge_settings(settings: Settings, environment: Mapping[str, str]) -> Iterator[Finding]:
     """What is wrong or suspicious in settings that can be read."""
-    key = api_key(settings)
-    source = "from the environment" if settings.upstream_api_key else "from its file"
-    yield key if isinstance(key, Finding) else ok("settings.key", f"set, {source}")
+    if settings.config_file:
+        yield from judge_routing(settings.routing, settings.model_fields_set)
+    else:
+        yield from _one_upstream(settings)
     yield _names(environment)
-    yield _transport(settings)
-    yield _limits(settings)
     yield _deadlines(settings)
     yield _grace(settings)
     yield _lanes(settings)
+
+
+def _one_upstream(settings: Settings) -> Iterator[Finding]:
+    key = api_key(settings)
+    source = "from the environment" if settings.upstream_api_key else "from its file"
+    yield key if isinstance(key, Finding) else ok("settings.key", f"set, {source}")
+    yield _transport(settings)
+    yield _limits(settings)
 
 
 def _names(environment: Mapping[str, str]) -> Finding:
@@ -69,11 +84,9 @@ def _names(environment: Mapping[str, str]) -> Finding:
 
 
 def _transport(settings: Settings) -> Finding:
+    if travels_unencrypted(settings.upstream_url):
+        return warn("settings.upstream_url", UNENCRYPTED, "use https:// in WORKER_UPSTREAM_URL")
     url = urlsplit(settings.upstream_url)
-    if url.scheme == "http" and url.hostname not in _LOOPBACK:
-        return warn(
-            "settings.upstream_url", "the key and all prompts travel unencrypted", "use https:// in WORKER_UPSTREAM_URL"
-        )
     return ok("settings.upstream_url", f"{url.scheme}, {url.hostname}")
 
 
@@ -88,7 +101,7 @@ def _limits(settings: Settings) -> Finding:
         return ok("settings.limits", ", ".join(known))
     return warn(
         "settings.limits",
-        "no limit of the gateway is known, so the fleet finds it by being refused",
+        UNKNOWN_LIMITS,
         "set WORKER_REQUESTS_PER_MINUTE, WORKER_TOKENS_PER_MINUTE or WORKER_MAX_IN_FLIGHT to what your key allows",
     )
 

@@ -15,7 +15,7 @@ new-api's `middleware/auth.go` (`TokenAuth` looks at status, expiry, quota and a
 """
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any, Final, Self, cast
@@ -36,16 +36,19 @@ _JUDGED: Final = frozenset({ErrorCode.INVALID_REQUEST, ErrorCode.MODEL_UNAVAILAB
 """What a gateway says that has looked into the request itself."""
 
 
-def examine_gateway(base_url: str, key: str) -> Iterator[Finding]:
-    """Every finding about the gateway; only whether it answers, where there is no key to ask with."""
+def examine_gateway(base_url: str, key: str, models: Collection[str] = MODELS) -> Iterator[Finding]:
+    """Every finding about the gateway; only whether it answers, where there is no key to ask with.
+
+    `models` are those that calls name there.
+    """
     where = urlsplit(base_url).netloc
     with _Gateway.at(base_url, key) as gateway:
         try:
             started = time.perf_counter()
-            models = gateway.models(keyed=bool(key))
-            yield _reachable(where, models, time.perf_counter() - started)
-            if key and not models.is_redirect:
-                yield from _look(gateway, models)
+            listing = gateway.models(keyed=bool(key))
+            yield _reachable(where, listing, time.perf_counter() - started)
+            if key and not listing.is_redirect:
+                yield from _look(gateway, listing, models)
         except (httpx.HTTPError, httpx.InvalidURL) as error:
             what = str(error) or type(error).__name__
             yield fail("gateway", f"{where}: {what}", "correct WORKER_UPSTREAM_URL, or let this machine reach it")
@@ -98,11 +101,11 @@ def _reachable(where: str, response: httpx.Response, took_s: float) -> Finding:
     return ok("gateway", f"{where} answers in {took_s * 1000:.0f} ms")
 
 
-def _look(gateway: _Gateway, models: httpx.Response) -> Iterator[Finding]:
-    """Whether the key is taken, and what is known of its quota and of our model."""
-    listed = _listed(models)
-    if models.status_code in _REFUSING:
-        yield _refused(models, gateway.usage())
+def _look(gateway: _Gateway, listing: httpx.Response, models: Collection[str]) -> Iterator[Finding]:
+    """Whether the key is taken, and what is known of its quota and of our models."""
+    listed = _listed(listing)
+    if listing.status_code in _REFUSING:
+        yield _refused(listing, gateway.usage())
         return
     if listed is not None and gateway.models(keyed=False).status_code in _REFUSING:
         yield ok("gateway.key", "accepted: it may list the models, which without a key is refused")
@@ -113,7 +116,7 @@ def _look(gateway: _Gateway, models: httpx.Response) -> Iterator[Finding]:
             return
         yield _judge_empty_request(answer, gateway)
     if listed is not None:
-        yield _judge_models(listed)
+        yield _judge_models(listed, models)
     if usage := gateway.usage():
         yield judge_usage(usage, time.time())
 
@@ -138,10 +141,10 @@ def _refused(answer: httpx.Response, usage: Mapping[str, Any] | None) -> Finding
     return fail("gateway.key", known, left.change or "enable the key, or allow it this address, group and model")
 
 
-def _judge_models(listed: list[str]) -> Finding:
-    missing = [model for model in MODELS if model not in listed]
+def _judge_models(listed: list[str], models: Collection[str]) -> Finding:
+    missing = [model for model in models if model not in listed]
     if not missing:
-        return ok("gateway.model", f"serves {', '.join(MODELS)}")
+        return ok("gateway.model", f"serves {', '.join(models)}")
     return warn("gateway.model", f"does not list {', '.join(missing)}", "allow the key this model, or its group")
 
 

@@ -17,7 +17,7 @@ from celery.worker import state
 from worker import __version__, telemetry
 from worker.config.exit_codes import WRONG
 from worker.config.sentry_settings import load_sentry
-from worker.config.settings import Settings, WrongSettingsError, check_key_file
+from worker.config.settings import Settings, WrongSettingsError, check_keys
 from worker.queue.celery_message import known_tasks
 from worker.runtime import command_line, process_signals, remote_control
 from worker.runtime.settings_report import report_settings
@@ -130,7 +130,7 @@ def create_app(settings: Settings) -> Any:
 
     Raises WrongSettingsError for wrong SENTRY_ variables, and for a key file that cannot be read.
     """
-    check_key_file(settings)
+    check_keys(settings)
     app: Any = App(settings)
     app.conf.update(
         broker_url=settings.redis.broker_url,

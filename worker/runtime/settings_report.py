@@ -15,7 +15,7 @@ def report_settings(settings: Settings, environment: Iterable[str]) -> None:
 
     Names are shown and values never: a misspelt variable may hold the key.
     """
-    if not settings.api_key():
+    if settings.config_file is None and not settings.api_key():
         log("key.missing", "warning", reason="set WORKER_UPSTREAM_API_KEY, or WORKER_UPSTREAM_API_KEY_FILE to its file")
     for name, nearest in list(unknown_names(environment).items())[:_MOST_NAMES]:
         hint = {"nearest": nearest} if nearest else {}

@@ -24,11 +24,15 @@ class ReceivedCall:
     """Alias of the authorization key (`key_alias`); empty where none was sent."""
     in_flight: int
     """Admitted calls in progress when it arrived, itself not counted."""
+    account: str = ""
+    """The one of `SimulatorConfig.accounts` that the key belongs to; empty for the first."""
     body_sha256: str = ""
     prompt: str = ""
     """`prompt_hash` of the prompt."""
     tag: str | None = None
     """The `xyz` of `[[id:xyz]]`."""
+    model: str = ""
+    """As the caller named it."""
     stream: bool = False
     tokens: int = 0
     """Estimated input plus `max_output_tokens`."""

@@ -76,6 +76,9 @@ class SimulatorConfig:
     """Fault name to the probability, of 1, that an admitted call without a marker meets it."""
     call_log_size: int = 200_000
     """Calls that the log remembers; the statistics count them all."""
+    accounts: Mapping[str, Mapping[str, Any]] = field(default_factory=dict[str, Mapping[str, Any]], repr=False)
+    """Accounts beside the one above: each has `keys` and budgets of its own, and every other setting in which it
+    differs. A call belongs to the account that its key is one of; changes are merged into what an account has."""
 
     def __post_init__(self) -> None:
         for name, choices in _CHOICES.items():
@@ -86,6 +89,23 @@ class SimulatorConfig:
             if isinstance(value, int | float) and value < 0:
                 raise ValueError(f"{name}: must not be negative")
         self._check_fault_rates()
+        self._check_accounts()
+
+    def _check_accounts(self) -> None:
+        """Makes each account's settings once: a wrong one raises here."""
+        named = [key for name in self.accounts for key in self.account(name).keys]
+        if len(set(named)) < len(named):
+            raise ValueError("accounts: a key belongs to one account")
+
+    def account(self, name: str) -> Self:
+        """The settings of one of `accounts`."""
+        own = self.accounts[name]
+        if "accounts" in own or "call_log_size" in own or not own.get("keys"):
+            raise ValueError(f"accounts.{name}: must have keys, and settings of one account")
+        try:
+            return replace(self, accounts={}, keys=(), revoked_keys=(), empty_wallets=()).changed(own)
+        except ValueError as error:
+            raise ValueError(f"accounts.{name}.{error}") from None
 
     def _check_fault_rates(self) -> None:
         faults = {name for name, fault in FAULTS.items() if fault.ending is not Ending.GOOD}
@@ -99,14 +119,15 @@ class SimulatorConfig:
         known = {f.name: getattr(self, f.name) for f in fields(self)}
         if unknown := changes.keys() - known.keys():
             raise ValueError(f"no such setting: {', '.join(sorted(unknown))}")
-        return replace(self, **{name: _like(known[name], value, name) for name, value in changes.items()})
+        typed = {name: _like(known[name], value, name) for name, value in changes.items() if name != "accounts"}
+        if "accounts" in changes:
+            typed["accounts"] = _merged(self.accounts, changes["accounts"])
+        return replace(self, **typed)
 
     def public(self) -> dict[str, Any]:
         """The settings as JSON, keys replaced by their aliases."""
-        hidden = {
-            name: [key_alias(key) for key in getattr(self, name)] for name in ("keys", "revoked_keys", "empty_wallets")
-        }
-        return asdict(self) | hidden
+        accounts = {name: dict(own) | _aliases(own) for name, own in self.accounts.items()}
+        return asdict(self) | _aliases(asdict(self)) | {"accounts": accounts}
 
     def limits(self) -> AccountLimits:
         """The budgets that these settings ask for."""
@@ -120,6 +141,20 @@ class SimulatorConfig:
         if not per_minute:
             return None
         return Limit(per_minute=per_minute, burst_s=self.burst_s, window_s=window_s, phase_s=self.window_phase_s)
+
+
+def _aliases(settings: Mapping[str, Any]) -> dict[str, list[str]]:
+    """The settings that hold keys, with aliases instead."""
+    secret = settings.keys() & {"keys", "revoked_keys", "empty_wallets"}
+    return {name: [key_alias(key) for key in settings[name]] for name in secret}
+
+
+def _merged(accounts: Mapping[str, Mapping[str, Any]], changes: object) -> dict[str, Mapping[str, Any]]:
+    """The accounts with these changes, each by its settings."""
+    if not isinstance(changes, dict) or not all(isinstance(own, dict) for own in changes.values()):  # pyright: ignore[reportUnknownVariableType, reportUnknownMemberType]  # JSON
+        raise ValueError("accounts: must be an object of objects")
+    named = cast("dict[str, dict[str, Any]]", changes)
+    return {**accounts} | {name: {**accounts.get(name, {}), **own} for name, own in named.items()}
 
 
 def key_alias(key: str) -> str:

@@ -3,6 +3,7 @@
 import asyncio
 import math
 import time
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from hashlib import sha256
 from http import HTTPStatus
@@ -29,14 +30,36 @@ from worker.devtools.simulator.script import Plan, Script, prompt_hash, request_
 _MAX_BODY: Final = 64 * 1024 * 1024
 
 
+@dataclass(slots=True)
+class Account:
+    """One account: the settings of its calls, and what is left of its limits."""
+
+    config: SimulatorConfig
+    budget: Budget
+
+    def latency_s(self, rng: Random) -> float:
+        median_s, sigma = self.config.latency_median_s, self.config.latency_sigma
+        return median_s * math.exp(sigma * rng.gauss()) if sigma else median_s
+
+    def credential_fault(self, key: str) -> str:
+        config = self.config
+        if not key:
+            return "no-token"
+        if key in config.revoked_keys or (config.keys and key not in config.keys):
+            return config.revoked_key_fault
+        return config.empty_wallet_fault if key in config.empty_wallets else ""
+
+
 class Gateway:
-    """One account at a gateway, with its limits, keys and call log. Belongs to one event loop."""
+    """The accounts of a gateway, and its call log. Belongs to one event loop."""
 
     def __init__(self, config: SimulatorConfig) -> None:
         self._config = config
         self._start_ns = time.monotonic_ns()
         self._rng = Random(config.seed)
-        self._budget = Budget(config.limits(), self._now_ns())
+        self._accounts: dict[str, Account] = {}
+        self._by_key: dict[str, str] = {}
+        self._open_accounts()
         self._script = Script(self._rng)
         self._log = CallLog(config.call_log_size)
 
@@ -52,92 +75,104 @@ class Gateway:
         app.router.add_delete("/simulator/stats", self._clear)
         return app
 
+    def _open_accounts(self) -> None:
+        """Makes every account what the settings say; what was taken of its limits stays taken. "" is the first."""
+        names = ["", *self._config.accounts]
+        for name in names:
+            config = self._config.account(name) if name else self._config
+            if name in self._accounts:
+                self._accounts[name].config = config
+                self._accounts[name].budget.relimit(config.limits(), self._now_ns())
+            else:
+                self._accounts[name] = Account(config, Budget(config.limits(), self._now_ns()))
+        self._by_key = {key: name for name in names[1:] for key in self._accounts[name].config.keys}
+
+    @property
+    def _in_flight(self) -> int:
+        return sum(account.budget.in_flight for account in self._accounts.values())
+
     async def _create(self, request: web.Request) -> web.StreamResponse:
         key = _bearer(request)
+        name = self._by_key.get(key, "")
         call = self._log.arrived(
             at_s=self._now_s(),
             wall=time.time(),
             key=key_alias(key) if key else "",
-            in_flight=self._budget.in_flight,
+            in_flight=self._in_flight,
         )
+        call.account = name
         status = CLIENT_LEFT
         try:
-            response = await self._answered(request, key, call)
+            response = await self._answered(request, key, self._accounts[name], call)
             status = RESET if _is_reset(call) else response.status
         finally:
             self._log.finished(call, status=status, at_s=self._now_s())
         return response
 
-    async def _answered(self, request: web.Request, key: str, call: ReceivedCall) -> web.StreamResponse:
+    async def _answered(
+        self, request: web.Request, key: str, account: Account, call: ReceivedCall
+    ) -> web.StreamResponse:
         raw = await request.read()
         call.body_sha256 = sha256(raw).hexdigest()
-        if name := self._credential_fault(key):
+        if name := account.credential_fault(key):
             call.fault = name
-            return self._refusal(FAULTS[name], call)
+            return self._refusal(FAULTS[name], account, call)
         try:
-            asked = parse(raw, self._config.models)
-            self._describe(call, asked)
-            if refused := self._budget.admit(tokens=call.tokens, now_ns=self._now_ns()):
-                return await self._over_limit(refused, call)
-            return await self._admitted(request, asked, call)
+            asked = parse(raw, account.config.models)
+            self._describe(call, account, asked)
+            if refused := account.budget.admit(tokens=call.tokens, now_ns=self._now_ns()):
+                return await self._over_limit(refused, account, call)
+            return await self._admitted(request, asked, account, call)
         except InvalidRequestError as error:
-            return self._refusal(invalid_request(str(error), error.param), call)
+            return self._refusal(invalid_request(str(error), error.param), account, call)
 
-    def _credential_fault(self, key: str) -> str:
-        config = self._config
-        if not key:
-            return "no-token"
-        if key in config.revoked_keys or (config.keys and key not in config.keys):
-            return config.revoked_key_fault
-        return config.empty_wallet_fault if key in config.empty_wallets else ""
-
-    def _describe(self, call: ReceivedCall, asked: Asked) -> None:
+    def _describe(self, call: ReceivedCall, account: Account, asked: Asked) -> None:
         call.prompt = prompt_hash(asked.prompt)
         call.tag = request_tag(asked.prompt)
-        call.stream = asked.stream
-        reserved = asked.max_output_tokens or self._config.default_output_tokens
+        call.model, call.stream = asked.model, asked.stream
+        reserved = asked.max_output_tokens or account.config.default_output_tokens
         call.tokens = estimated_tokens(asked.prompt) + reserved
 
-    async def _over_limit(self, refused: Refused, call: ReceivedCall) -> web.Response:
+    async def _over_limit(self, refused: Refused, account: Account, call: ReceivedCall) -> web.Response:
         call.refused_by = refused.limit
-        fault = limit_fault(refused, self._config, call.tokens)
-        if self._config.count_refused:
-            self._budget.count_refused(self._now_ns())
-        await asyncio.sleep(self._config.refusal_latency_s)
-        response = self._refusal(fault, call)
-        response.headers.update(rate_limit_headers(self._config, self._budget, self._now_ns()))
+        fault = limit_fault(refused, account.config, call.tokens)
+        if account.config.count_refused:
+            account.budget.count_refused(self._now_ns())
+        await asyncio.sleep(account.config.refusal_latency_s)
+        response = self._refusal(fault, account, call)
+        response.headers.update(rate_limit_headers(account.config, account.budget, self._now_ns()))
         return response
 
-    async def _admitted(self, request: web.Request, asked: Asked, call: ReceivedCall) -> web.StreamResponse:
-        self._log.admitted(call, self._budget.in_flight)
+    async def _admitted(
+        self, request: web.Request, asked: Asked, account: Account, call: ReceivedCall
+    ) -> web.StreamResponse:
+        self._log.admitted(call, self._in_flight)
         try:
-            plan = self._script.plan(asked.prompt, self._config.fault_rates)
+            plan = self._script.plan(asked.prompt, account.config.fault_rates)
             call.fault = plan.name
-            response = await end(self._exchange(request, asked, plan, call))
-            if response.status >= HTTPStatus.BAD_REQUEST and not self._config.count_failed:
-                self._budget.refund(tokens=call.tokens, now_ns=self._now_ns())
+            response = await end(self._exchange(request, asked, plan, account, call))
+            if response.status >= HTTPStatus.BAD_REQUEST and not account.config.count_failed:
+                account.budget.refund(tokens=call.tokens, now_ns=self._now_ns())
             return response
         finally:
-            self._budget.finish()
+            account.budget.finish()
 
-    def _exchange(self, request: web.Request, asked: Asked, plan: Plan, call: ReceivedCall) -> Exchange:
-        config = self._config
+    def _exchange(
+        self, request: web.Request, asked: Asked, plan: Plan, account: Account, call: ReceivedCall
+    ) -> Exchange:
+        config = account.config
         return Exchange(
             request=request,
             asked=asked,
             plan=plan,
             config=config,
             number=call.number,
-            headers=answer_headers(config, self._budget, request_id(call.number), self._now_ns()),
-            latency_s=self._latency_s() if plan.latency_s is None else plan.latency_s,
+            headers=answer_headers(config, account.budget, request_id(call.number), self._now_ns()),
+            latency_s=account.latency_s(self._rng) if plan.latency_s is None else plan.latency_s,
         )
 
-    def _refusal(self, fault: Fault, call: ReceivedCall) -> web.Response:
-        return response_to(fault_reply(fault, self._config, request_id(call.number), datetime.now(UTC)))
-
-    def _latency_s(self) -> float:
-        median_s, sigma = self._config.latency_median_s, self._config.latency_sigma
-        return median_s * math.exp(sigma * self._rng.gauss()) if sigma else median_s
+    def _refusal(self, fault: Fault, account: Account, call: ReceivedCall) -> web.Response:
+        return response_to(fault_reply(fault, account.config, request_id(call.number), datetime.now(UTC)))
 
     def _now_ns(self) -> int:
         return time.monotonic_ns() - self._start_ns
@@ -157,7 +192,7 @@ class Gateway:
             return web.json_response({"error": {"message": str(error)}}, status=HTTPStatus.BAD_REQUEST)
         if "seed" in changes:
             self._rng.seed(self._config.seed)
-        self._budget.relimit(self._config.limits(), self._now_ns())
+        self._open_accounts()
         return web.json_response(self._config.public())
 
     async def _show_calls(self, request: web.Request) -> web.Response:
@@ -165,7 +200,7 @@ class Gateway:
         return web.json_response([call.as_json() for call in calls])
 
     async def _show_stats(self, _request: web.Request) -> web.Response:
-        return web.json_response(self._log.stats(self._budget.in_flight).as_json())
+        return web.json_response(self._log.stats(self._in_flight).as_json())
 
     async def _clear(self, _request: web.Request) -> web.Response:
         self._log.clear()

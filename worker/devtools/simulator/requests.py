@@ -27,6 +27,10 @@ class Asked:
     """The content of the last one, which the answer echoes."""
 
     @property
+    def model(self) -> str:
+        return str(self.body["model"])
+
+    @property
     def stream(self) -> bool:
         return self.body.get("stream") is True
 
