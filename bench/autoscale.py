@@ -23,6 +23,7 @@ from bench import ROOT
 from bench.autoscale_cluster import Autoscaler, Scaling, from_scaled_object
 from bench.autoscale_plot import plot
 from bench.autoscale_world import Kind, World
+from worker.operations.scaling import LaneWork, Plan, pods
 
 PLAN: Final = ROOT / "bench" / "autoscale.toml"
 CHART, LLEN, UNCAPPED = "chart", "list length", "list + in flight"
@@ -47,15 +48,24 @@ class Run:
 
 def ways(world: Mapping[str, Any]) -> dict[str, Scaling]:
     """By name; the chart's own first."""
-    scaled = render(values=chart_values(world)).one("ScaledObject")
+    rendered = render(values=chart_values(world))
+    scaled = rendered.one("ScaledObject")
+    plan = Plan.model_validate_json(rendered.one("ConfigMap", "-scaling")["data"]["scaling.json"])
     common: dict[str, Any] = {
         "target": float(world["concurrency"]), "least": world["minimum_pods"], "most": world["most_pods"],
     }  # fmt: skip
     return {
-        CHART: from_scaled_object(scaled, lambda counts: keda.composite(scaled, dict(counts))),
+        CHART: from_scaled_object(scaled, lambda counts: keda.composite(scaled, _counted(scaled, plan, counts))),
         LLEN: Scaling(value=lambda counts: counts["ready"], **common),
         UNCAPPED: Scaling(value=lambda counts: counts["ready"] + counts["inflight"], **common),
     }
+
+
+def _counted(scaled: Mapping[str, Any], plan: Plan, counts: Mapping[str, float]) -> dict[str, float]:
+    """What each trigger finds: the pods that workers asked for, and the lists of a fleet that may be away."""
+    work = LaneWork(*(int(counts[what]) for what in ("ready", "inflight", "parked")))
+    found = {"ready_interactive": counts["ready"], "pods": float(pods(plan, {"interactive": work})["interactive"])}
+    return {trigger["name"]: found.get(trigger["name"], 0.0) for trigger in scaled["spec"]["triggers"]}
 
 
 def chart_values(world: Mapping[str, Any]) -> dict[str, Any]:

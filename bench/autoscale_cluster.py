@@ -6,7 +6,7 @@ pkg/scaling/executor).
 """
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -103,13 +103,8 @@ class Autoscaler:
 def from_scaled_object(scaled: Mapping[str, Any], evaluate: Callable[[Mapping[str, float]], float]) -> Scaling:
     """The way that a rendered ScaledObject asks for."""
     spec = scaled["spec"]
-    triggers: Sequence[Mapping[str, Any]] = spec["triggers"]
-
-    def value(counts: Mapping[str, float]) -> float:
-        return evaluate({trigger["name"]: counts.get(trigger["name"].split("_")[0], 0.0) for trigger in triggers})
-
     return Scaling(
-        value=value,
+        value=evaluate,
         target=float(spec["advanced"]["scalingModifiers"]["target"]),
         least=spec["minReplicaCount"],
         most=spec["maxReplicaCount"],

@@ -23,9 +23,35 @@
 {{- join "," $pairs -}}
 {{- end -}}
 
+{{/* A group's own value, or the release's: (dict "root" "group"). */}}
+{{- define "responses-worker.graceSeconds" -}}
+{{- $own := .group.shutdown.graceSeconds -}}
+{{- kindIs "invalid" $own | ternary .root.Values.shutdown.graceSeconds $own | int -}}
+{{- end -}}
+
+{{- define "responses-worker.requestTimeoutSeconds" -}}
+{{- $own := .group.requestTimeoutSeconds -}}
+{{- kindIs "invalid" $own | ternary .root.Values.requestTimeoutSeconds $own | int -}}
+{{- end -}}
+
 {{/* Handing back and telemetry take seconds after the grace: 2 to hand back, 5 for the pool, 5 to flush, and rest. */}}
 {{- define "responses-worker.terminationGracePeriodSeconds" -}}
-{{- add (int .Values.shutdown.graceSeconds) 20 -}}
+{{- add (include "responses-worker.graceSeconds" . | int) 20 -}}
+{{- end -}}
+
+{{/* A group's own settings, as variables that win over those of the release. */}}
+{{- define "responses-worker.groupSettings" -}}
+{{- $own := deepCopy .settings -}}
+{{- if not (kindIs "invalid" .requestTimeoutSeconds) -}}
+{{- $_ := set $own "WORKER_REQUEST_TIMEOUT" (printf "%ds" (int .requestTimeoutSeconds)) -}}
+{{- end -}}
+{{- if not (kindIs "invalid" .shutdown.graceSeconds) -}}
+{{- $_ := set $own "WORKER_SHUTDOWN_GRACE" (printf "%ds" (int .shutdown.graceSeconds)) -}}
+{{- end -}}
+{{- range $name, $value := $own }}
+- name: {{ $name }}
+  value: {{ ternary (int64 $value) $value (kindIs "float64" $value) | toString | quote }}
+{{- end -}}
 {{- end -}}
 
 {{/* Fails with what would be right. */}}
@@ -40,8 +66,14 @@
 {{- if and .Values.upstream.apiKey .Values.upstream.existingSecret -}}
 {{- fail "upstream.apiKey and upstream.existingSecret: give one of them" -}}
 {{- end -}}
-{{- if and (lt (int .Values.shutdown.graceSeconds) (int .Values.requestTimeoutSeconds)) (not .Values.shutdown.interruptCalls) -}}
-{{- fail (printf "shutdown.graceSeconds %d is below requestTimeoutSeconds %d: calls that are cut would be paid for twice. Raise the one, lower the other, or set shutdown.interruptCalls" (int .Values.shutdown.graceSeconds) (int .Values.requestTimeoutSeconds)) -}}
+{{- if and .Values.upstream.csi (or .Values.upstream.apiKey .Values.upstream.existingSecret) -}}
+{{- fail "upstream.csi, upstream.apiKey and upstream.existingSecret: give one of them" -}}
+{{- end -}}
+{{- if and .Values.redis.ca.configMap .Values.redis.keys.ca -}}
+{{- fail "redis.ca.configMap and redis.keys.ca: give one of them" -}}
+{{- end -}}
+{{- if and .Values.networkPolicy.extraEgress (not .Values.networkPolicy.redis.to) -}}
+{{- fail "networkPolicy.extraEgress: without networkPolicy.redis.to nothing limits what pods reach; say where Redis is" -}}
 {{- end -}}
 {{- if and .Values.podMonitor.enabled (eq "loopback" (default "" .Values.settings.WORKER_METRICS_FROM)) -}}
 {{- fail "podMonitor and settings.WORKER_METRICS_FROM loopback: Prometheus could read nothing; a scraper in extraContainers could" -}}
@@ -67,6 +99,11 @@
 {{- end -}}
 
 {{- define "responses-worker.validateGroup" -}}
+{{- $grace := include "responses-worker.graceSeconds" . | int -}}
+{{- $timeout := include "responses-worker.requestTimeoutSeconds" . | int -}}
+{{- if and (lt $grace $timeout) (not (or .root.Values.shutdown.interruptCalls .group.shutdown.interruptCalls)) -}}
+{{- fail (printf "workers.%s: shutdown.graceSeconds %d is below requestTimeoutSeconds %d: calls that are cut would be paid for twice. Raise the one, lower the other, or set shutdown.interruptCalls" .name $grace $timeout) -}}
+{{- end -}}
 {{- $scaling := .group.autoscaling -}}
 {{- $scaled := or $scaling.keda.enabled $scaling.hpa.enabled -}}
 {{- if and $scaling.keda.enabled $scaling.hpa.enabled -}}

@@ -31,7 +31,11 @@ envFrom:
       name: {{ include "responses-worker.redisSecret" . }}
       key: {{ .Values.redis.keys.url }}
 - name: WORKER_UPSTREAM_API_KEY_FILE
-  value: /run/secrets/upstream/api-key
+  value: /run/secrets/upstream/{{ ternary .Values.upstream.key "api-key" (not (empty .Values.upstream.csi)) }}
+{{- if .Values.caBundle.configMap }}
+- name: SSL_CERT_FILE
+  value: /run/secrets/ca/ca.crt
+{{- end }}
 {{- with .Values.sentry.existingSecret }}
 - name: SENTRY_DSN
   valueFrom:
@@ -57,9 +61,14 @@ envFrom:
 - name: upstream
   mountPath: /run/secrets/upstream
   readOnly: true
-{{- if .Values.redis.keys.ca }}
+{{- if or .Values.redis.keys.ca .Values.redis.ca.configMap }}
 - name: redis-ca
   mountPath: /run/secrets/redis
+  readOnly: true
+{{- end }}
+{{- if .Values.caBundle.configMap }}
+- name: ca-bundle
+  mountPath: /run/secrets/ca
   readOnly: true
 {{- end }}
 {{- end -}}
@@ -69,12 +78,37 @@ envFrom:
   emptyDir:
     sizeLimit: 64Mi
 - name: upstream
+  {{- if .Values.upstream.csi }}
+  csi:
+    {{- toYaml (merge (dict) .Values.upstream.csi (dict "readOnly" true)) | nindent 4 }}
+  {{- else }}
   secret:
     secretName: {{ include "responses-worker.upstreamSecret" . }}
     defaultMode: 288  # 0440
     items:
       - key: {{ .Values.upstream.key }}
         path: api-key
+  {{- end }}
+{{- with .Values.caBundle }}
+{{- if .configMap }}
+- name: ca-bundle
+  configMap:
+    name: {{ .configMap }}
+    items:
+      - key: {{ .key }}
+        path: ca.crt
+{{- end }}
+{{- end }}
+{{- with .Values.redis.ca }}
+{{- if .configMap }}
+- name: redis-ca
+  configMap:
+    name: {{ .configMap }}
+    items:
+      - key: {{ .key }}
+        path: ca.crt
+{{- end }}
+{{- end }}
 {{- with .Values.redis.keys.ca }}
 - name: redis-ca
   secret:

@@ -4,7 +4,12 @@ How many pods a group gets: ceil(min(work, useful) / concurrency).
 Work is what waits in the group's lanes, priority sub-lists too, and what is in flight. Useful is what the rate budget
 can keep in flight (Little's law, with a quarter to spare): a pod beyond it earns nothing but 429s. Groups share it as
 the workers do: by weight, and what one leaves another may use. Work that is parked for later keeps one pod, because
-somebody must wake it. (dict "root" "name" "group" "groups") for all of these.
+somebody must wake it.
+
+Workers compute it (worker/operations/scaling.py): any one of the fleet keeps, for each group, a list in Redis that is
+as long as the group needs pods. KEDA counts that list: one trigger a group. Where no group keeps a pod, there may be
+nobody to count. Then each group also watches the lists of its own lanes, and one message starts one pod.
+(dict "root" "name" "group" "groups") for all of these.
 */}}
 
 {{/* Calls that the budget can keep in flight, or 0 where it is unknown. */}}
@@ -45,40 +50,72 @@ somebody must wake it. (dict "root" "name" "group" "groups") for all of these.
 {{- end -}}
 {{- end -}}
 
-{{/* The names of the triggers that count one lane's work. */}}
-{{- define "responses-worker.laneWork" -}}
-{{- $id := replace "-" "_" . -}}
-{{- printf "ready_%s + ready3_%s + ready6_%s + ready9_%s + inflight_%s" $id $id $id $id $id -}}
+{{/* Pods that there are whatever happens; 0: the whole fleet may be away. */}}
+{{- define "responses-worker.residents" -}}
+{{- $most := 0 -}}
+{{- range .groups -}}
+{{- if or .autoscaling.keda.enabled .autoscaling.hpa.enabled -}}
+{{- $most = max $most (int .autoscaling.minReplicas) -}}
+{{- else -}}
+{{- $most = max $most (kindIs "invalid" .replicas | ternary 1 .replicas | int) -}}
+{{- end -}}
+{{- end -}}
+{{- $most -}}
+{{- end -}}
+
+{{/* What workers are told, as JSON: Plan in worker/operations/scaling.py. */}}
+{{- define "responses-worker.plan" -}}
+{{- $plan := dict -}}
+{{- range $name, $group := .groups -}}
+{{- $scope := dict "root" $.root "name" $name "group" $group "groups" $.groups -}}
+{{- $lanes := dict -}}
+{{- range $lane, $weight := $group.lanes -}}
+{{- $_ := set $lanes $lane (int $weight) -}}
+{{- end -}}
+{{- $most := include "responses-worker.maxReplicas" $scope | int -}}
+{{- if not (or $group.autoscaling.keda.enabled $group.autoscaling.hpa.enabled) -}}
+{{- $most = kindIs "invalid" $group.replicas | ternary 1 $group.replicas | int -}}
+{{- end -}}
+{{- $_ := set $plan $name (dict "lanes" $lanes "concurrency" (int $group.concurrency) "most" (max 1 $most)) -}}
+{{- end -}}
+{{- dict "useful" (include "responses-worker.useful" . | int) "groups" $plan | toJson -}}
+{{- end -}}
+
+{{/* The file of the plan in a pod; empty where KEDA scales no group. */}}
+{{- define "responses-worker.scalingFile" -}}
+{{- $wanted := false -}}
+{{- range . -}}
+{{- $wanted = or $wanted .autoscaling.keda.enabled -}}
+{{- end -}}
+{{- if $wanted -}}
+/etc/responses-worker/scaling/scaling.json
+{{- end -}}
+{{- end -}}
+
+{{/* Lists of its own lanes that a group watches where nobody may be there to count them: name to key. */}}
+{{- define "responses-worker.wakers" -}}
+{{- $found := dict -}}
+{{- if not (include "responses-worker.residents" . | int) -}}
+{{- range $lane, $_ := .group.lanes -}}
+{{- $id := replace "-" "_" $lane -}}
+{{- $_ := set $found (printf "ready_%s" $id) (printf "responses.%s" $lane) -}}
+{{- range $priority := list "3" "6" "9" -}}
+{{/* kombu's separator between a queue and its priority. */}}
+{{- $_ := set $found (printf "ready%s_%s" $priority $id) (printf "responses.%s\x06\x16%s" $lane $priority) -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+{{- toYaml $found -}}
 {{- end -}}
 
 {{/* Valid for KEDA's expr-lang and, so that tests can evaluate it, for Python. */}}
 {{- define "responses-worker.formula" -}}
-{{- $useful := include "responses-worker.useful" . | int -}}
-{{- $own := list -}}
-{{- $parked := list -}}
-{{- $others := list -}}
-{{- $weight := 0 -}}
-{{- $weights := 0 -}}
-{{- range $name, $group := .groups -}}
-{{- range $lane, $laneWeight := $group.lanes -}}
-{{- $weights = add $weights (int $laneWeight) -}}
-{{- if eq $name $.name -}}
-{{- $own = append $own (include "responses-worker.laneWork" $lane) -}}
-{{- $parked = append $parked (printf "parked_%s" (replace "-" "_" $lane)) -}}
-{{- $weight = add $weight (int $laneWeight) -}}
+{{- $wakers := include "responses-worker.wakers" . | fromYaml -}}
+{{- if $wakers -}}
+{{- printf "max(pods, min(%s, 1.0))" (keys $wakers | sortAlpha | join " + ") -}}
 {{- else -}}
-{{- $others = append $others (include "responses-worker.laneWork" $lane) -}}
+pods
 {{- end -}}
-{{- end -}}
-{{- end -}}
-{{- $work := join " + " $own -}}
-{{- if and $useful $others -}}
-{{- $share := divf (mulf $useful $weight) $weights -}}
-{{- $work = printf "min(%s, max(%.3f, %d.0 - (%s)))" $work $share $useful (join " + " $others) -}}
-{{- else if $useful -}}
-{{- $work = printf "min(%s, %d.0)" $work $useful -}}
-{{- end -}}
-{{- printf "max(%s, min(%s, 1.0))" $work (join " + " $parked) -}}
 {{- end -}}
 
 {{/* One trigger: (dict "root" "name" "key" "target"). It counts a list, a hash or a sorted set by what it finds. */}}
@@ -105,27 +142,11 @@ somebody must wake it. (dict "root" "name" "group" "groups") for all of these.
     name: {{ include "responses-worker.fullname" .root }}
 {{- end -}}
 
-{{/* Own lanes with what is parked; other groups' lanes only where the budget is shared with them. */}}
 {{- define "responses-worker.triggers" -}}
-{{- $useful := include "responses-worker.useful" . | int -}}
-{{- $target := int .group.concurrency | toString -}}
-{{- range $name, $group := .groups -}}
-{{- if or (eq $name $.name) $useful -}}
-{{- range $lane, $_ := $group.lanes -}}
-{{- $id := replace "-" "_" $lane -}}
-{{- $counted := dict (printf "ready_%s" $id) (printf "responses.%s" $lane) (printf "inflight_%s" $id) (printf "responses:inflight:%s" $lane) -}}
-{{- range $priority := list "3" "6" "9" -}}
-{{/* kombu's separator between a queue and its priority. */}}
-{{- $_ := set $counted (printf "ready%s_%s" $priority $id) (printf "responses.%s\x06\x16%s" $lane $priority) -}}
-{{- end -}}
-{{- if eq $name $.name -}}
-{{- $_ := set $counted (printf "parked_%s" $id) (printf "responses:delayed:%s" $lane) -}}
-{{- end -}}
-{{- range $trigger, $key := $counted }}
-{{ include "responses-worker.trigger" (dict "root" $.root "name" $trigger "key" $key "target" $target) }}
-{{- end -}}
-{{- end -}}
-{{- end -}}
+{{- $fleet := default "default" .root.Values.settings.WORKER_FLEET -}}
+{{- $pods := dict "pods" (printf "responses:scaling:%s:%s" $fleet .name) -}}
+{{- range $trigger, $key := merge $pods (include "responses-worker.wakers" . | fromYaml) }}
+{{ include "responses-worker.trigger" (dict "root" $.root "name" $trigger "key" $key "target" "1") }}
 {{- end -}}
 {{- end -}}
 

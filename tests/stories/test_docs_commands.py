@@ -11,7 +11,7 @@ from docgen.pages import DOCS
 from support.command_line import ROOT, called
 
 _BLOCK: Final = re.compile(r"```(?:console|sh)\n(.*?)```", re.DOTALL)
-_NOT_HERE: Final = ("pip ", "make ", "export ", "kubectl ", "responses-worker run")
+_NOT_HERE: Final = ("pip ", "make ", "export ", "kubectl ", "helm ", "responses-worker run")
 """Commands that install, build, need a cluster, or run until a signal: other tests run the worker."""
 _PIPES: Final = "|"
 _ENDLESS: Final = "--watch"
@@ -24,7 +24,7 @@ def commands_of(page: Path) -> list[list[str]]:
 
 def _lines(text: str) -> Iterator[str]:
     for block in _BLOCK.findall(text):
-        for line in (line.removeprefix("$ ") for line in block.splitlines()):
+        for line in (line.removeprefix("$ ") for line in block.replace("\\\n", "").splitlines()):
             if not line.startswith(_NOT_HERE) and _PIPES not in line:
                 yield from line.split("; ")
 

@@ -22,7 +22,8 @@ CONNECTION: Final = "hello auth ping select client|setname client|setinfo multi 
 _FORMS: Final = {
     "{key}": "memory|usage type exists del get llen rpop smembers hgetall hkeys hlen zcard xlen xinfo|groups",
     "{key} 1": "set pexpire pexpireat lindex lpush rpush brpop hget hmget hexists hdel sadd srem sscan zscore zrem",
-    "{key} 1 1": "lrange lrem hset hincrby zadd zincrby zcount zrange zrangebyscore zrevrangebyscore zremrangebyscore",
+    "{key} 1 1": "lrange lrem ltrim hset hincrby zadd zincrby zcount zrange zrangebyscore zrevrangebyscore "
+    "zremrangebyscore",
     "{key} - +": "xrange xrevrange",
     "{key} 1-1": "xdel",
     "{key} group": "xgroup|destroy xinfo|consumers xpending",
@@ -184,6 +185,7 @@ WORKER: Final = Role(
             "xadd xtrim xlen xpending xinfo|groups",
             "~responses:*",
         ),
+        CommandRule("keep the pods that groups need", "get llen ltrim rpush", "~responses:scaling*"),
         _MAILBOXES,
         CommandRule("hear remote control", "psubscribe punsubscribe publish"),
         CommandRule("read its mailbox, and reply", "llen lpush brpop del", "~*.celery.pidbox* ~celeryev.*"),

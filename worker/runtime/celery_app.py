@@ -18,6 +18,7 @@ from worker import __version__, telemetry
 from worker.config.exit_codes import WRONG
 from worker.config.sentry_settings import load_sentry
 from worker.config.settings import Settings, WrongSettingsError, check_keys
+from worker.operations.scaling import check_scaling_file
 from worker.queue.celery_message import known_tasks
 from worker.runtime import command_line, process_signals, remote_control
 from worker.runtime.settings_report import report_settings
@@ -128,9 +129,10 @@ class ConsumerPulse(bootsteps.StartStopStep):
 def create_app(settings: Settings) -> Any:
     """The app for one process; `settings` decide where its broker is and what its pool serves.
 
-    Raises WrongSettingsError for wrong SENTRY_ variables, and for a key file that cannot be read.
+    Raises WrongSettingsError for wrong SENTRY_ variables, and for files of settings that cannot be read.
     """
     check_keys(settings)
+    check_scaling_file(settings)
     app: Any = App(settings)
     app.conf.update(
         broker_url=settings.redis.broker_url,

@@ -1,6 +1,6 @@
 """The composition root: settings in, a wired Service out. The only place that knows every adapter."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from urllib.parse import urlsplit
 
 from worker.admission.admission_queue import AdmissionQueues
@@ -9,6 +9,7 @@ from worker.admission.events import AdmissionEvents
 from worker.admission.grants import Limits
 from worker.config.settings import Settings
 from worker.gateway.upstream import Upstream
+from worker.operations.scaling import Scaler
 from worker.queue.deltas import DeltaRelay
 from worker.queue.fetcher import Fetcher, Shares
 from worker.queue.lease_renewer import LeaseRenewer
@@ -60,7 +61,7 @@ def build(settings: Settings, sentry: Sentry, task_runner: Callable[[Processor],
     return Service(
         executor=executor,
         fetch=fetcher.run,
-        jobs=_jobs(queues, cancellation, maintenance, relay),
+        jobs=_jobs(queues, cancellation, maintenance, relay) | _scaling(settings, runner, events),
         ledger=ledger,
         renewer=_renewer(settings, held, fetcher, events),
         observer=events,
@@ -88,13 +89,18 @@ def _fetcher(
 
 def _jobs(
     queues: AdmissionQueues, cancellation: QueuedCancellation, maintenance: Maintenance, relay: DeltaRelay
-) -> Mapping[str, Job]:
+) -> dict[str, Job]:
     return {
         "admission": queues.pump,
         "cancellation": cancellation.run,
         "maintenance": maintenance.run,
         "relay": relay.pump,
     }
+
+
+def _scaling(settings: Settings, runner: ScriptRunner, events: Observer) -> dict[str, Job]:
+    file = settings.scaling_file
+    return {"scaling": Scaler(runner, settings.fleet, file, events).run} if file else {}
 
 
 def observer(settings: Settings, sentry: Sentry, held: HeldRequests) -> Observer:

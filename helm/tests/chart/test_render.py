@@ -1,6 +1,7 @@
 """Both Helms accept the chart, render the same, and what they render is what Kubernetes knows."""
 
 import json
+import re
 import subprocess
 import sys
 import tarfile
@@ -71,7 +72,7 @@ def test_packaged_chart_holds_no_tests(tmp_path: Path) -> None:
     (package,) = tmp_path.glob("responses-worker-*.tgz")
     with tarfile.open(package) as archive:
         names = {name.removeprefix("responses-worker/") for name in archive.getnames()}
-    assert {"values.schema.json", "files/dashboard.json", "templates/tests/doctor.yaml"} <= names
+    assert {"README.md", "values.schema.json", "files/dashboard.json", "templates/tests/doctor.yaml"} <= names
     assert not [name for name in names if name.startswith(("tests/", "ci/"))]
 
 
@@ -83,3 +84,13 @@ def test_what_a_release_is_told_afterwards() -> None:
     notes = done.stdout.split("NOTES:")[1]
     assert "create secret generic test-responses-worker" in notes
     assert "WARNING, interactive: up to 10 pods, because the budget is unknown" in notes
+
+
+def test_the_readmes_smallest_file_installs() -> None:
+    """As the project's README prints it; the chart's README has the same from the same file."""
+    text = (CHART.parent / "README.md").read_text(encoding="utf-8")
+    (shown,) = re.findall(r"```yaml\n(.*?)```", text, re.DOTALL)
+    assert shown == (CHART / "ci" / "minimal-values.yaml").read_text(encoding="utf-8")
+    command = [helm("4"), "install", "responses-worker", str(CHART), "--values", "-", "--dry-run=client"]
+    done = subprocess.run(command, input=shown, capture_output=True, text=True, check=True)
+    assert "1 to 3 pods; the budget can keep 250 calls in flight" in done.stdout

@@ -71,12 +71,15 @@ def test_replicas_belong_to_whoever_scales(chart: Path) -> None:
 def test_grace_outlasts_everything_that_happens_in_it(chart: Path) -> None:
     """A call, handing back what is left, the flush of the telemetry; without the call where calls may be cut."""
     rendered = render(chart)
-    settings = rendered.one("ConfigMap", "worker" if chart.stem != "fixed-values" else "answers")["data"]
-    grace_s = duration(settings["WORKER_SHUTDOWN_GRACE"]).total_seconds()
+    interrupting = {"answers-interactive", "test-responses-worker-research"}
+    shared = rendered.one("ConfigMap", "worker" if chart.stem != "fixed-values" else "answers")["data"]
     for deployment in rendered.all("Deployment"):
-        kill_after_s = deployment["spec"]["template"]["spec"]["terminationGracePeriodSeconds"]
-        assert kill_after_s > grace_s + HANDBACK_S + TELEMETRY_FLUSH_S
-        if chart.stem != "fixed-values":
+        spec = deployment["spec"]["template"]["spec"]
+        own = {entry["name"]: entry.get("value") for entry in spec["containers"][0]["env"]}
+        settings = shared | own
+        grace_s = duration(settings["WORKER_SHUTDOWN_GRACE"]).total_seconds()
+        assert spec["terminationGracePeriodSeconds"] > grace_s + HANDBACK_S + TELEMETRY_FLUSH_S
+        if deployment["metadata"]["name"] not in interrupting:
             assert grace_s > duration(settings["WORKER_REQUEST_TIMEOUT"]).total_seconds()
 
 
@@ -97,7 +100,7 @@ def test_references_lead_somewhere(chart: Path) -> None:
     """Volumes are mounted and mounts have volumes; config maps, service accounts and credentials exist."""
     rendered = render(chart)
     accounts = {account["metadata"]["name"] for account in rendered.all("ServiceAccount")} | {"default"}
-    configs = {config["metadata"]["name"] for config in rendered.all("ConfigMap")}
+    configs = {config["metadata"]["name"] for config in rendered.all("ConfigMap")} | {"proxy"}
     for pod in rendered.pods():
         spec = pod["spec"]
         volumes = {volume["name"] for volume in spec["volumes"]}

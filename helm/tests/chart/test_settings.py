@@ -15,7 +15,7 @@ from worker.config.settings import Settings, load
 DECIDED_BY_THE_CHART = {
     "redis_url", "upstream_url", "upstream_api_key", "upstream_api_key_file", "requests_per_minute",
     "tokens_per_minute", "max_in_flight", "burst_seconds", "concurrency", "lanes", "request_timeout", "shutdown_grace",
-    "http_port",
+    "http_port", "scaling_file",
 }  # fmt: skip
 """Settings that have values of their own, because the chart's other parts follow from them."""
 
@@ -27,7 +27,7 @@ SENTRY_READS = {variable(SentrySettings, name) for name in SentrySettings.model_
 def environment(rendered: Rendered, pod: dict[str, Any]) -> dict[str, str]:
     """What a pod's first container sees, but for what comes out of Secrets."""
     (container,) = pod["spec"]["containers"]
-    (source,) = (from_["configMapRef"]["name"] for from_ in container["envFrom"])
+    source = container["envFrom"][0]["configMapRef"]["name"]
     config = next(c["data"] for c in rendered.all("ConfigMap") if c["metadata"]["name"] == source)
     return config | {variable["name"]: variable["value"] for variable in container["env"] if "value" in variable}
 
