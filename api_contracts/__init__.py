@@ -1,4 +1,4 @@
-"""What callers and workers agree on: the envelope, the request, the result, and every shared name.
+"""The agreement of callers and workers: the envelope, the request, the result, and every shared name.
 
 Nothing here imports the worker; a service that enqueues or reads results needs only this package.
 """

@@ -85,4 +85,4 @@ class MappedError(BaseModel):
     upstream: UpstreamError | None = None
     """The gateway's last error; null if it reported none."""
     violations: list[Violation] = []
-    """How the request breaks the contract; empty unless the code is `invalid_request`."""
+    """Each break of the contract; empty unless the code is `invalid_request`."""

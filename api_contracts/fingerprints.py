@@ -1,4 +1,4 @@
-"""What makes two bodies the same request under one id."""
+"""The sameness of two bodies under one id, as a fingerprint."""
 
 import hashlib
 import json

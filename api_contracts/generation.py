@@ -1,4 +1,4 @@
-"""What callers enqueue and what consumers read: the envelope in, one result out.
+"""The envelope that callers enqueue, and the one result that consumers read.
 
 Producers need none of this: a JSON object in a Celery message is enough. These models say what is in it.
 """
@@ -136,32 +136,32 @@ class Attempt(BaseModel):
     started_at: Timestamp
     """When the call was about to start."""
     duration_ms: int | None = None
-    """How long the call took; null if its end was not seen."""
+    """Duration of the call; null if its end was not seen."""
     upstream: str
     """The name of the upstream that was called."""
     outcome: Literal["completed", "incomplete", "failed", "throttled", "interrupted", "started"]
-    """What came of it; `started` if nothing more is known, as after a kill."""
+    """The attempt's end; `started` if nothing more is known, as after a kill."""
     http_status: int | None = None
     """The gateway's HTTP status; null if no answer came."""
     code: ErrorCode | None = None
-    """Why it did not complete."""
+    """The reason that it did not complete."""
     upstream_request_id: str | None = None
     """The gateway's id of the call, to quote to its support."""
     waited_ms: int = 0
-    """How long the attempt waited for the rate budget before it started."""
+    """Time that the attempt waited for the rate budget before it started."""
     maybe_billed: bool = False
     """Whether the gateway may have run, and charged for, a call whose answer was lost."""
 
 
 class Timing(BaseModel):
-    """Where the time between enqueueing and answer went."""
+    """The time between enqueueing and answer, in its parts."""
 
     model_config = ConfigDict(frozen=True, use_attribute_docstrings=True)
 
     enqueued_at: Timestamp
     """When the request was enqueued."""
     enqueued_at_source: Literal["caller", "worker"]
-    """Whose time that is: the caller's own, or when a worker first saw the message."""
+    """The source of `enqueued_at`: the caller, or the worker that first saw the message."""
     claimed_at: Timestamp
     """When a worker took the request up, the last time it did."""
     finished_at: Timestamp
@@ -194,11 +194,11 @@ class GenerationResult(BaseModel):
     response: ResponseObject | None = None
     """The gateway's answer."""
     error: MappedError | None = None
-    """Why there is no complete answer; null if and only if the outcome is `completed`."""
+    """The reason that there is no complete answer; null if and only if the outcome is `completed`."""
     attempts: list[Attempt] = []
     """The calls of the gateway, oldest first."""
     timing: Timing
-    """Where the time went."""
+    """The parts of the time."""
     metadata: dict[str, str] = {}
     """The request's, echoed."""
     trace_id: str | None = None

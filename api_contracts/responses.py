@@ -34,9 +34,9 @@ class InputMessage(RequestPart):
     """One turn of the conversation."""
 
     role: Literal["user", "assistant", "system"]
-    """Who speaks."""
+    """The speaker."""
     content: str
-    """What was said."""
+    """The words."""
 
 
 class TextFormat(RequestPart):
@@ -47,19 +47,19 @@ class TextFormat(RequestPart):
 
 
 class TextOptions(RequestPart):
-    """How the model writes."""
+    """The style of the model's writing."""
 
     format: Omissible[TextFormat] = None
     """The form of the output."""
     verbosity: Omissible[Literal["low", "medium", "high"]] = None
-    """How much the model writes; the gateway's default is medium."""
+    """Length of the model's writing; the gateway's default is medium."""
 
 
 class ReasoningOptions(RequestPart):
-    """How the model thinks before it writes."""
+    """The model's thinking before it writes."""
 
     effort: Omissible[Literal["none", "low", "medium", "high", "xhigh"]] = None
-    """How much the model thinks; the gateway's default is none."""
+    """Amount of the model's thinking; the gateway's default is none."""
     summary: Omissible[Literal["auto", "concise", "detailed"]] = None
     """Whether, and how fully, the thinking is summarised."""
 
@@ -89,13 +89,13 @@ class ResponsesRequest(RequestPart):
     max_output_tokens: Omissible[Annotated[int, Field(ge=1), WHOLE]] = None
     """The most tokens to generate, thinking included. Set it tight: the rate budget reserves this many."""
     text: Omissible[TextOptions] = None
-    """How the model writes."""
+    """The style of the model's writing."""
     reasoning: Omissible[ReasoningOptions] = None
-    """How the model thinks before it writes."""
+    """The model's thinking before it writes."""
     tools: Omissible[Annotated[list[dict[str, Any]], Field(fail_fast=True)]] = None
     """The tools that the model may call."""
     tool_choice: Omissible[str] = None
-    """Which of the tools, if any, the model calls."""
+    """The tool, if any, that the model calls."""
     store: bool = True
     """Whether the gateway keeps the response for later retrieval."""
     user: Omissible[str] = None
@@ -124,7 +124,7 @@ def _sum(seen: dict[str, Any]) -> int:
 
 
 class Usage(WireModel):
-    """What a call used, in tokens; a count that the gateway left out is 0, a missing total is the sum."""
+    """Tokens that a call used; a count that the gateway left out is 0, a missing total is the sum."""
 
     input_tokens: TokenCount = 0
     input_tokens_details: Lenient[InputTokensDetails] = None

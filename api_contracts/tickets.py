@@ -1,4 +1,4 @@
-"""What the client hands out and raises: tickets for requests, deltas of streams, and why there is no answer."""
+"""Values that the client hands out and raises: tickets for requests, deltas of streams, and reasons for no answer."""
 
 from dataclasses import dataclass, field
 
@@ -21,7 +21,7 @@ class NoAnswerError(Exception):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ticket:
-    """What tells the answer to one enqueued request from all others."""
+    """The marks that tell the answer to one enqueued request from all others."""
 
     tenant: str
     request_id: str

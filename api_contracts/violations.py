@@ -1,4 +1,4 @@
-"""What broke a contract, told so that a caller can fix it and nothing the caller wrote is repeated.
+"""Breaks of a contract, told so that a caller can fix them; nothing that the caller wrote is repeated.
 
 Prompts, outputs and keys travel in the values; pydantic's own messages and `input` carry values, so every
 message here is ours. Names of unknown keys may be told, because a typo is found by reading it; they are cut.
@@ -77,7 +77,7 @@ class Violation(BaseModel):
     model_config = ConfigDict(frozen=True, use_attribute_docstrings=True)
 
     field: str
-    """Where, as a dotted path from the envelope: `body.input.0.role`."""
+    """The place, as a dotted path from the envelope: `body.input.0.role`."""
     message: str
     """The field and what would be right. Never what was written there."""
     type: str
@@ -96,7 +96,7 @@ class ContractViolation(ValueError):  # noqa: N818 - the term of the interface, 
 
 
 def violations_of(error: ValidationError, *, root: str, known: Iterable[str] = ()) -> tuple[Violation, ...]:
-    """What a validation found, in the order of the contract's fields.
+    """The findings of a validation, in the order of the contract's fields.
 
     `root` names the message itself; `known` are the names an unknown key may have been meant to be.
     """

@@ -1,4 +1,4 @@
-"""What a scale signal costs: pods, pod-minutes, 429s and waiting, in a simulated cluster.
+"""The cost of a scale signal: pods, pod-minutes, 429s and waiting, in a simulated cluster.
 
 `python -m bench.autoscale [--seeds 3] [--plot FILE]`. Three ways to scale the same workers in the same world
 (autoscale.toml): the chart's own ScaledObject, rendered by Helm and evaluated as it is; the length of the list, as
@@ -32,7 +32,7 @@ SAME_TIME: Final = 0.05
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """What one world came to."""
+    """The result of one world."""
 
     peak_pods: int
     pod_minutes: float
@@ -62,14 +62,14 @@ def ways(world: Mapping[str, Any]) -> dict[str, Scaling]:
 
 
 def _counted(scaled: Mapping[str, Any], plan: Plan, counts: Mapping[str, float]) -> dict[str, float]:
-    """What each trigger finds: the pods that workers asked for, and the lists of a fleet that may be away."""
+    """Values that each trigger finds: the pods that workers asked for, and the lists of a fleet that may be away."""
     work = LaneWork(*(int(counts[what]) for what in ("ready", "inflight", "parked")))
     found = {"ready_interactive": counts["ready"], "pods": float(pods(plan, {"interactive": work})["interactive"])}
     return {trigger["name"]: found.get(trigger["name"], 0.0) for trigger in scaled["spec"]["triggers"]}
 
 
 def chart_values(world: Mapping[str, Any]) -> dict[str, Any]:
-    """What an operator of this world would set."""
+    """The values that an operator of this world would set."""
     group = {"concurrency": world["concurrency"], "autoscaling": {"minReplicas": world["minimum_pods"]}}
     return {
         "upstream": {"requestsPerMinute": world["requests_per_minute"], "p95Seconds": world["p95"]},
@@ -106,7 +106,7 @@ def middle(runs: Sequence[Run]) -> Run:
 
 
 def verdicts(runs: Mapping[tuple[str, str], Run], most: int) -> Iterator[tuple[bool, str]]:
-    """What must hold of a burst: half the cost of the list's length, a fifth of no end, and nobody waits longer."""
+    """The bars for a burst: half the cost of the list's length, a fifth of no end, and nobody waits longer."""
     chart, llen, uncapped = (runs["burst", way] for way in (CHART, LLEN, UNCAPPED))
     for name, other, part in ((LLEN, llen, 1 / 2), (UNCAPPED, uncapped, 1 / 5)):
         share = chart.pod_minutes / other.pod_minutes

@@ -53,7 +53,7 @@ class Autoscaler:
     _changes: list[tuple[float, int]] = field(default_factory=list[tuple[float, int]])
 
     def step(self, now: float, counts: Mapping[str, float]) -> int:
-        """How many pods there should be from now on."""
+        """The number of pods that there should be from now on."""
         if now % self.scaling.polling_s == 0:
             self._activate(now, self.scaling.value(counts))
         if now % HPA_SYNC_S == 0 and self.replicas:
@@ -86,7 +86,7 @@ class Autoscaler:
         return wanted
 
     def _limit(self, now: float, policy: Mapping[str, Any], sign: int) -> int:
-        """How far one policy lets the number go from where it was at the start of its period."""
+        """The distance that one policy lets the number go from its value at the start of its period."""
         recent = sum(by for at, by in self._changes if at > now - policy["periodSeconds"] and by * sign > 0)
         start = self.replicas - recent
         if policy["type"] == "Pods":

@@ -18,7 +18,7 @@ Kind = Literal["shared", "blind"]
 QUICK_START_S: Final = 2.0
 """A worker of ours takes no more than the budget can start within this (WORKER_BURST_SECONDS)."""
 PARKED_S: Final = (30.0, 60.0)
-"""What an outage interrupted comes back after about this."""
+"""The time after which interrupted work comes back."""
 FIRST_BACKOFF_S, LONGEST_BACKOFF_S = 1.0, 60.0
 
 
@@ -72,7 +72,7 @@ class World:
 
     @property
     def counts(self) -> dict[str, float]:
-        """What KEDA finds in Redis."""
+        """The values that KEDA finds in Redis."""
         inflight = sum(pod.held for pod in self.pods)
         return {"ready": float(len(self.lane)), "inflight": float(inflight), "parked": float(len(self._parked))}
 

@@ -1,4 +1,4 @@
-"""How close to ideal the fleet works at a gateway it does not know: lost requests, 429s, time; and a peer.
+"""The fleet's distance from ideal at a gateway it does not know: lost requests, 429s, time; and a peer.
 
 `python -m bench.scoreboard [--quick] [--scenario NAME ...] [--seeds 1,2,3] [--json OUT] [--plot OUT.png]`. Everything
 is real: worker processes, an embedded Valkey, the simulated gateway in a process of its own. Per seed the gateway's
@@ -27,7 +27,7 @@ SATURATED: Final = 0.9
 """Busier than this, the machine is part of what was measured."""
 PLOT: Final = ROOT / "build" / "scoreboard.png"
 EXPECTED: Final = {"incident.reported", "upstream.shut"}
-"""What workers log of an incident; any other error says that the worker itself is not well."""
+"""The log lines of an incident; any other error says that the worker itself is not well."""
 
 Row = dict[str, Any]
 """One run of one scenario, as JSON."""
@@ -73,7 +73,7 @@ def table(rows: Sequence[Row], scenarios: Sequence[Scenario]) -> list[str]:
 
 
 def _remark(rows: Sequence[Row]) -> str:
-    """What makes the rows worth doubting."""
+    """The reasons to doubt the rows."""
     busy = max(row["busy"] for row in rows)
     errors = {error for row in rows for error in row["errors"]} - EXPECTED
     return ", ".join([f"CPU {busy:.0%} busy"] * (busy > SATURATED) + sorted(errors))

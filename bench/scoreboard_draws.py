@@ -1,4 +1,4 @@
-"""What the runs are drawn from: gateways that no worker knows beforehand, and requests."""
+"""The gateways and requests of the runs, drawn at random; no worker knows the gateway beforehand."""
 
 import base64
 import json
@@ -18,12 +18,12 @@ Body = dict[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class Unknowns:
-    """What no worker can know of its gateway, drawn for each seed."""
+    """The gateway's traits that no worker can know, drawn for each seed."""
 
     seed: int
     burst_s: float
     refusal_s: float
-    """How long it takes to answer a 429."""
+    """The time it takes to answer a 429."""
     phase_s: float
     """When its windows begin."""
     rate: int

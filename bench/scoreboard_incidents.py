@@ -20,12 +20,12 @@ PROBE_S: Final = 10
 FLOODED: Final = 20
 QUOTA: Final = "responses:quota:default"
 NOT_SEEN: Final = float("inf")
-"""What should have happened and did not holds no bar."""
+"""The row holds no bar where an expected event did not happen."""
 
 
 @dataclass(slots=True)
 class Witness:
-    """What Redis itself did about grants and pauses, by its own clock and in its own order (MONITOR)."""
+    """Redis' own record of grants and pauses, by its own clock and in its own order (MONITOR)."""
 
     redis_url: str
     grants_ms: list[float] = field(default_factory=list[float])

@@ -1,4 +1,4 @@
-"""What a run amounts to: pure functions of what the gateway and Redis recorded."""
+"""The measures of a run: pure functions of the records of the gateway and Redis."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -10,7 +10,7 @@ from bench.scoreboard_world import Record
 from worker.devtools.simulator import ReceivedCall
 
 Limit = Sequence[tuple[float, float]]
-"""What fits, as steps: (seconds after the first call, units a second from then on)."""
+"""The rate that fits, as steps: (seconds after the first call, units a second from then on)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,7 +21,7 @@ class Played:
     measures: Mapping[str, float]
     limit: Limit
     notes: Mapping[str, float]
-    """What has no bar but explains the rest."""
+    """The measures that have no bar but explain the rest."""
 
 
 def ideal_s(amount: float, limit: Limit) -> float:
@@ -47,7 +47,7 @@ def lost(record: Record) -> int:
 
 
 def basics(record: Record) -> dict[str, float]:
-    """What every scenario is measured by."""
+    """The measures of every scenario."""
     refused = sum(map(is_refused, record.calls))
     return {"lost": lost(record), "429s": refused / len(record.calls) if record.calls else math.inf}
 
@@ -61,12 +61,12 @@ def passed(calls: Sequence[ReceivedCall]) -> list[ReceivedCall]:
 
 
 def after(calls: Sequence[ReceivedCall], seconds: float) -> list[ReceivedCall]:
-    """What came later than so long after the first call."""
+    """The calls later than so long after the first."""
     return [call for call in calls if call.at_s > calls[0].at_s + seconds]
 
 
 def between(calls: Sequence[ReceivedCall], start_ms: float, end_ms: float) -> list[ReceivedCall]:
-    """What arrived in between, in Unix time: one machine, so the server's clock and the gateway's are one."""
+    """The calls that arrived in between, in Unix time: one machine, so the server's clock and the gateway's are one."""
     return [call for call in calls if start_ms < call.wall * 1000 < end_ms]
 
 

@@ -39,7 +39,7 @@ LEAVE_S: Final = 30.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Record:
-    """What is left when the processes are gone."""
+    """The remains when the processes are gone."""
 
     enqueued: int
     results: Sequence[Mapping[str, Any]]

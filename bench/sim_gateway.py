@@ -54,7 +54,7 @@ class Gateway:
 
     @property
     def capacity(self) -> float:
-        """What can pass at once when nothing was asked for long."""
+        """The burst that can pass after a long silence."""
         return max(1.0, self.per_minute / 60 * self.seconds)
 
     def offer(self, now_ms: float, tokens: int) -> bool:
@@ -70,7 +70,7 @@ class Gateway:
         return served
 
     def retry_after_ms(self, now_ms: float) -> float:
-        """What a refusal names; 0, as gateways do, for mere overload."""
+        """The wait that a refusal names; 0, as gateways do, for mere overload."""
         start_ms, end_ms = self.frozen_ms
         return end_ms - now_ms if start_ms <= now_ms < end_ms else 0.0
 
@@ -136,7 +136,7 @@ class Call:
 
 @dataclass(slots=True)
 class Report:
-    """What the upstream and the callers saw."""
+    """The upstream's and the callers' view."""
 
     total: int = 0
     done: int = 0

@@ -1,4 +1,4 @@
-"""What the admission controller does to gateways it knows nothing about: minutes of traffic in seconds.
+"""The admission controller before gateways it knows nothing about: minutes of traffic in seconds.
 
     python -m bench.simulate_admission            # every scenario, 5 seeds
     python -m bench.simulate_admission --sweep N  # N random gateways per family and kind, as percentiles

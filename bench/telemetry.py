@@ -1,4 +1,4 @@
-"""What watching costs, and what it does when things break: the bars of on call, measured.
+"""The cost of watching, and its behaviour when things break: the bars of on call, measured.
 
 `python -m bench.telemetry [--quick] [--only NAME]`. Everything is real: workers in processes of their own, an embedded
 Valkey, the simulated gateway, and a Sentry that takes envelopes over HTTP and can hang. CPU is counted rather than

@@ -1,4 +1,4 @@
-"""What watching costs one request, in this process: the observer's whole part in it, at a rate of traces."""
+"""The cost of watching one request, in this process: the observer's whole part in it, at a rate of traces."""
 
 import io
 import json

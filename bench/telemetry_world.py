@@ -56,7 +56,7 @@ class World:
     probe: Probe
 
     def stop(self) -> float:
-        """How long it took to leave, in s."""
+        """The time it took to leave, in s."""
         started = time.monotonic()
         self.worker.terminate()
         self.worker.wait(60)
@@ -146,7 +146,7 @@ def broken(requests: int, *, sentry: str) -> dict[str, float]:
 
 
 def stalled() -> float:
-    """How long after its loop was blocked /livez failed, in s."""
+    """The time from the loop's block to the failure of /livez, in s."""
     script = LAGGED.replace(
         "async def run(self):", "async def run(self):\n    asyncio.get_running_loop().call_later(2, block)"
     )

@@ -1,4 +1,4 @@
-"""What a request costs a worker: CPU, memory, latency and Redis commands, beside plain Celery.
+"""The cost of a request to a worker: CPU, memory, latency and Redis commands, beside plain Celery.
 
 `python -m bench.throughput [--quick] [--json] [--runs 5] [--only NAME]`. Everything is real: an embedded Valkey, the
 simulated gateway in a process of its own, one worker process per row, started anew for every run. Rows take turns

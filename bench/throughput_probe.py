@@ -1,4 +1,4 @@
-"""What a worker costs, seen from outside: CPU and memory of its processes, commands its Redis ran."""
+"""The cost of a worker, seen from outside: CPU and memory of its processes, commands its Redis ran."""
 
 import threading
 from collections import Counter
@@ -14,7 +14,7 @@ _SCRIPTS = frozenset({"evalsha", "eval"})
 _BESIDE_SCRIPTS = frozenset(
     {"ping", "publish", "subscribe", "psubscribe", "brpop", "hello", "auth", "select", "client", "script"}
 )
-"""What a process that works by scripts sends beside them; whatever else is counted ran inside one."""
+"""The commands that a process sends beside its scripts; all others that are counted ran inside one."""
 
 
 class Processes:
@@ -41,7 +41,7 @@ class Processes:
 
     @property
     def waited_s(self) -> float:
-        """How long its threads were ready to run but had no CPU (schedstat of proc(5)); 0 where that is unknown."""
+        """Time that its threads were ready to run but had no CPU (schedstat of proc(5)); 0 where that is unknown."""
         waited_ns = 0
         for process in self._all():
             for schedstat in Path(f"/proc/{process.pid}/task").glob("*/schedstat"):

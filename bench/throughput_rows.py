@@ -40,7 +40,7 @@ class Row:
     queue: str
     stream: str = ""
     ready: str = "bench.ready"
-    """What its log says once it takes work."""
+    """The log's words once it takes work."""
     outstanding: int = 0
     latency_s: float = 0.0
     requests: int
@@ -49,7 +49,7 @@ class Row:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sample:
-    """What one run of one row measured; None where it has no meaning. `sent` to `inside` are per request."""
+    """The measures of one run of one row; None where one has no meaning. `sent` to `inside` are per request."""
 
     cpu_ms: float
     requests_per_core_s: float
@@ -174,7 +174,7 @@ def _idle(client: Any, processes: Processes, idle_s: float) -> tuple[Commands, f
 
 
 def _added(times: Times, gateway: Simulator) -> dict[str, float]:
-    """What the worker and its queue added to the gateway's own time for each request."""
+    """The time that the worker and its queue added to the gateway's own for each request."""
     taken_ms = {call.tag: call.duration_s * 1000 for call in gateway.calls() if call.tag and call.duration_s}
     added = sorted(total_ms - taken_ms[request_id] for request_id, total_ms in times.items() if request_id in taken_ms)
     return {"added_p50_ms": added[len(added) // 2], "added_p99_ms": added[len(added) * 99 // 100]}

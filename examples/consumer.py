@@ -31,7 +31,7 @@ def main() -> None:
 
 
 def consume(result: GenerationResult) -> None:
-    """Whatever your service does with an answer; safe to repeat, by `request_id`."""
+    """Your service's use of an answer; safe to repeat, by `request_id`."""
     if result.response:
         print(result.request_id, result.metadata, result.response.output_text, flush=True)
     if result.error:

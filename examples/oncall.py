@@ -44,7 +44,7 @@ console = Console(highlight=False, width=None if sys.stdout.isatty() else 140)
 
 @dataclass(slots=True)
 class Stage:
-    """What runs while the outage is staged."""
+    """The processes that run while the outage is staged."""
 
     gateway: Simulator
     log: Path

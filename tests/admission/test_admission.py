@@ -255,7 +255,7 @@ async def test_a_key_that_holds_something_else_is_an_error_and_no_grant(budget: 
 
 
 async def test_a_pause_is_not_polled_like_a_full_house(valkey: redis.Redis, redis_url: str) -> None:
-    """What lasts longest is what the answer says, whatever else stands in the way."""
+    """The answer names the wait that lasts longest, whatever else stands in the way."""
     async with open_budget(valkey, redis_url, requests_per_minute=600, max_in_flight=1) as budget:
         await budget.throttled(await budget.one(), 60)
 
@@ -264,7 +264,7 @@ async def test_a_pause_is_not_polled_like_a_full_house(valkey: redis.Redis, redi
 
 
 async def test_one_refusal_in_a_hundred_leaves_the_rate_alone(valkey: redis.Redis, redis_url: str) -> None:
-    """Whoever shares the gateway may be to blame; without this, a hundred calls a second became one."""
+    """Another user of the gateway may be to blame; without this, a hundred calls a second became one."""
     async with open_budget(valkey, redis_url, requests_per_minute=6_000) as budget:
         granted = 0
         for _ in range(20):
@@ -288,7 +288,7 @@ async def test_a_crowd_of_refusals_cuts_the_rate(valkey: redis.Redis, redis_url:
 
 
 async def test_token_budgets_forgive_no_refusal(valkey: redis.Redis, redis_url: str) -> None:
-    """What a call costs is a guess there, so the rate may always be to blame."""
+    """The cost of a call is a guess there, so the rate may always be to blame."""
     async with open_budget(valkey, redis_url, tokens_per_minute=6_000) as budget:
         calls = await budget.drain(tokens=1)
         await budget.throttled(calls[-1])

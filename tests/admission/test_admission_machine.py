@@ -50,7 +50,7 @@ TENANTS: Final = ("one", "two", "three")
 PASTS: Final = ((0, HOUR_MS), (0, HOUR_MS), (0, 2_000), (0, -1), (1, HOUR_MS), (2, HOUR_MS))
 """Earlier failures of a request, and the time left to it."""
 INDEX: Final = st.integers(0, 40)
-"""Which of the calls granted so far, counted back from the last; mostly one of the last few."""
+"""An index into the calls granted so far, counted back from the last; mostly one of the last few."""
 
 
 class AdmissionMachine(RuleBasedStateMachine):
@@ -173,7 +173,7 @@ class AdmissionMachine(RuleBasedStateMachine):
     @precondition(lambda self: self.asked)
     @rule(which=INDEX)
     def a_reply_was_lost(self, which: int) -> None:
-        """What was asked just now, or even long ago, reaches the server once more."""
+        """A question of just now, or even of long ago, reaches the server once more."""
         at_once = which % 2 and self.at_once
         command, names, rows, args = self.asked[-1] if at_once else self.asked[which % len(self.asked)]
         before, reply = self.seen, self.last
@@ -278,7 +278,7 @@ class AdmissionMachine(RuleBasedStateMachine):
 
 
 def now(*coroutines: Coroutine[Any, Any, Any]) -> Any:
-    """What the coroutines return that never wait."""
+    """Results of coroutines that never wait."""
     result = None
     for coroutine in coroutines:
         with pytest.raises(StopIteration) as ended:

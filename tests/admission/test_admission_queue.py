@@ -1,4 +1,4 @@
-"""Where requests wait: in line, for as long as they may, and without a polling storm."""
+"""Requests wait in line, for as long as they may, and without a polling storm."""
 
 import asyncio
 import time
@@ -115,7 +115,7 @@ async def test_all_whose_patience_is_over_leave_in_one_round_and_more_are_taken(
 
 
 async def test_patience_runs_from_the_confirmation_of_the_gate(rooms: Rooms) -> None:
-    """Who has waited for the budget for long has not waited for a dead key yet."""
+    """A long wait for the budget is no wait for a dead key."""
     await rooms.shut()
 
     deferred = await soon(rooms.enter("old", patience_s=1.0, enqueued_s_ago=3_600))
@@ -258,7 +258,7 @@ async def test_many_are_admitted_in_few_calls(rooms: Rooms) -> None:
 
 
 async def test_a_room_takes_about_a_second_of_the_fleets_rate(valkey: redis.Redis, redis_url: str) -> None:
-    """What one process hoards, its death strands."""
+    """A process that hoards strands its hoard when it dies."""
     async with opened(valkey, redis_url, requests_per_minute=6_000) as rooms:
         assert rooms.rooms.vacancies("batch") == SHORTEST_ROOM
         await soon(rooms.enter("a", lane="batch"))

@@ -59,7 +59,7 @@ async def test_quick_failures_do_not_outvote_slow_successes(budget: Budget) -> N
 
 
 async def test_a_body_that_fails_again_and_again_is_heard_once(budget: Budget) -> None:
-    """Where others are asked for."""
+    """Others are asked for in these states."""
     waits = await budget.one(body="another")
     for _ in range(3 * ROW):
         await budget.tell(await budget.one(body="the same"), "failed")

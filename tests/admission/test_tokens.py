@@ -1,4 +1,4 @@
-"""What a call is thought to cost follows what calls did cost."""
+"""The estimate of a call's cost follows the costs that calls did have."""
 
 import pytest
 

@@ -61,7 +61,7 @@ FLIGHT: Final = {
 }
 ROUNDS: Final = int(os.environ.get("TWINS_ROUNDS", "1"))
 UNWRITTEN: Final = {"fl_limit": math.inf, "fl_hold_ms": 5_000, "re_left": 10}
-"""What fields of the script's hash stand for before they are first written; others for 0."""
+"""Values that fields of the script's hash have before they are first written; others are 0."""
 
 PACE: Final = {
     "at_ms": "at_ms",

@@ -23,7 +23,7 @@ KEY: Final = "0123456789abcdef0123456789abcdef"
 PROJECT: Final = 1
 HOST: Final = "127.0.0.1"
 ENVIRONMENT: Final = Path(__file__).parents[2] / ".venv" / "bugsink"
-"""Where `make test-sentry` installs it."""
+"""The place where `make test-sentry` installs it."""
 
 _HERE: Final = Path(__file__).parent
 _START_S: Final = 60.0

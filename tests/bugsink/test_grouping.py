@@ -1,4 +1,4 @@
-"""What on call finds in the morning: one issue per failure class, with the right level, tags and counts."""
+"""On call's view in the morning: one issue per failure class, with the right level, tags and counts."""
 
 from collections.abc import Generator
 

@@ -1,4 +1,4 @@
-"""What was sent against what was answered and what the gateway saw: lost, doubled, paid twice, recovered how soon."""
+"""The books: sent against answered and seen by the gateway; lost, doubled, paid twice, recovered how soon."""
 
 import contextlib
 import itertools
@@ -24,7 +24,7 @@ _NAMED: Final = 10
 
 @dataclass(slots=True)
 class Diary:
-    """What was done to the fleet, in Unix time."""
+    """One act against the fleet, in Unix time."""
 
     events: Counter[str] = field(default_factory=Counter[str])
     kills: list[float] = field(default_factory=list[float])
@@ -34,7 +34,7 @@ class Diary:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Books:
-    """What one seed came to; all lists name requests."""
+    """The result of one seed; all lists name requests."""
 
     sent: int
     failed: int
@@ -77,7 +77,7 @@ class Books:
         )
 
     def violations(self) -> list[str]:
-        """What must not be, with the first few names."""
+        """The findings that must not be, with the first few names."""
         named = {"lost": self.lost, "answered twice": self.answered_twice, "paid unexplained": self.unexplained}
         found = [f"{what}: {', '.join(names[:_NAMED])}" for what, names in named.items() if names]
         found += [f"left over: {self.leftovers}"] if self.leftovers else []
@@ -131,7 +131,7 @@ def called_again(calls_of: dict[str, list[ReceivedCall]], killed_at: float, retu
 
 
 def leftovers(producer: Producer) -> dict[str, int]:
-    """What is still somewhere; a permit that a killed worker was granted ends by itself, within a lease."""
+    """The things that are still somewhere; a permit that a killed worker was granted ends by itself, within a lease."""
 
     def held() -> dict[str, int]:
         found = producer.leftovers()

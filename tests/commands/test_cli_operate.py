@@ -10,7 +10,7 @@ from worker.devtools.devstack import Simulator
 
 
 def test_pause_stops_calls_until_resume(fleet: Fleet, producer: Producer, gateway: Simulator, redis_url: str) -> None:
-    """What is enqueued meanwhile waits and is answered afterwards."""
+    """Requests that are enqueued meanwhile wait and are answered afterwards."""
     fleet.start()
     assert run("pause", WORKER_REDIS_URL=redis_url).code == 0
     task_id = producer.ask()

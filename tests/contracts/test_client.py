@@ -200,7 +200,7 @@ def test_deltas_as_they_come_and_from_where_one_left(client: ResponsesClient, fl
 
 
 def test_deltas_by_ticket_are_never_those_of_an_earlier_run(client: ResponsesClient, fleet: Fleet) -> None:
-    """Which are still there, under the same id, until a worker takes the new one."""
+    """Earlier deltas are still there, under the same id, until a worker takes the new one."""
     worker, cut = fleet.start(max_attempts=1), body("Once upon a time [[sim:cut]]", stream=True)
     failed = client.wait(client.enqueue(cut, request_id="one"), timeout_s=10)
     worker.kill()

@@ -163,7 +163,7 @@ def test_a_request_built_in_code_sends_what_was_set() -> None:
 
 
 def test_a_request_survives_its_own_dump() -> None:
-    """What a Python producer enqueues, nulls included, is what a worker reads."""
+    """A worker reads all that a Python producer enqueues, nulls included."""
     request = GenerationRequest.parse(ENVELOPE)
 
     for unset in (False, True):

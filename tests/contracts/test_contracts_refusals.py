@@ -1,4 +1,4 @@
-"""How a broken contract is told: at its place, with what would be right, and never with what was written."""
+"""A broken contract is told at its place, with the right value, and never with the caller's words."""
 
 import pickle
 from typing import Any, Final

@@ -1,4 +1,4 @@
-"""What the gateway answers and what consumers read: unknown fields kept, missing ones no reason to fail."""
+"""The gateway's answers and the consumers' results: unknown fields kept, missing ones no reason to fail."""
 
 import json
 from pathlib import Path

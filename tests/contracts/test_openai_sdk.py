@@ -1,4 +1,4 @@
-"""What we publish is what the gateway said: the official SDK reads the one like the other."""
+"""We publish the gateway's own words: the official SDK reads the one like the other."""
 
 import json
 from collections.abc import Generator

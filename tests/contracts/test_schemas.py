@@ -1,4 +1,4 @@
-"""What other languages generate from stays compatible, or says that it does not."""
+"""The schemas that other languages generate from stay compatible, or say that they do not."""
 
 import json
 import subprocess
@@ -20,7 +20,7 @@ def definitions(schema: dict[str, Any]) -> dict[str, dict[str, Any]]:
 
 
 def rules(schema: dict[str, Any]) -> dict[str, Any]:
-    """What every property, and every definition that has none, allows."""
+    """The values that every property, and every definition that has none, allows."""
     found: dict[str, Any] = {}
     for name, definition in definitions(schema).items():
         for field, rule in definition.get("properties", {"": definition}).items():

@@ -18,7 +18,7 @@ EXAMPLES = ROOT / "examples"
 
 
 class Mark:
-    """What every process of one demo inherits: a variable, and where its temporary directories are."""
+    """The heritage of every process of one demo: a variable, and the place of its temporary directories."""
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory

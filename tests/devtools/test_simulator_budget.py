@@ -18,7 +18,7 @@ MILLISECOND_NS = SECOND_NS // 1000
 
 
 def admitted(meter: Bucket | Window, times_ns: range, amount: int = 1) -> int:
-    """How many of the calls at these times a greedy client gets through."""
+    """The number of calls at these times that a greedy client gets through."""
     count = 0
     for now_ns in times_ns:
         if not meter.wait_ns(amount, now_ns):

@@ -85,7 +85,7 @@ SPOKEN: dict[str, Row] = {
 
 
 def litellm(kind: str, said: object) -> str:
-    """How LiteLLM 1.106 passes on what its upstream said."""
+    """LiteLLM 1.106 passes on its upstream's words like this."""
     quoted = said if isinstance(said, str) else json.dumps(said)
     return (
         f"litellm.{kind}: {kind}: OpenAIException - {quoted}\n\nLiteLLM: model group 'm' failed with the error above."

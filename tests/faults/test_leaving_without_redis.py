@@ -60,7 +60,7 @@ def test_a_worker_that_calls_nobody_leaves_early(
     producer: Producer,
     away: Callable[[EmbeddedValkey], AbstractContextManager[None]],
 ) -> None:
-    """What it holds waits for the budget, and goes back by itself when its lease is over."""
+    """A held request waits for the budget, and goes back by itself when its lease is over."""
     producer.redis.zadd("responses:permits:default", {"another worker's": (time.time() + 60) * 1000})
     for _ in range(3):
         producer.ask()

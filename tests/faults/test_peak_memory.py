@@ -106,7 +106,7 @@ def test_one_worker_stays_within_the_charts_limit(redis_url: str, producer: Prod
         b'[{"type":"output_text","text":"' + text + b'"}]}]}'
     )
     with slow_gateway(answer) as url, Fleet(redis_url, url) as fleet:
-        worker = fleet.start()
+        worker = fleet.start(requests_per_minute=60_000)  # as many calls at once as their bytes allow
         for number in range(MESSAGES):
             producer.push_raw(worst_mix(number), lane="batch")
         bystander = producer.ask()

@@ -138,7 +138,7 @@ def test_a_permission_that_is_missing_for_a_while_loses_no_answer(stage: Stage, 
 
 
 def test_nothing_is_taken_that_could_not_be_answered(stage: Stage) -> None:
-    """Where only publishing is refused, messages could still be taken, and paid for."""
+    """Messages could still be taken, and paid for, while only publishing is refused."""
     stage.rode_through(incidents=0)
     allow(stage, "-xadd")
     try:

@@ -1,4 +1,4 @@
-"""What a 200 means, byte for byte."""
+"""The meaning of a 200, byte for byte."""
 
 import json
 
@@ -37,7 +37,7 @@ def read_event(event: Event) -> Answer | Failure | None:
 
 @given(st.lists(st.tuples(NAMES, ENCODED, SPACE, SPACE, SPACE, SPACE), max_size=6), SPACE)
 def test_a_member_is_cut_out_as_it_was_written(members: list[tuple[str, str, str, str, str, str]], space: str) -> None:
-    """Whatever surrounds the member and however it is spaced: the bytes that were put in come out."""
+    """The bytes that were put in come out, whatever surrounds the member and however it is spaced."""
     body = ",".join(f"{a}{name}{b}:{c}{value}{d}" for name, value, a, b, c, d in members)
     document = f"{space}{{{body or space}}}{space}".encode("utf-8", "surrogatepass")
     written = {json.loads(name): value for name, value, *_ in members}
@@ -227,7 +227,7 @@ def test_a_terminal_event_without_its_response_ends_what_the_stream_began() -> N
 
 
 def test_watchers_see_events_that_are_json_and_no_others() -> None:
-    """Whoever follows a stream reads every entry: a cut event, a mark and bare text are not told."""
+    """A follower of a stream reads every entry: a cut event, a mark and bare text are not told."""
     seen: list[bytes] = []
     reader = StreamReader({}, 200, 100_000, seen.append)
 

@@ -1,4 +1,4 @@
-"""Whatever a gateway sends: reading it never raises, costs what its length costs, and publishes nothing unreadable."""
+"""Reading any answer never raises, costs in proportion to its length, and publishes nothing unreadable."""
 
 import gzip
 import json
@@ -38,7 +38,7 @@ def read_stream(data: bytes) -> Answer | Failure | None:
 
 
 def assert_sound(outcome: Answer | Failure | None) -> None:
-    """What would be published can be read by the client; a failure has an answer attached only if it can."""
+    """Every answer that would be published can be read by the client; a failure has one attached only if it can."""
     raw = outcome.raw if isinstance(outcome, Answer) else outcome.response if outcome else None
     if raw is not None:
         ResponseObject.model_validate_json(raw)

@@ -25,7 +25,7 @@ UNITS: Final = (
     '"a":', '"code": "', "limit: 1 ", "try again in 1", "model ", "(request id: a", "aA", "世", "data:", "0-",
 )  # fmt: skip
 ENDS: Final = ("", "!")
-"""What makes an expression that nearly matches fail at the very end."""
+"""The end that makes an expression fail after it has nearly matched."""
 METHODS: Final = frozenset({"match", "fullmatch", "search", "sub", "findall", "finditer"})
 
 
@@ -69,7 +69,7 @@ def patterns(value: Any, nesting: int = 3) -> Iterator[tuple[re.Pattern[Any], st
 
 
 def methods_of(name: str, source: str) -> frozenset[str]:
-    """How a module uses a name of its own; `pattern` is what its loops call the members of a table."""
+    """The uses of a module's own name; `pattern` is the name that its loops give to members of a table."""
     used = set(re.findall(rf"\b{name}\.(\w+)", source) or re.findall(r"\bpattern\.(\w+)", source))
     return frozenset(used & METHODS) or METHODS
 

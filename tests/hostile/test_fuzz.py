@@ -44,7 +44,7 @@ MEMORY_FACTOR: Final = 16
 """Seen: 13, while a message that is refused for its many values is looked at; one message at a time."""
 MEGABYTE: Final = 1024 * 1024
 MEMORY_FLOOR: Final = 8 * MEGABYTE
-"""What any input may take beside: an empty list is 3 bytes of JSON and 72 in memory, and their number is bounded."""
+"""Memory that any input may take beside: an empty list is 3 bytes of JSON and 72 in memory; their number is bounded."""
 MAX_BODY: Final = 4 * MEGABYTE
 ONE_CALL: Final = replace(POLICY, max_body=MAX_BODY, max_attempts=1)
 RESULT: Final[Any] = Draft202012Validator(json_schemas()["result"])
@@ -85,7 +85,7 @@ class Gateway(World):
 
     @property
     def entries(self) -> list[bytes]:
-        """What was published."""
+        """The entries that were published."""
         return [told["answer"].result for told in self.heard("complete")] + [
             json.dumps(told["result"]).encode() for told in self.heard("answer")
         ]

@@ -167,7 +167,7 @@ def test_an_operator_looks_pauses_cancels_and_replays(users: Any, redis_url: str
 
 @pytest.mark.parametrize("role", ROLES, ids=lambda role: role.name)
 def test_every_call_of_a_role_is_allowed_to_its_user(users: Any, redis_url: str, role: Role) -> None:
-    """What `doctor` asks for is what the rules grant, on every key and channel, in another database as well."""
+    """`doctor` asks for the rights that the rules grant, on every key and channel, in another database as well."""
     for command in role.setuser(PASSWORD, db=3):
         users.execute_command(*command.split(" "))
     users.execute_command("ACL", "SETUSER", role.name, "+eval")

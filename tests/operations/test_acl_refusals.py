@@ -1,4 +1,4 @@
-"""What each role may not do, tried by its user on a real server."""
+"""The refusals of each role, tried by its user on a real server."""
 
 from typing import Any
 

@@ -42,7 +42,7 @@ def test_a_client_that_was_stopped_goes_on_where_it_was(
 
 
 class _DiedError(Exception):
-    """What a kill between the write of a line and its acknowledgement comes to."""
+    """A kill may fall between the write of a line and its acknowledgement."""
 
 
 def _die(_: int) -> None:

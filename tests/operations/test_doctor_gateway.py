@@ -1,4 +1,4 @@
-"""What the doctor sees of a gateway, and that it never concludes more than an answer proves."""
+"""The doctor's view of a gateway; it never concludes more than an answer proves."""
 
 import json
 from collections.abc import Callable, Generator, Mapping
@@ -17,7 +17,7 @@ from worker.operations.gateway_health import examine_gateway
 KEY = "sk-canary-key-77b0"
 Answer = tuple[int, Any]
 Answers = Callable[[str, str], Answer]
-"""What a gateway answers to a path asked with this key, or with none."""
+"""A gateway's answer to a path asked with this key, or with none."""
 
 
 @contextmanager

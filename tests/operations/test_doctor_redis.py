@@ -1,4 +1,4 @@
-"""What the doctor sees in Redis, looked at on servers that are wrong in one way each."""
+"""The doctor's view of Redis, on servers that are wrong in one way each."""
 
 from collections.abc import Generator
 from contextlib import contextmanager
@@ -142,7 +142,7 @@ def test_clocks_are_compared_within_what_a_slow_answer_hides(
     ("role", "missing"), [(PRODUCER, "EVAL"), (CONSUMER, "EVAL"), (OPERATOR, "RPUSH responses.interactive")]
 )
 def test_another_roles_user_is_no_worker(valkey: Any, redis_url: str, role: Role, missing: str) -> None:
-    """What is missing is named before a script fails half-way; asking leaves no trace but in one's own refusals."""
+    """A missing right is named before a script fails half-way; asking leaves no trace but in one's own refusals."""
     with users_of(valkey, role):
         finding = one(redis_findings(url_of(role, redis_url)), "redis.permissions")
 

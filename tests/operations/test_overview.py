@@ -1,4 +1,4 @@
-"""What operators are told of the budget: what is used, what may be, and why nothing more is called."""
+"""The operators' view of the budget: its use, its limits, and the reason that nothing more is called."""
 
 from collections.abc import AsyncGenerator
 from datetime import UTC, datetime, timedelta

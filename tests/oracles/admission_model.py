@@ -22,7 +22,7 @@ OPENING: Final = {"ok", "answered"}
 
 @dataclass(frozen=True)
 class Learned:
-    """What the script found out of the upstream; the model believes it."""
+    """The script's findings about the upstream; the model believes them."""
 
     scale: float
     burst_ms: float
@@ -105,7 +105,7 @@ class Model:
     # The commands
 
     def arrive(self) -> None:
-        """What every command begins with: a clock that went back takes all that is to come back with it."""
+        """Every command begins with this: a clock that went back takes all that is to come back with it."""
         back = (self.at or 0) - self.now
         if back > 0:
             self.at = self.now
@@ -153,7 +153,7 @@ class Model:
         return wait_ms
 
     def _begin(self) -> None:
-        """What a command keeps is no longer fresh."""
+        """A value that a command keeps is no longer fresh."""
         if self.fresh:
             self.at, self.fresh = self.now, False
 

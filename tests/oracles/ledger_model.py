@@ -61,7 +61,7 @@ class Model:
     tick: int | None = None
     hold_until: int = 0
     lost: Counter[str] = field(default_factory=Counter[str])
-    """How many deliveries of a message were lost before a claim."""
+    """Deliveries of a message that were lost before a claim."""
     fallen: dict[str, tuple[int, Counter[int]]] = field(default_factory=dict[str, tuple[int, Counter[int]]])
     """When a process lost its last delivery, and how many with how many crashes it lost."""
 

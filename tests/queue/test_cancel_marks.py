@@ -26,7 +26,7 @@ def page(client: Any, count: int = 500) -> list[bytes]:
 
 
 def searched(client: Any, *messages: bytes) -> list[bytes]:
-    """What is found in a list of these."""
+    """The marks that are found in a list of these."""
     client.delete(LIST, keys.waiting_list(LIST)["sweeper"])
     client.lpush(LIST, *messages)
     page(client)  # the first look only notes who is next

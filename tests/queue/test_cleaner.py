@@ -1,4 +1,4 @@
-"""What may go: results that every group has acknowledged or that are old, kept results, old dead letters."""
+"""The cleaner takes results that every group has acknowledged or that are old, kept results, old dead letters."""
 
 import asyncio
 from collections.abc import AsyncGenerator

@@ -90,7 +90,7 @@ def test_what_could_not_be_read_is_replayed_as_it_is(
 
 
 def test_replay_puts_the_message_behind_what_waits(valkey: redis.Redis, letters: DeadLetters) -> None:
-    """Whatever killed a worker must not stand before everybody's work: workers take from the right."""
+    """A message that killed a worker must not stand before everybody's work: workers take from the right."""
     valkey.lpush("responses.interactive", b"waits")
     entry_id = bury(valkey, message=b"died")
 
@@ -125,7 +125,7 @@ def test_replay_survives_properties_of_any_shape(valkey: redis.Redis, letters: D
 
 
 def test_a_second_replay_finds_nothing(valkey: redis.Redis, letters: DeadLetters) -> None:
-    """Whoever lost the reply may ask again: the message is there once."""
+    """A reader that lost the reply may ask again: the message is there once."""
     entry_id = bury(valkey)
 
     assert [letters.replay(entry_id) for _ in range(2)] == [Replay.REPLAYED, Replay.GONE]

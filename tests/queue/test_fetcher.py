@@ -1,4 +1,4 @@
-"""What is taken from the lanes and when: shares by weight, no more than can start, nothing stranded on the way out."""
+"""The fetcher takes by weight, no more than can start, and strands nothing on the way out."""
 
 import asyncio
 import random

@@ -1,4 +1,4 @@
-"""Whatever bytes arrive: they become a request, an answer for somebody, or a dead letter, and never an exception."""
+"""Any bytes become a request, an answer for somebody, or a dead letter, and never an exception."""
 
 import pytest
 from support.fuzz_parts import fuzzed

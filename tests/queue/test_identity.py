@@ -1,4 +1,4 @@
-"""Whoever sent a message is answered under ids that its sender knows, however broken the message is."""
+"""A sender is answered under ids that it knows, however broken its message is."""
 
 import json
 from typing import Any, cast

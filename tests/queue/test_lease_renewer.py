@@ -22,7 +22,7 @@ LEASES = "responses:leases:interactive"
 
 
 class Process:
-    """What a worker process holds, and what it hears of losing."""
+    """The holdings of a worker process, and its hearing of losses."""
 
     def __init__(self, valkey: Any, url: str) -> None:
         self.redis = valkey
@@ -130,7 +130,7 @@ def test_a_lost_delivery_is_told_once(process: Process) -> None:
 
 
 def test_an_outage_is_survived(process: Process, valkey_server: EmbeddedValkey) -> None:
-    """What is in flight afterwards is renewed again."""
+    """The deliveries in flight afterwards are renewed again."""
     with beating(process.keeper):
         process.hold("a")
         process.renewed("a")

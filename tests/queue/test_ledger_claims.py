@@ -137,7 +137,7 @@ async def test_a_failure_that_may_be_retried_is_run_anew(desk: Desk) -> None:
 
 
 async def test_the_result_of_a_new_run_is_kept_as_long_as_any(desk: Desk) -> None:
-    """What was to be dropped of the first run must not be dropped of the second."""
+    """The deltas that were to be dropped with the first run must not be dropped with the second."""
     await complete(desk, await desk.leased(), FAILED_RETRYABLE)
     desk.advance(HOUR_MS - 1)
     again = await claimed(desk)

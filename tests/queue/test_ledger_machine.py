@@ -54,14 +54,14 @@ SCRIPTS: Final = {
 }
 Asked = tuple[Command[Any], dict[str, str], list[Row], dict[str, Any]]
 INDEX: Final = st.integers(0, 40)
-"""Which of the things seen so far, counted back from the last; mostly one of the last few."""
+"""An index into the things seen so far, counted back from the last; mostly one of the last few."""
 
 
 DRAWN: Final = moves("delivery.md")
 
 
 def places(seen: Any) -> dict[str, str]:
-    """Where each message is that is not gone."""
+    """The place of each message that is not gone."""
     waiting = {message: "queued" for messages in seen["lists"].values() for message in messages}
     held = {record.message: place for place in ("inflight", "parked") for record in seen[place].values()}
     return waiting | held
@@ -85,7 +85,7 @@ class LedgerMachine(RuleBasedStateMachine):
         """Lane, token and message of all that was ever taken, lost ones too."""
         self.asked: list[Asked] = []
         self.answered: dict[tuple[str, str], str] = {}
-        """How each request was answered on each stream, while that may not be answered again."""
+        """The answers to each request on each stream, while that may not be answered again."""
         self.here: Counter[str] = Counter()
         self.at_once = False
         """Whether nothing has happened since the last question."""
@@ -198,7 +198,7 @@ class LedgerMachine(RuleBasedStateMachine):
 
     @rule(which=INDEX)
     def bury(self, which: int) -> None:
-        """What has no id was never claimed."""
+        """A message without an id was never claimed."""
         lane, token, _ = self.delivery(which)
         if not self.mine(which):
             self.ask(BURY, self.keys(lane), lane=lane, token=token, reason="junk")
@@ -250,7 +250,7 @@ class LedgerMachine(RuleBasedStateMachine):
     @precondition(lambda self: self.asked)
     @rule(which=INDEX)
     def a_reply_was_lost(self, which: int) -> None:
-        """What was asked just now, or even long ago, reaches the server once more. A pop does so only at once."""
+        """A question of just now, or even of long ago, reaches the server once more. A pop does so only at once."""
         at_once = which % 2 and self.at_once
         command, names, rows, args = self.asked[-1] if at_once else self.asked[which % len(self.asked)]
         before = self.seen
@@ -293,7 +293,7 @@ class LedgerMachine(RuleBasedStateMachine):
         return reply
 
     def check_fencing(self, command: str, reply: Any, holder: str, before: Any) -> None:
-        """Whoever has lost a delivery changes nothing, unless it has an answer that was paid for."""
+        """A worker that has lost a delivery changes nothing, unless it has an answer that was paid for."""
         lost = reply == "SUPERSEDED" or (isinstance(reply, list) and reply[:1] == ["SUPERSEDED"])
         if lost and not holder:
             assert self.seen == before, command

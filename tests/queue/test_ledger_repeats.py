@@ -173,7 +173,7 @@ GONE: dict[str, tuple[str, Scene]] = {
 
 @pytest.mark.parametrize("name", GONE)
 async def test_asked_again_once_its_delivery_is_gone_it_changes_nothing(desk: Desk, name: str) -> None:
-    """Whoever asks would do nothing more in either case, so the ledger does not remember which it was."""
+    """The asker would do nothing more in either case, so the ledger does not remember which it was."""
     command, scene = GONE[name]
     await scene(desk)
     before = desk.everything()

@@ -1,4 +1,4 @@
-"""What arrives on a lane and is no request: everybody who can be named is answered, the rest is a dead letter."""
+"""A message that is no request: everybody who can be named is answered, the rest is a dead letter."""
 
 import base64
 import json

@@ -1,4 +1,4 @@
-"""What lies deep in a lane that stands still is cancelled all the same, once, and before the lane moves again."""
+"""A request deep in a lane that stands still is cancelled all the same, once, and before the lane moves again."""
 
 import asyncio
 import itertools

@@ -1,4 +1,4 @@
-"""How a request ends early: interrupted, superseded, not worth a call, or watched by a reader."""
+"""A request ends early in these ways: interrupted, superseded, not worth a call, or watched by a reader."""
 
 import asyncio
 from collections import deque
@@ -244,7 +244,7 @@ class TestABug:
         assert (world.result["error"]["code"], world.result["attempts"]) == ("internal_error", [])
 
     async def test_the_ledgers_refusal_is_not_answered_for_it(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        """What it refuses now may be written later; the lease brings the request back."""
+        """A write that is refused now may succeed later; the lease brings the request back."""
 
         async def refuse(*_: Any, **__: Any) -> Any:
             raise ScriptError("WRONGTYPE")

@@ -124,7 +124,7 @@ def test_sigterm_drains(fleet: Fleet, producer: Producer, gateway: Simulator, se
 
 
 def test_a_second_signal_leaves_now(fleet: Fleet, producer: Producer, gateway: Simulator) -> None:
-    """Whoever cannot wait for the grace signals twice; the lease brings the request back."""
+    """An operator who cannot wait for the grace signals twice; the lease brings the request back."""
     worker = fleet.start(shutdown_grace="60s")
     producer.ask("[[sim:slow=30]]")
     wait_until(lambda: len(gateway.calls()) == 1, what="a call in flight")

@@ -57,7 +57,7 @@ def test_counters_that_explain_exist_at_zero(fleet: Fleet) -> None:
 
 
 def test_metrics_of_a_request(fleet: Fleet, producer: Producer) -> None:
-    """What was called, how long it took, what it used, whose fault what went wrong was."""
+    """The calls, their durations, their use, and the fault of each failure."""
     probe = Probe.of(fleet.start(max_attempts=2))
     producer.ask("good [[sim:slow=0.3]]")
     producer.ask("[[sim:500]]", lane="batch")
@@ -79,7 +79,7 @@ def test_metrics_of_a_request(fleet: Fleet, producer: Producer) -> None:
 
 
 def test_lanes_and_streams_are_shown(fleet: Fleet, producer: Producer, valkey: Any) -> None:
-    """What waits where, and who has not read its results."""
+    """The waiting messages by place, and the groups with unread results."""
     valkey.xgroup_create("responses:results", "billing", id="0", mkstream=True)
     probe = Probe.of(fleet.start(lanes="interactive=1"))
     producer.ask()

@@ -127,7 +127,7 @@ class Prompt:
 
 
 async def test_whoever_calls_first_is_not_remembered(runner: ScriptRunner, valkey_server: EmbeddedValkey) -> None:
-    """What sends may live as long as the process; a caller's context leads to its request."""
+    """The sender may live as long as the process; a caller's context leads to its request."""
     current: ContextVar[Prompt] = ContextVar("current")
 
     async def ask(prompt: Prompt) -> None:

@@ -123,7 +123,7 @@ def _at(redis_url: str, snippet: str) -> str:
 
 @functools.cache
 def _known() -> dict[re.Pattern[str], set[str]]:
-    """How a page names something, and the names that there are."""
+    """The names that a page may use, and its ways to write them."""
     command: Any = get_command(cli)
     return {
         re.compile(r"(?:^|[`$|;] ?)responses-worker ([a-z]+)", re.MULTILINE): set(command.commands),

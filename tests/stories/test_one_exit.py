@@ -1,4 +1,4 @@
-"""Whatever fails between pop and answer, and with whatever error: one result, and nothing held afterwards."""
+"""One result and nothing held afterwards, whatever fails between pop and answer, and with whatever error."""
 
 import asyncio
 import builtins

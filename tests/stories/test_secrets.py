@@ -18,7 +18,7 @@ MARKERS = (
 
 
 def test_no_canary_reaches_a_log_line(fleet: Fleet, producer: Producer) -> None:
-    """Whatever goes wrong, at the most talkative level, the log holds neither content nor key."""
+    """The log holds neither content nor key, whatever goes wrong, at the most talkative level."""
     worker = fleet.start(upstream_api_key=KEY, log_level="DEBUG", max_attempts=1)
     for marker in MARKERS:
         producer.enqueue({"body": body(f"{PROMPT} {marker}"), "metadata": {"note": METADATA}})

@@ -1,4 +1,4 @@
-"""Files and functions stay small enough to be read in one go."""
+"""Files and functions stay small enough to be read in one go, and docstrings begin with their subject."""
 
 import ast
 import subprocess
@@ -29,6 +29,9 @@ LONGER: Final = {
 }
 """Files that may be longer, each with its reason."""
 
+RIDDLES: Final = ("What ", "Who ", "Whoever ", "Whatever ", "Whose ", "Which ", "How ", "Why ", "Where ")
+"""A docstring that begins so hides its subject in a clause."""
+
 _LISTED: Final = subprocess.check_output(["git", "ls-files", "*.py", "*.lua"], cwd=ROOT, text=True)  # noqa: S607  # git of the checkout
 FILES: Final = [name for name in _LISTED.splitlines() if (ROOT / name).exists()]
 PRODUCTION: Final = [name for name in FILES if name.endswith(".py") and not name.startswith(("tests/", "helm/tests/"))]
@@ -56,6 +59,25 @@ def test_a_long_function_is_found(keyword: str) -> None:
     body = "    pass\n" * FUNCTION_LINES
 
     assert functions("file", f"{keyword} long():\n{body}") == [("file:1 long", FUNCTION_LINES + 1)]
+
+
+def test_docstrings_begin_with_their_subject() -> None:
+    found = [f"{name}: {text}" for name in FILES if name.endswith(".py") for text in docstrings(_text(name))]
+
+    assert [line for line in found if line.split(": ", 1)[1].startswith(RIDDLES)] == []
+
+
+def test_a_riddle_is_found() -> None:
+    assert docstrings('class Place:\n    key: str\n    """Where it is."""\n') == ["Where it is."]
+
+
+def docstrings(text: str) -> list[str]:
+    """First lines of all strings that stand as statements."""
+    return [
+        node.value.value.strip().split("\n")[0]
+        for node in ast.walk(ast.parse(text))
+        if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)
+    ]
 
 
 def functions(name: str, text: str) -> list[tuple[str, int]]:

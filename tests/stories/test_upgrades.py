@@ -1,4 +1,4 @@
-"""What other releases left in Redis is answered like anything else."""
+"""Messages that other releases left in Redis are answered like any other."""
 
 import json
 from collections import Counter

@@ -166,7 +166,7 @@ def ask(token: str, tokens: int = 1, *, now_ms: int, **said: Any) -> Ask:
 
 
 def reservations(asking: Admission, asked: Sequence[Ask], grant: Grant) -> list[Reservation]:
-    """What was granted."""
+    """The calls that were granted."""
     gate: Gate = asking.gate if grant.probe else ""
     return [
         Reservation(one.token, one.tokens, 0, grant.now_ms, gate, answer.number, one)

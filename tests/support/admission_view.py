@@ -64,7 +64,7 @@ def look(server: Any) -> Seen:
 
 @dataclass
 class Promise:
-    """What the configured limit allows over any stretch of time: a burst and what the time earns, in nominal ms."""
+    """The most that the configured limit allows in any time: a burst and the time's earnings, in nominal ms."""
 
     longest_burst_ms: int
     level_ms: float = 0
@@ -116,7 +116,7 @@ class Promises:
 
 
 def check_kept(seen: Seen, model: Model, command: str) -> None:
-    """What the script keeps is what the model keeps."""
+    """The script and the model keep the same values."""
     assert seen.permits == model.permits, command
     assert (b"paused" in seen.state) == model.paused, command
     assert seen.number("pause_until") == model.pause_until, command

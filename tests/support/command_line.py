@@ -18,7 +18,7 @@ _LONGEST_S = 60
 
 @dataclass(frozen=True)
 class Ran:
-    """What a command left behind."""
+    """The remains of a command."""
 
     code: int
     out: str

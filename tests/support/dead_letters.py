@@ -20,7 +20,7 @@ def bury(valkey: Any, entry_id: str = "*", **fields: str | bytes) -> str:
 
 
 def celery_message(producer: Producer, *, deadline: str | None = None, **options: Any) -> bytes:
-    """What Celery itself puts on a lane; it is taken away again."""
+    """A message that Celery itself puts on a lane; it is taken away again."""
     producer.enqueue({"body": body(PROMPT), "request_id": "order-1", "deadline": deadline}, **options)
     (queue,) = producer.redis.keys("responses.interactive*")
     return producer.redis.rpop(queue)

@@ -32,7 +32,7 @@ class Row:
         return failures.from_http(self.status, self.headers, body.encode())
 
     def check(self) -> None:
-        """What the row says must follow does follow; where it says nothing, the route is that of its code."""
+        """The row's statement holds; where it says nothing, the route is that of its code."""
         failure = self.failure()
         assert failure.code is self.code
         expected = {"route": ROUTES.get(self.code, Route.ANSWER), "http_status": self.status, **self.then}

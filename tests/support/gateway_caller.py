@@ -29,7 +29,7 @@ class Caller:
         return self._client.get(path)
 
     def statuses(self, *prompts: str, **fields: Any) -> list[int]:
-        """What the gateway answers to one after the other."""
+        """The gateway's answers, one after the other."""
         return [self.ask(prompt, **fields).status_code for prompt in prompts]
 
 

@@ -145,11 +145,11 @@ class Desk(MovableClock):
         return [(row.token, row.attempt, row.crashes) for row in rows]
 
     def lane(self, lane: str = "interactive", priority: str = "") -> list[str]:
-        """What waits in a lane, next one first."""
+        """The messages that wait in a lane, next one first."""
         return [message.decode() for message in reversed(self.redis.lrange(f"responses.{lane}{priority}", 0, -1))]
 
     def places(self) -> dict[str, int]:
-        """How many messages are where; empty when none is left."""
+        """The number of messages in each place; empty when none is left."""
         counts = {"queued": 0, "inflight": 0, "parked": 0}
         for lane in LANES:
             counts["queued"] += sum(self.redis.llen(key) for key in self.redis.scan_iter(f"responses.{lane}*"))

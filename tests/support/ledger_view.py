@@ -23,7 +23,7 @@ def plain(reply: Any) -> Any:
 
 
 def look(server: Any) -> dict[str, Any]:
-    """What `Model.state` says of the model, in one round trip."""
+    """The counterpart of `Model.state`, in one round trip."""
     with server.pipeline(transaction=False) as batch:
         for name in _LISTS:
             batch.lrange(name, 0, -1)

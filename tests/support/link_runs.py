@@ -19,7 +19,7 @@ IDLE_BYTES_PER_S: Final = 8_000
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LinkRun:
-    """What came of a number of equal requests."""
+    """The result of a number of equal requests."""
 
     mbit_per_s: float
     round_trip_ms: float

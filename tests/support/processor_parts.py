@@ -54,7 +54,7 @@ class World:
     verdict: WriteOutcome = WriteOutcome.OK
     outcomes: deque[Outcome] = field(default_factory=deque[Outcome])
     grants: deque[NotAdmitted | Gate | None] = field(default_factory=deque[NotAdmitted | Gate | None])
-    """What admission says: a NotAdmitted, a gate to probe, or None for never; when used up it admits."""
+    """Admission's answers: a NotAdmitted, a gate to probe, or None for never; when used up it admits."""
     told: list[tuple[str, dict[str, Any]]] = field(default_factory=list[tuple[str, dict[str, Any]]])
     calls: list[dict[str, Any]] = field(default_factory=list[dict[str, Any]])
     admitting: asyncio.Event = field(default_factory=asyncio.Event)

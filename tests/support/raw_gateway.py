@@ -35,7 +35,7 @@ DELTA = b'{"type":"response.output_text.delta","delta":"h"}'
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """What arrived: the request line, the headers in lower case, the body."""
+    """The request that arrived: its line, the headers in lower case, the body."""
 
     line: str
     headers: dict[str, str]
@@ -89,7 +89,7 @@ Script = Callable[[Conversation], Awaitable[None]]
 
 @dataclass(slots=True)
 class RawGateway:
-    """Where it listens and what it has seen."""
+    """Its address and the requests that it has seen."""
 
     port: int = 0
     scheme: str = "http"

@@ -33,7 +33,7 @@ def users_of(admin: Any, *roles: acl.Role) -> Generator[None]:
 
 
 def denials(admin: Any, role: acl.Role) -> list[tuple[str, str]]:
-    """What the server refused this role's user: the kind, and the command, key or channel."""
+    """The server's refusals to this role's user: the kind, and the command, key or channel."""
     entries = [{_text(key): _text(value) for key, value in entry.items()} for entry in admin.acl_log()]
     return [(entry["reason"], entry["object"]) for entry in entries if entry["username"] == role.name]
 

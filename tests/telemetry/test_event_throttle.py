@@ -17,7 +17,7 @@ def note(
     mark: tuple[str, ...] = MARK,
     lane: str = "interactive",
 ) -> int | None:
-    """How many failures the event stands for that is due at once, if one is."""
+    """The number of failures that the event due now stands for, if one is due."""
     impact = throttle.note(mark, "sample", at_s, tenant=tenant, lane=lane)
     return impact.failures if impact else None
 
@@ -64,7 +64,7 @@ def test_a_minute_of_silence_ends_a_series() -> None:
 
 
 def test_silence_in_a_long_window_ends_the_series_early() -> None:
-    """Whoever repaired it should not wait minutes for the last count."""
+    """A repairer should not wait minutes for the last count."""
     throttle = EventThrottle[str]()
     for second in range(70):
         note(throttle, second)
@@ -88,7 +88,7 @@ def test_what_is_held_at_the_end_is_told() -> None:
 
 @pytest.mark.parametrize("seed", range(20))
 def test_never_more_than_two_events_a_minute_and_nothing_lost(seed: int) -> None:
-    """Whatever the failures' timing: for every fingerprint, in every minute, and in all."""
+    """The bounds hold for every fingerprint, in every minute, and in all, whatever the failures' timing."""
     rng = random.Random(seed)
     throttle = EventThrottle[str]()
     told: list[float] = []
@@ -134,7 +134,7 @@ def test_a_condition_is_no_failure() -> None:
 
 
 def test_lanes_and_tenants_are_those_since_the_last_event() -> None:
-    """Who is affected now, not who ever was."""
+    """The count is of those affected now, not of all that ever were."""
     throttle = EventThrottle[str]()
     note(throttle, 0, tenant="first")
     tenants = Counter({"a": 3, "b": 1})

@@ -51,7 +51,7 @@ def test_every_event_that_is_logged_is_in_the_closed_list() -> None:
 
 
 async def test_a_thousand_requests_at_once_never_mix_their_ids(lines: Lines) -> None:
-    """Whatever waits in between, and whoever logs: own lines and those of libraries."""
+    """Own lines and those of libraries, whoever logs and whatever waits in between."""
 
     async def request(number: int) -> None:
         speaking.set(lambda: {"request_id": f"r{number}", "trace_id": f"{number:032x}"})

@@ -62,7 +62,7 @@ def test_an_entry_of_rules_is_reached() -> None:
 
 
 def test_the_rules_are_printed_as_json() -> None:
-    """Which is YAML, and what the chart and `responses-worker runbook --rules` show."""
+    """The rules are YAML, and the chart and `responses-worker runbook --rules` show the same."""
     ran = subprocess.run([sys.executable, "-m", "worker.telemetry.rules"], capture_output=True, text=True, check=True)
 
     assert json.loads(ran.stdout) == prometheus_groups()

@@ -1,4 +1,4 @@
-"""What Sentry is told of failures, by a real client, to a server of ours that keeps every byte."""
+"""Sentry hears of failures by a real client, on a server of ours that keeps every byte."""
 
 import json
 import threading
@@ -107,7 +107,7 @@ def test_what_callers_got_wrong_makes_no_event(world: World, kind: Kind) -> None
 
 @pytest.mark.parametrize("kind", [kind for kind in KINDS if FAILURES[kind].level], ids=str)
 def test_every_other_class_is_one_issue_of_its_level(world: World, kind: Kind) -> None:
-    """Whatever the status, the tenant or the text."""
+    """The rule holds for any status, tenant or text."""
     for status in (500, 502, 504):
         world.incidents.failed(kind, Facts(http_status=status, tenant=str(status), request_id="r"))
     world.incidents.flush()

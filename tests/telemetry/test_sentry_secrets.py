@@ -1,4 +1,4 @@
-"""What never leaves a worker: not in an envelope, not in a line, not in a metric, with every request traced."""
+"""Secrets never leave a worker: not in an envelope, not in a line, not in a metric, with every request traced."""
 
 import json
 import re

@@ -114,7 +114,7 @@ def test_a_trace_joins_the_callers_and_tells_where_the_time_went(
 
 
 def test_celerys_sentry_headers_are_honoured(told: Fleet, producer: Producer, receiver: SentryReceiver) -> None:
-    """What the producer's SDK wrote: its trace, its decision, its sampling context."""
+    """The producer's SDK wrote these: its trace, its decision, its sampling context."""
     told.start()
     headers = {"sentry-trace": f"{TRACE}-{SPAN}-1", "baggage": f"sentry-trace_id={TRACE},sentry-sample_rate=0.5"}
     producer.enqueue({"body": body()}, headers=headers)

@@ -1,4 +1,4 @@
-"""Whose trace a request joins, and whether it is written at all."""
+"""The trace that a request joins, and the decision to write it."""
 
 import pytest
 

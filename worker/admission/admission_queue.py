@@ -1,4 +1,4 @@
-"""Where requests wait for the budget: one room a lane, first come first served among those that can finish.
+"""Requests wait here for the budget: one room a lane, first come first served among those that can finish.
 
 A request leaves its room with a reservation, or without one:
 

@@ -64,7 +64,7 @@ class Reservation:
 
 
 class Reason(StrEnum):
-    """Why a request was not admitted."""
+    """The reason that a request was not admitted."""
 
     TIME = "time"
     """Its deadline came while it waited for the budget."""
@@ -107,7 +107,7 @@ class Grant:
     wait_ms: int
     """Until those who wait should ask again."""
     reason: str
-    """Why the first of them waits."""
+    """The reason that the first of them waits."""
     code: str
     confirmed_at_ms: int
     """Time at which the shut gate was confirmed; 0 = it was not."""

@@ -1,4 +1,4 @@
-"""How many tokens a call will take, learned from the calls that were answered."""
+"""Tokens that a call will take, learned from the calls that were answered."""
 
 from dataclasses import dataclass
 from typing import Final

@@ -39,7 +39,7 @@ def letters_table(letters: Iterable[DeadLetter]) -> None:
 
 
 def as_fact(letter: DeadLetter) -> dict[str, Any]:
-    """What a letter is, for JSON."""
+    """A letter's facts, for JSON."""
     return {
         "id": letter.entry_id,
         "died_at": timestamp(letter.died_at_ms),
@@ -71,7 +71,7 @@ def print_facts(facts: Mapping[str, Any]) -> None:
 
 
 def _read(raw: bytes, max_body: int) -> dict[str, Any]:
-    """What the message says, as far as it can be read, without its content."""
+    """The message's facts, as far as it can be read, without its content."""
     message = decode(raw, max_body=max_body)
     if isinstance(message, Unreadable):
         return {"task_id": None, "deadline": None, "expired": None, "problem": message.reason}

@@ -1,4 +1,4 @@
-"""What is in Redis, as tables for people."""
+"""The contents of Redis, as tables for people."""
 
 from collections.abc import Iterable, Mapping
 from typing import Final

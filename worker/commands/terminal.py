@@ -1,5 +1,5 @@
 # ruff: noqa: PLC0415  # imports wait until a command runs: --help stays quick
-"""What every command shares: its settings, its connection, and how it ends with one clear line."""
+"""Every command shares this: its settings, its connection, and an end with one clear line."""
 
 import shlex
 import shutil

@@ -70,7 +70,7 @@ class RouteTable(_Table):
     """A lower one is called first. Routes of one order share the calls in proportion to their headroom."""
 
     spill_after: Annotated[timedelta, between("0s", "7d")] = timedelta(0)
-    """How long a request waits for the budget of lower orders before it comes here. It never waits for one that is
+    """Time that a request waits for the budget of lower orders before it comes here. It never waits for one that is
     out of order."""
 
     models: Annotated[dict[ModelName, ModelName] | None, Field(min_length=1)] = None
@@ -237,7 +237,7 @@ def _known_beside(path: tuple[str, ...]) -> list[str]:
 
 
 def _mistakes_between_tables(raw: Mapping[str, Any]) -> Iterator[_Mistake]:
-    """What single values cannot show: accounts that are not there, keys that are given twice or not at all."""
+    """Mistakes that single values cannot show: accounts that are not there, keys that are given twice or not at all."""
     accounts, routes = _tables(raw.get("accounts")), _tables(raw.get("routes"))
     for name, route in routes.items():
         path = ("routes", name)

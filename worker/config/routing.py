@@ -29,7 +29,7 @@ class Budget:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Account:
-    """Whoever shares an account shares its limits; `models` has the limits of single models inside it."""
+    """An account's limits, shared by all its routes; `models` has the limits of single models inside it."""
 
     name: str
     budget: Budget = field(default_factory=Budget)

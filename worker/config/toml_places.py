@@ -1,4 +1,4 @@
-"""Where the keys of a TOML document stand: its parser does not say."""
+"""Places of the keys of a TOML document, which its parser does not tell."""
 
 import re
 import tomllib

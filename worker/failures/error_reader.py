@@ -1,4 +1,4 @@
-"""What an error says in body and headers, whatever shape it came in: read only, nothing is judged here.
+"""An error's words in body and headers, whatever shape it came in: read only, nothing is judged here.
 
 `error` may be an object, a string, a list or missing; `code` any JSON type, often the true status; the real
 code may sit in JSON quoted by a message (new-api `service/error.go`, LiteLLM); bodies may be HTML or empty.

@@ -27,7 +27,7 @@ _AS_SQUARE: Final = bytes.maketrans(b"{}", b"[]")
 
 
 class Member(NamedTuple):
-    """Where one member of an object stands: its name as decoded, and its value's first byte and end."""
+    """The place of one member of an object: its name as decoded, and its value's first byte and end."""
 
     name: str
     start: int

@@ -38,7 +38,7 @@ class Document(NamedTuple):
 
 
 class Unreadable(NamedTuple):
-    """Why a body is no document, in words of ours."""
+    """The reason that a body is no document, in words of ours."""
 
     reason: LiteralString
     oversized: bool = False

@@ -27,7 +27,7 @@ KEEPALIVE_PROBES: Final = {"TCP_KEEPIDLE": 30, "TCP_KEEPINTVL": 10, "TCP_KEEPCNT
 
 
 class Phase(IntEnum):
-    """How far an exchange got; its connection may be new or kept from before."""
+    """Progress of an exchange; its connection may be new or kept from before."""
 
     CONNECTING = auto()
     SENDING = auto()

@@ -1,4 +1,4 @@
-"""What each role may do in Redis, as data: least privilege for producers, consumers, workers and operators.
+"""Rights of each role in Redis, as data: least privilege for producers, consumers, workers and operators.
 
 Every command rule is a selector of its own (Redis 7.0,
 redis.io/docs/latest/operate/oss_and_stack/management/security/acl), so that a command is allowed on the keys it is for
@@ -41,7 +41,7 @@ _FORMS: Final = {
     "{channel}": "psubscribe punsubscribe",
     "{channel} text": "publish",
 }
-"""How each command is written in full. A check of less could not find the keys, or worse: Valkey 9.1.2 dies of
+"""Each command written in full. A check of less could not find the keys, or worse: Valkey 9.1.2 dies of
 `redis.acl_check_cmd("eval")`, which looks for the number of keys where there is none."""
 
 _FORM_OF: Final = {command: form for form, commands in _FORMS.items() for command in commands.split()}

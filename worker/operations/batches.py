@@ -29,7 +29,7 @@ GROUP: Final = "batch"
 
 @dataclass(slots=True)
 class Summary:
-    """What a run came to; latencies are of this run's answers, in ms."""
+    """The sum of a run; latencies are of this run's answers, in ms."""
 
     lines: int = 0
     outcomes: Counter[str] = field(default_factory=Counter[str])

@@ -32,7 +32,7 @@ PAGE: Final = 500
 
 
 class DeadLetter(NamedTuple):
-    """What is known of a dead letter without its content; ids are empty where none could be read."""
+    """The facts of a dead letter without its content; ids are empty where none could be read."""
 
     entry_id: str
     lane: str
@@ -50,7 +50,7 @@ class DeadLetter(NamedTuple):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Selection:
-    """Which dead letters are meant; nothing set means all."""
+    """The dead letters that are meant; nothing set means all."""
 
     lane: str | None = None
     reason: str | None = None
@@ -75,7 +75,7 @@ class Selection:
 
 
 class Replay(StrEnum):
-    """What a replay did: only with REPLAYED did anything change."""
+    """The effect of a replay: only with REPLAYED did anything change."""
 
     REPLAYED = "REPLAYED"
     GONE = "GONE"

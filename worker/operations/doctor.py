@@ -55,7 +55,7 @@ def api_key(settings: Settings) -> str | Finding:
 
 
 def judge_settings(settings: Settings, environment: Mapping[str, str]) -> Iterator[Finding]:
-    """What is wrong or suspicious in settings that can be read."""
+    """Wrong or suspicious values in settings that can be read."""
     if settings.config_file:
         yield from judge_routing(settings.routing, settings.model_fields_set)
     else:

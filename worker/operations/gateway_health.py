@@ -33,7 +33,7 @@ EXPIRES_SOON_S: Final = 7 * 24 * 3600
 
 _REFUSING: Final = frozenset({HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN})
 _JUDGED: Final = frozenset({ErrorCode.INVALID_REQUEST, ErrorCode.MODEL_UNAVAILABLE, ErrorCode.CONTEXT_LENGTH_EXCEEDED})
-"""What a gateway says that has looked into the request itself."""
+"""The answers of a gateway that has looked into the request itself."""
 
 
 def examine_gateway(base_url: str, key: str, models: Collection[str] = MODELS) -> Iterator[Finding]:

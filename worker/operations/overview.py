@@ -1,4 +1,4 @@
-"""Where everything is, at one moment: read-only, a handful of O(1) reads per lane and stream."""
+"""The place of everything at one moment: read-only, a handful of O(1) reads per lane and stream."""
 
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
@@ -62,7 +62,7 @@ class Budget:
     limit: int
     """In force; 0 = unknown."""
     rate: float
-    """What the fleet may start now: learned, at most the limit; 0 where these are not counted."""
+    """Calls that the fleet may start now: learned, at most the limit; 0 where these are not counted."""
     used: int
     """Granted in the last minute: this minute so far, and of the one before as much as is not a minute ago."""
 
@@ -85,7 +85,7 @@ class Upstream:
     next_call_ms: int
     """When the pause ends or the gate is probed, from now; 0 where nothing is in the way, or an operator is."""
     waits_for: str
-    """What the last request that had to wait waited for: requests, tokens, concurrency, share; empty if none had to."""
+    """The want of the last request that had to wait: requests, tokens, concurrency, share; empty if none had to."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -101,7 +101,7 @@ class Overview:
 def read(
     redis: Any, lanes: Iterable[str], upstreams: Iterable[str] = ("default",), *, at_ms: int | None = None
 ) -> Overview:
-    """What there is, with ages as of `at_ms`, by default the server's time now.
+    """The whole picture, with ages as of `at_ms`, by default the server's time now.
 
     Raises redis.RedisError; the reads are not one transaction, so a moving message may count twice or not.
     """

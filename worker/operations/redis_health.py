@@ -37,7 +37,7 @@ end
 return refused"""
 
 _TOO_MUCH: Final = (("flushall",), ("config", "set", "dir", "/"), ("acl", "setuser", "any"), ("shutdown",))
-"""What no role needs; each alone can lose everything."""
+"""Rights that no role needs; each alone can lose everything."""
 
 
 def examine_redis(target: RedisTarget, lanes: Iterable[str]) -> Iterator[Finding]:
@@ -108,7 +108,7 @@ def judge_memory(info: Mapping[str, Any]) -> Finding:
 
 
 def judge_persistence(info: Mapping[str, Any], fsync: str) -> Finding:
-    """How much a death of Redis loses; `fsync` is empty where it cannot be known."""
+    """Writes that a death of Redis loses; `fsync` is empty where it cannot be known."""
     check = "redis.persistence"
     broken = [name for name in ("aof_last_write_status", "rdb_last_bgsave_status") if info.get(name, "ok") != "ok"]
     if broken:
@@ -190,7 +190,7 @@ def _permissions(client: Any, lanes: Iterable[str], db: int) -> Finding:
 
 
 def _refused(client: Any, calls: list[tuple[str, ...]]) -> list[tuple[str, ...]]:
-    """Which of these calls this user may not make."""
+    """The calls among these that this user may not make."""
     return [calls[index] for index in client.eval(_MAY, 0, *(json.dumps(call) for call in calls))]
 
 

@@ -38,7 +38,7 @@ def unsendable(key: str) -> bool:
 
 
 def judge_routing(routing: Routing, given: Collection[str]) -> Iterator[Finding]:
-    """What is wrong or suspicious in a file that can be read; `given` are the settings that somebody has set."""
+    """Wrong or suspicious values in a file that can be read; `given` are the settings that somebody has set."""
     if idle := [variable(Settings, name) for name in REPLACED if name in given]:
         yield warn("settings.config_file", f"{', '.join(idle)} do nothing beside WORKER_CONFIG_FILE", "unset them")
     else:

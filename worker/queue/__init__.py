@@ -1,1 +1,1 @@
-"""Where messages are, and which delivery holds them."""
+"""The places of messages, and the delivery that holds each."""

@@ -21,7 +21,7 @@ class Delivery:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Claim:
-    """What the ledger must know of a request to decide whether this delivery may run it. Times in ms."""
+    """The facts of a request by which the ledger decides whether this delivery may run it. Times in ms."""
 
     tenant: str
     request_id: str
@@ -58,7 +58,7 @@ class Claim:
 
 
 class Standing(StrEnum):
-    """How a claimed request stands: all but RUNNABLE must be answered without a call."""
+    """The standing of a claimed request: all but RUNNABLE must be answered without a call."""
 
     RUNNABLE = "LEASE"
     CANCELLED = "CANCELLED"
@@ -92,7 +92,7 @@ class Lease:
 
 
 class Refusal(StrEnum):
-    """Why a delivery may not run its request."""
+    """The reason that a delivery may not run its request."""
 
     DUPLICATE = "DUPLICATE"
     """Already answered; the delivery is gone."""
@@ -115,7 +115,7 @@ class Refusal(StrEnum):
 
 
 class WriteOutcome(StrEnum):
-    """What became of a write."""
+    """The effect of a write."""
 
     OK = "OK"
     SUPERSEDED = "SUPERSEDED"

@@ -38,7 +38,7 @@ class Shares:
     _credit: dict[str, int] = field(default_factory=dict[str, int])
 
     def quotas(self, places: int, limits: Mapping[str, int]) -> dict[str, int]:
-        """How many of the next `places` messages each lane may give, in the order in which leftovers are offered.
+        """Messages that each lane may give of the next `places`, in the order in which leftovers are offered.
 
         No lane's quota exceeds its limit; lanes whose limit is 0 are left out.
         """

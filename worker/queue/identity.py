@@ -163,7 +163,7 @@ def _is_text(text: str) -> bool:
 
 
 def _searched(raw: bytes) -> Iterator[tuple[bytes, re.Pattern[bytes]]]:
-    """Where to look for which names: the envelope's in the body, Celery's own around it."""
+    """The places of names: the envelope's in the body, Celery's own around it."""
     if body := _BODY.search(raw, 0, _SEARCHED):
         yield from ((text, _OF_ENVELOPE) for text in _body_ends(raw, body.end()))
     yield raw[:_SEARCHED], _OF_MESSAGE

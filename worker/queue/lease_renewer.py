@@ -42,7 +42,7 @@ class LeaseRenewer:
 
     @property
     def silence_s(self) -> float:
-        """How long the loop has shown no heartbeat."""
+        """The time for which the loop has shown no heartbeat."""
         return time.monotonic() - self._heartbeat
 
     def start(self) -> None:

@@ -74,7 +74,7 @@ class Message:
     violations: tuple[Violation, ...] = ()
     too_large: bool = False
     dead_letter_reason: str = ""
-    """Why the message is also a dead letter: an answer alone would hide what could not be read."""
+    """The reason that the message is a dead letter too: an answer alone would hide the bytes that cannot be read."""
     eta: datetime | None = None
     expires: datetime | None = None
     headers: Mapping[str, str] = field(default_factory=dict[str, str], repr=False)

@@ -21,7 +21,7 @@ T = TypeVar("T")
 
 
 class Interruption(StrEnum):
-    """Why an execution must stop before it is done."""
+    """The reason that an execution must stop before it is done."""
 
     CANCELLED = "cancelled"
     DRAINING = "draining"

@@ -1,4 +1,4 @@
-"""What Prometheus is shown of Redis: how long the lanes are, who has not read its results. Read when it is scraped."""
+"""The figures of Redis that Prometheus is shown: lengths of lanes, unread results. Read when it is scraped."""
 
 import threading
 import time

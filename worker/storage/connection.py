@@ -41,7 +41,7 @@ Scheme = Literal["redis", "rediss", "sentinel", "unix"]
 
 @dataclass(frozen=True, slots=True)
 class RedisTarget:
-    """Where Redis is and how to be let in; the password never shows in its repr."""
+    """Redis' address and credentials; the password never shows in its repr."""
 
     url: str = field(repr=False)
     scheme: Scheme
@@ -142,7 +142,7 @@ class RedisTarget:
         return re.sub(r"[?&]master_name=[^&;]*", "", self.url) if self.scheme == "sentinel" else self.url
 
     def broker_options(self) -> dict[str, Any]:
-        """What kombu wants beside the URL (`broker_transport_options`)."""
+        """The options that kombu wants beside the URL (`broker_transport_options`)."""
         options: dict[str, Any] = {
             # More than kombu's own blocking pop of 1 s; little, because Celery says goodbye to Redis before it exits.
             "socket_timeout": 3,

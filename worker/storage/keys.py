@@ -52,7 +52,7 @@ FLEET: Final[Keys] = {
 
 @cache
 def lane(name: str) -> Keys:
-    """Where the messages of one lane are."""
+    """The keys that hold the messages of one lane."""
     return {
         "inflight": f"{INFLIGHT}{name}",
         "leases": f"responses:leases:{name}",

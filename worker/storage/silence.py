@@ -15,7 +15,7 @@ from typing import Any, Final
 _TCP_INFO: Final = getattr(socket, "TCP_INFO", None)
 _COUNTERS: Final = struct.Struct("QQ")
 _COUNTERS_AT: Final = 120
-"""Where `tcpi_bytes_acked` and `tcpi_bytes_received` lie in `struct tcp_info`, since Linux 4.1."""
+"""Offsets of `tcpi_bytes_acked` and `tcpi_bytes_received` in `struct tcp_info`, since Linux 4.1."""
 
 _LOOKS: Final = 4
 """The number of looks at the counters within the limit."""

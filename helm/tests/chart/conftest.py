@@ -1,4 +1,4 @@
-"""What the rendered scaling is held against: a Valkey of our own, and a real worker on it."""
+"""The ground of the rendered scaling: a Valkey of our own, and a real worker on it."""
 
 from collections.abc import Generator
 

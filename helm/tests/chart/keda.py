@@ -1,4 +1,4 @@
-"""What KEDA and the HPA make of a ScaledObject, as far as the number of pods goes.
+"""The reading of a ScaledObject by KEDA and the HPA, as far as the number of pods goes.
 
 KEDA asks Redis once per trigger with a script that counts whatever it finds at the key (kedacore/keda,
 pkg/scalers/redis_scaler.go), evaluates the formula over the counts, and the HPA divides by the target. KEDA's
@@ -20,7 +20,7 @@ ON_COMPILING: Final = -1.0
 
 
 def counts(scaled: dict[str, Any], redis: Any) -> dict[str, float]:
-    """What each trigger counts now."""
+    """The count of each trigger now."""
     return {
         trigger["name"]: float(redis.eval(COUNT, 1, trigger["metadata"]["listName"]))
         for trigger in scaled["spec"]["triggers"]
@@ -34,7 +34,7 @@ def composite(scaled: dict[str, Any], counted: dict[str, float]) -> float:
 
 
 def replicas(scaled: dict[str, Any], counted: dict[str, float]) -> int:
-    """How many pods there will be when things have settled."""
+    """The number of pods when things have settled."""
     modifiers = scaled["spec"]["advanced"]["scalingModifiers"]
     value = composite(scaled, counted)
     least, most = scaled["spec"]["minReplicaCount"], scaled["spec"]["maxReplicaCount"]

@@ -1,4 +1,4 @@
-"""What the chart's scaling saves, in the simulated cluster of bench/autoscale.py."""
+"""The savings of the chart's scaling, in the simulated cluster of bench/autoscale.py."""
 
 import tomllib
 from typing import Any

@@ -1,4 +1,4 @@
-"""How many pods work gets: the rendered plan and formula, over a real Valkey that workers keep current."""
+"""The pods that work gets: the rendered plan and formula, over a real Valkey that workers keep current."""
 
 import asyncio
 import re
@@ -40,7 +40,7 @@ def plan_file(tmp_path: Path) -> Path:
 
 
 def count(redis_url: str, plan_file: Path) -> None:
-    """What one worker does every few seconds."""
+    """The deed of one worker every few seconds."""
 
     async def once() -> None:
         runner = ScriptRunner(RedisTarget.parse(redis_url).async_client())
@@ -195,7 +195,7 @@ def test_scaling_in_is_slow_and_out_is_quick() -> None:
 def test_a_real_worker_counts_for_all_groups(
     fleet: Fleet, producer: Producer, gateway: Simulator, plan_file: Path
 ) -> None:
-    """Where requests really are while they are put off, run and wait; of a lane that it does not serve, too."""
+    """The places of requests that are put off, run and wait; of a lane that it does not serve, too."""
 
     def pods(batch: int, interactive: int) -> Any:
         return lambda: (wanted("batch", producer.redis), wanted("interactive", producer.redis)) == (batch, interactive)

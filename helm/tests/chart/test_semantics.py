@@ -1,4 +1,4 @@
-"""What no schema can see: that the parts of a rendering mean each other."""
+"""The parts of a rendering mean each other, which no schema can see."""
 
 import re
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""What the chart tells a worker is what a worker understands."""
+"""The worker understands the chart's settings."""
 
 import json
 from pathlib import Path
@@ -25,7 +25,7 @@ SENTRY_READS = {variable(SentrySettings, name) for name in SentrySettings.model_
 
 
 def environment(rendered: Rendered, pod: dict[str, Any]) -> dict[str, str]:
-    """What a pod's first container sees, but for what comes out of Secrets."""
+    """The environment of a pod's first container, but for values out of Secrets."""
     (container,) = pod["spec"]["containers"]
     source = container["envFrom"][0]["configMapRef"]["name"]
     config = next(c["data"] for c in rendered.all("ConfigMap") if c["metadata"]["name"] == source)

@@ -32,7 +32,7 @@ def helm(major: str) -> str:
 
 
 def promtool() -> str | None:
-    """Where it is, if it could be had."""
+    """Its path, if it could be had."""
     unpacked = TOOLS / "prometheus" / "usr" / "bin" / "promtool"
     return str(unpacked) if unpacked.exists() else shutil.which("promtool")
 

@@ -21,7 +21,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
-    """What was measured on the way."""
+    """The figures that were measured on the way."""
     for what, figure in config.stash[FIGURES].items():
         terminalreporter.write_line(f"{what}: {figure}")
 

@@ -18,7 +18,7 @@ from typing import Any, Final
 
 PROJECT: Final = Path(__file__).parents[3]
 BASE_IMAGE: Final = "docker.io/library/python:3.13-slim-trixie"
-"""What the Dockerfile's PYTHON_IMAGE says by default."""
+"""The Dockerfile's default of PYTHON_IMAGE."""
 NO_CAPABILITIES: Final = "0000000000000000"
 """CapEff in /proc/PID/status of a process without capabilities."""
 
@@ -132,7 +132,7 @@ class Engine:
         return self.image(tag)["Id"]
 
     def image(self, tag: str) -> dict[str, Any]:
-        """What `podman inspect` says of an image."""
+        """The words of `podman inspect` about an image."""
         return json.loads(self.podman("image", "inspect", tag))[0]
 
     def run(self, tag: str, name: str, *options: str, arguments: Sequence[str] = ()) -> Container:

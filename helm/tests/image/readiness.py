@@ -8,7 +8,7 @@ from engine import Container
 
 
 def is_ready(container: Container) -> bool:
-    """What /readyz says, on the port that the log names."""
+    """The answer of /readyz, on the port that the log names."""
     opened = [json.loads(line) for line in container.log.splitlines() if '"probes.opened"' in line]
     if not opened:
         return False

@@ -88,7 +88,7 @@ def test_sigterm_lets_calls_in_flight_finish(
 def test_calls_longer_than_the_grace_are_handed_back_at_once(
     start: Start, producer: Producer, gateway: Simulator, figures: dict[str, str]
 ) -> None:
-    """What cannot finish waits in its lane when the container is gone, and the next container answers it."""
+    """A call that cannot finish waits in its lane when the container is gone, and the next container answers it."""
     gateway.configure(latency_median_s=30.0)
     container = start(shutdown_grace="1s")
     for _ in range(10):

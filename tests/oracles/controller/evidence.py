@@ -25,7 +25,7 @@ REST = "~"
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """What a kind of refusal takes to be believed."""
+    """The evidence that makes a kind of refusal believed."""
 
     drift: float
     height: float

@@ -100,7 +100,7 @@ def passed(remedy: Remedy, seq: int) -> None:
 
 @dataclass(slots=True)
 class CallTime:
-    """What calls of one kind take, in ms."""
+    """Durations of calls of one kind, in ms."""
 
     mean_ms: float = 0.0
     deviation_ms: float = 0.0
@@ -196,7 +196,7 @@ def learn(times: dict[str, CallTime], kind: str, took_ms: float) -> float:
 
 
 def _new_kind(times: dict[str, CallTime], kind: str, time: CallTime) -> CallTime:
-    """Where there are too many, the kind called longest ago goes."""
+    """The kind called longest ago goes where there are too many."""
     if len(times) >= MOST_KINDS:
         del times[min(times, key=lambda other: times[other].granted_at_ms)]
     times[kind] = time

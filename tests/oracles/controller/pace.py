@@ -95,7 +95,7 @@ class Pace:
     def admit(
         self, now_ms: float, lane: str, weight: float, costs: list[int], *, crowded: bool = False
     ) -> tuple[int, float]:
-        """How many of `costs` (tokens each), in order, may start now, and in how many ms to ask again for the rest.
+        """The number of `costs` (tokens each), in order, that may start now, and the ms until the rest may ask.
 
         `crowded` says that as many calls are in flight as may be.
         """
@@ -129,7 +129,7 @@ class Pace:
         s.passed_ms = max(0.0, s.passed_ms - self._charge(tokens))  # it may be from before a cut
 
     def recover(self, now_ms: float) -> None:
-        """What has just recovered is not met with a whole burst."""
+        """A gateway that has just recovered is not met with a whole burst."""
         self._refill(now_ms)
         s = self.state
         most = START_BURST_MS * s.scale
