@@ -12,7 +12,7 @@ from api_contracts.fingerprints import fingerprint
 from api_contracts.generation import GenerationRequest
 from api_contracts.limits import FARTHEST, too_complex
 from api_contracts.tickets import Ticket
-from api_contracts.violations import ContractViolation, Violation
+from api_contracts.violations import ContractViolation, Violation, unknown_names
 
 MAX_BODY: Final = 4 * 1024 * 1024
 """Bytes of a request's body, encoded, that a worker takes unless its operators say otherwise (`WORKER_MAX_BODY`)."""
@@ -30,10 +30,15 @@ class Outgoing:
 
 
 def prepare(envelope: Mapping[str, Any], *, tenant: str, max_body: int = MAX_BODY) -> Outgoing:
-    """The envelope with its tenant and time of enqueueing, encoded. Raises ContractViolation as a worker would."""
+    """The envelope with its tenant and time of enqueueing, encoded. Raises ContractViolation as a worker would.
+
+    It refuses unknown fields too, which a worker only ignores: the caller is at hand to hear of a typo.
+    """
     now = datetime.now(UTC)
     stamped = {"tenant": tenant, "enqueued_at": rfc3339(now), **envelope}
     request = GenerationRequest.parse(stamped)
+    if unknown := unknown_names(envelope, GenerationRequest.model_fields):
+        raise ContractViolation(unknown)
     document = strict_json(stamped, max_body=max_body)
     _check_times(request, now)
     task_id = str(uuid.uuid4())

@@ -25,6 +25,9 @@ UNREADABLE_STREAM: Final = "responses:unreadable"
 STREAMS: Final = "responses:streams"
 """The set of all result streams that were ever written to."""
 
+LANES: Final = "responses:lanes"
+"""The sorted set of lanes by the time, in ms, at which a worker last said that it serves them."""
+
 DELAYED: Final = "responses:delayed:"
 """Before a lane's name: the sorted set of its parked deliveries by the time at which they are due."""
 

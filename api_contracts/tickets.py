@@ -3,11 +3,15 @@
 from dataclasses import dataclass, field
 
 
-class BackloggedError(Exception):
+class ClientError(Exception):
+    """The base of the client's own errors. Bad requests raise ContractViolation; Redis raises `redis.RedisError`."""
+
+
+class BackloggedError(ClientError):
     """The lane holds more than the client's limit; nothing was enqueued. Try later, or on another lane."""
 
 
-class NotAnsweredError(TimeoutError):
+class NotAnsweredError(ClientError, TimeoutError):
     """There is no answer yet; `state` is where the request was last seen, or None if no worker has taken it."""
 
     def __init__(self, state: str | None) -> None:
@@ -15,8 +19,16 @@ class NotAnsweredError(TimeoutError):
         self.state = state
 
 
-class NoAnswerError(Exception):
+class NoAnswerError(ClientError):
     """There will be no answer to this request under its id; the message says why."""
+
+
+class ConflictError(NoAnswerError):
+    """The id belongs to a request with another body. This one was answered `duplicate_conflict` on its stream."""
+
+
+class ForgottenError(NoAnswerError):
+    """The request was answered before, and its result is no longer kept."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -131,8 +131,20 @@ def _advice(field: str, detail: Mapping[str, Any], known: Iterable[str]) -> str:
     return _WHAT_IS_RIGHT.get(detail["type"], "is not valid").format_map(context)
 
 
-def _nearest(name: str, known: Iterable[str]) -> str:
+def unknown_names(given: Iterable[object], known: Iterable[str]) -> tuple[Violation, ...]:
+    """A violation for each key of an envelope that the contract does not know; at most `MAX_VIOLATIONS`."""
+    names = sorted(known)
+    unknown = [printable(name) for name in given if name not in names]
+    return tuple(
+        Violation(field=name, message=f"{name} {_nearest(name, names, 'known')}", type="extra_forbidden")
+        for name in unknown[:MAX_VIOLATIONS]
+    )
+
+
+def _nearest(
+    name: str, known: Iterable[str], hint: str = "put what is newer than the contract into extra_body; known"
+) -> str:
     names = sorted(known)
     if near := get_close_matches(name, names, n=1):
         return f"is not a known name; did you mean {near[0]}?"
-    return f"is not a known name; put what is newer than the contract into extra_body; known: {', '.join(names)}"
+    return f"is not a known name; {hint}: {', '.join(names)}"

@@ -60,9 +60,7 @@ def test_two_consumers_share_without_overlap(client: ResponsesClient, fleet: Fle
     assert len(set(seen)) == 10
 
 
-def test_a_result_that_was_not_acknowledged_comes_again(
-    client: ResponsesClient, fleet: Fleet, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_result_that_was_not_acknowledged_comes_again(client: ResponsesClient, fleet: Fleet) -> None:
     """A consumer that dies between read and acknowledgement loses nothing."""
     fleet.start()
     ticket = client.enqueue(body())
@@ -70,8 +68,7 @@ def test_a_result_that_was_not_acknowledged_comes_again(
     assert next(dies).request_id == ticket.request_id
     dies.close()  # as a crash would: the loop body never ended
 
-    monkeypatch.setattr("api_contracts.client.ABANDONED_MS", 0)
-    again = next(client.results("shop", consumer="lives"))
+    again = next(client.results("shop", consumer="lives", abandoned_s=0))
 
     assert again.request_id == ticket.request_id
 

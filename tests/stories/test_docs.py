@@ -4,12 +4,14 @@ import functools
 import re
 import subprocess
 import sys
+import textwrap
 from pathlib import Path
 from typing import Any, Final
 
 import pytest
 from docgen.pages import DOCS, present, rendered
 from support.command_line import ROOT, environment, next_line, started
+from support.polling import wait_until
 from support.producer import Producer
 from support.worker_process import Fleet
 from typer.main import get_command
@@ -101,6 +103,22 @@ def test_the_readers_loop_prints_results(fleet: Fleet, producer: Producer, redis
 
     with started("-u", "-c", _at(redis_url, loop)) as reader:
         assert next_line(reader).split() == ["read-me", "completed"]
+
+
+def test_the_asynchronous_snippets_run(fleet: Fleet, producer: Producer, redis_url: str) -> None:
+    fleet.start()
+    ask, read = _snippets(DOCS / "use/clients.md")
+
+    assert _run(_in_a_loop(ask), redis_url) == "Echo: Hello!\n"
+    with started("-u", "-c", _at(redis_url, _in_a_loop(read))) as reader:
+        assert next_line(reader).split()[1] == "completed"
+        wait_until(lambda: producer.redis.xpending("responses:results", "billing")["pending"] == 0, what="its end")
+
+
+def _in_a_loop(snippet: str) -> str:
+    """For `await` outside of a function, which a page leaves to the reader."""
+    indented = textwrap.indent(snippet, "    ")
+    return f"import asyncio\nasync def main():\n{indented}\nasyncio.run(main())\n"
 
 
 def _snippets(page: Path) -> list[str]:

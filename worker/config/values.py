@@ -10,7 +10,7 @@ from typing import Final, cast
 
 from pydantic import BeforeValidator
 
-from worker.storage import urls
+from api_contracts import urls
 
 LONGEST_DURATION: Final = timedelta(days=3650)
 LONGEST_KEY_BYTES: Final = 16 * 1024

@@ -150,6 +150,7 @@ CLIENT: Final = Role(
         *PRODUCER.grants,
         *CONSUMER.grants,
         CommandRule("wake what it cancels", "zadd", "%W~responses:delayed:*"),
+        CommandRule("see whether a lane is served", "zscore", "%R~responses:lanes"),
     ),
 )
 

@@ -12,6 +12,7 @@ from typing import Final
 from api_contracts.queues import (
     DEAD_STREAM,
     DELAYED,
+    LANES,
     PRIORITIES,
     STREAMS,
     cancel_key,
@@ -46,7 +47,7 @@ FLEET: Final[Keys] = {
     "streams": STREAMS,
     "reclaimer": "responses:reclaimer",
     "retainer": "responses:retainer",
-    "lanes": "responses:lanes",
+    "lanes": LANES,
 }
 
 

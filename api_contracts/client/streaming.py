@@ -1,0 +1,53 @@
+"""The events of a streamed request as they come, as steps."""
+
+import time
+from collections.abc import Iterator
+
+from api_contracts.client.effects import Emit, Notice, Steps, Wait
+from api_contracts.client.routing import cell_of
+from api_contracts.client.waiting import FINAL, look, taken
+from api_contracts.queues import delta_stream, request_key
+from api_contracts.tickets import Delta, NoAnswerError, NotAnsweredError, Ticket
+
+_PAGE = 500
+
+
+def deltas(tenant: str, request_id: str, *, after: str, cells: int, timeout_s: float) -> Steps[None]:
+    """Emits each Delta behind `after`. Raises NotAnsweredError and NoAnswerError."""
+    stream, request = delta_stream(tenant, request_id), request_key(tenant, request_id)
+    cell, notice = cell_of(tenant, request_id, cells), Notice()
+    give_up_at, over = time.monotonic() + timeout_s, False
+    while True:
+        reads = (("XRANGE", stream, f"({after}", "+", "COUNT", _PAGE), ("HMGET", request, "state"))
+        entries, (state,) = yield from look(notice, reads, cell, give_up_at=give_up_at)
+        for delta in _read(entries):
+            after = delta.id
+            yield Emit(delta)
+            if delta.type == "finished":
+                return
+        if entries:
+            give_up_at, over = time.monotonic() + timeout_s, False
+            continue
+        if over:
+            raise NoAnswerError("this request was answered and nothing that it streamed is left to read")
+        over = state in FINAL
+        if over:  # perhaps it was answered between the two reads
+            continue
+        left_s = give_up_at - time.monotonic()
+        if left_s <= 0:
+            raise NotAnsweredError("streaming")
+        yield Wait(notice, left_s)
+        notice.heard()
+
+
+def deltas_of(ticket: Ticket, *, after: str, cells: int, timeout_s: float) -> Steps[None]:
+    """As `deltas`, and never those of an earlier run: a worker drops these as it takes the request."""
+    yield from taken(ticket, cells=cells, timeout_s=timeout_s)
+    yield from deltas(ticket.tenant, ticket.request_id, after=after, cells=cells, timeout_s=timeout_s)
+
+
+def _read(entries: list[tuple[bytes, dict[bytes, bytes] | list[bytes]]]) -> Iterator[Delta]:
+    for entry_id, pairs in entries:
+        fields = pairs if isinstance(pairs, dict) else dict(zip(pairs[::2], pairs[1::2], strict=True))
+        kind = fields.get(b"type", b"unknown").decode("utf-8", "replace")
+        yield Delta(entry_id.decode(), kind, fields.get(b"data", b""))
