@@ -72,6 +72,7 @@ def producer(redis_url: str) -> Generator[Producer]:
 
 
 _PLAIN: dict[str, Any] = {
+    "accounts": None,
     "requests_per_minute": 0,
     "tokens_per_minute": 0,
     "max_in_flight": 0,

@@ -33,11 +33,12 @@ class CountingRunner(ScriptRunner):
         command: Command[R],
         keys: Mapping[str, str],
         rows: Sequence[Row] = (),
+        groups: Sequence[Row] = (),
         /,
         **args: Argument,
     ) -> R:
         self.counts[command.name] += 1
-        return await ScriptRunner.call(self, script, command, keys, rows, **args)
+        return await ScriptRunner.call(self, script, command, keys, rows, groups, **args)
 
 
 class Rooms:

@@ -45,10 +45,10 @@ class Heard:
 
     def calls_granted(self, asked: Sequence[Ask], grant: Grant) -> None: ...
 
-    def gate_changed(self, gate: Gate, code: str) -> None:
+    def gate_changed(self, gate: Gate, code: str, *, upstream: str = "default") -> None:  # noqa: ARG002  # the protocol's
         self.gates.append((gate, code))
 
-    def gate_confirmed(self, gate: Gate, code: str) -> None:
+    def gate_confirmed(self, gate: Gate, code: str, *, upstream: str = "default") -> None:  # noqa: ARG002  # the protocol's
         self.confirmed.append((gate, code))
 
     def request_began(self, execution: Execution) -> None: ...

@@ -62,16 +62,17 @@ class RecordingRunner(ScriptRunner):
         command: Command[R],
         keys: Mapping[str, str],
         rows: Sequence[Row] = (),
+        groups: Sequence[Row] = (),
         /,
         **args: Argument,
     ) -> R:
-        self.asked = {**getattr(self, "asked", {}), command.name: (script, command, keys, rows, args)}
-        return await ScriptRunner.call(self, script, command, keys, rows, **args)
+        self.asked = {**getattr(self, "asked", {}), command.name: (script, command, keys, rows, groups, args)}
+        return await ScriptRunner.call(self, script, command, keys, rows, groups, **args)
 
     async def repeat(self, command: str) -> Any:
         """The reply to the same call again."""
-        script, declared, keys, rows, args = self.asked[command]
-        return await ScriptRunner.call(self, script, declared, keys, rows, **args)
+        script, declared, keys, rows, groups, args = self.asked[command]
+        return await ScriptRunner.call(self, script, declared, keys, rows, groups, **args)
 
 
 def claim_of(request_id: str = "r", **changes: Any) -> Claim:

@@ -68,6 +68,10 @@ class World:
     """Whether a refusal is believed of the whole fleet."""
     streamed: tuple[bytes, ...] = (b"{}",)
     """The events of each streamed call."""
+    via: deque[str] = field(default_factory=deque[str])
+    """The routes that are granted, in order; then `default`."""
+    routes: list[str] = field(default_factory=list[str])
+    """The route of each call."""
     running: int = 0
     most_running: int = 0
     events: Heard = field(default_factory=Heard)
@@ -180,7 +184,8 @@ class World:
         if isinstance(grant, NotAdmitted):
             return grant
         self.on_admit()
-        return Reservation(ask.token, ask.tokens, 7, 1, grant or "", asked=ask)
+        route = self.via.popleft() if self.via else "default"
+        return Reservation(ask.token, ask.tokens, 7, 1, grant or "", asked=ask, route=route)
 
     async def report(self, reservation: Reservation, call: Call | None) -> bool:
         self.tell("report", reservation=reservation, call=call)
@@ -194,8 +199,17 @@ class World:
     # The upstream.
 
     async def create(
-        self, body: bytes, *, stream: bool, timeout_s: float, on_event: Callable[[bytes], None] | None = None
+        self,
+        body: bytes,
+        *,
+        route: str,
+        model: str,
+        stream: bool,
+        timeout_s: float,
+        on_event: Callable[[bytes], None] | None = None,
     ) -> Call:
+        assert model
+        self.routes.append(route)
         self.calls.append({"body": body, "stream": stream, "timeout_s": timeout_s})
         self.running += 1
         self.most_running = max(self.most_running, self.running)

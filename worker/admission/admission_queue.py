@@ -13,12 +13,13 @@ import asyncio
 import math
 import random
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, Protocol
 
-from worker.admission.client import Admission
-from worker.admission.grants import Answer, Ask, Grant, NotAdmitted, Reason, Reservation
+from worker.admission.events import AdmissionEvents
+from worker.admission.grants import Answer, Ask, Gate, Grant, NotAdmitted, Reason, Reservation
+from worker.gateway.upstream import Call
 from worker.storage.scripts import ScriptError
 
 BULK: Final = 64
@@ -38,6 +39,20 @@ GATED_ROOM: Final = 16
 """Requests still taken while the upstream is out of order, so that deadlines and patience are honoured."""
 
 
+class Granting(Protocol):
+    """What a room needs of `client.Admission` or `routed.RoutedAdmission`."""
+
+    @property
+    def gate(self) -> Gate: ...
+    @property
+    def paused(self) -> bool: ...
+    @property
+    def events(self) -> AdmissionEvents: ...
+    def fits(self, tokens: int) -> bool: ...
+    async def grant(self, lane: str, weight: int, asked: Sequence[Ask]) -> Grant: ...
+    async def report(self, reservation: Reservation, call: Call | None) -> bool: ...
+
+
 @dataclass(eq=False, slots=True)
 class _Waiter:
     ask: Ask
@@ -54,8 +69,9 @@ class _Waiter:
 
     def impatient(self, grant: Grant) -> bool:
         """Whether the request has waited too long for an upstream whose trouble is confirmed."""
-        began_ms = max(grant.confirmed_at_ms, self.ask.enqueued_at_ms)
-        return grant.confirmed_at_ms > 0 and grant.now_ms >= began_ms + self.ask.patience_ms
+        confirmed_at_ms = grant.outage(self.ask.model).confirmed_at_ms
+        began_ms = max(confirmed_at_ms, self.ask.enqueued_at_ms)
+        return confirmed_at_ms > 0 and grant.now_ms >= began_ms + self.ask.patience_ms
 
 
 @dataclass(slots=True)
@@ -64,7 +80,7 @@ class AdmissionQueue:
 
     lane: str
     weight: int
-    admission: Admission
+    admission: Granting
     _waiters: deque[_Waiter] = field(default_factory=deque[_Waiter])
     _news: asyncio.Event = field(default_factory=asyncio.Event)
     _size: int = SHORTEST_ROOM
@@ -135,9 +151,18 @@ class AdmissionQueue:
         return grant
 
     async def _seat(self, waiter: _Waiter, answer: Answer, grant: Grant) -> None:
-        gate = self.admission.gate if grant.probe else ""
         ask = waiter.ask
-        reservation = Reservation(ask.token, ask.tokens, waiter.waited_ms, grant.now_ms, gate, answer.number, ask)
+        reservation = Reservation(
+            ask.token,
+            ask.tokens,
+            waiter.waited_ms,
+            grant.now_ms,
+            answer.gate,
+            answer.number,
+            ask,
+            answer.route,
+            answer.seqs,
+        )
         self._leave(waiter)
         if waiter.seat.done():  # it left while the grant was on its way
             await self.admission.report(reservation, None)
@@ -147,7 +172,7 @@ class AdmissionQueue:
     def _end_patience(self, grant: Grant) -> None:
         impatient = [waiter for waiter in self._waiters if not self.admission.paused and waiter.impatient(grant)]
         for waiter in impatient:
-            self._dismiss(waiter, NotAdmitted(Reason.GATE, waiter.waited_ms, grant.code))
+            self._dismiss(waiter, NotAdmitted(Reason.GATE, waiter.waited_ms, grant.outage(waiter.ask.model).code))
         self._dismissing = bool(impatient)
 
     def _dismiss(self, waiter: _Waiter, why: NotAdmitted) -> None:
@@ -168,11 +193,11 @@ class AdmissionQueue:
 class AdmissionQueues:
     """Every lane's room; what the processor sees of admission."""
 
-    admission: Admission
+    admission: Granting
     rooms: Mapping[str, AdmissionQueue]
 
     @classmethod
-    def of(cls, admission: Admission, weights: Mapping[str, int]) -> "AdmissionQueues":
+    def of(cls, admission: Granting, weights: Mapping[str, int]) -> "AdmissionQueues":
         return cls(admission, {lane: AdmissionQueue(lane, weight, admission) for lane, weight in weights.items()})
 
     async def admit(self, lane: str, ask: Ask, *, within_s: float) -> Reservation | NotAdmitted:

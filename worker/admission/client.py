@@ -7,7 +7,7 @@ The order of its decision is at the top of `lua/admit.lua`, and what a call's en
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from hashlib import sha256
-from typing import Final
+from typing import Final, cast
 
 from worker.admission import evidence
 from worker.admission.commands import ADMISSION, ADMIT, HEARD, OVERRIDE, PAUSE, REPORT, RESUME, Admitted
@@ -32,6 +32,7 @@ class Admission:
     longest_pause_ms: int
     probe_ms: int
     upstream: str = "default"
+    route: str = "default"
     events: AdmissionEvents = field(default_factory=Unheard)
     gate: Gate = ""
     paused: bool = False
@@ -45,14 +46,14 @@ class Admission:
             ADMISSION,
             ADMIT,
             keys.upstream(self.upstream),
-            [_row(ask) for ask in asked],
+            [row_of(ask) for ask in asked],
             **self._limits(),
             lease_ms=self.lease_ms,
             max_in_flight=self.limits.max_in_flight,
             lane=lane,
             weight=weight,
         )
-        grant = _grant(found, self.limits)
+        grant = _grant(found, self.limits, self.route)
         self.paused, self._in_force = grant.reason == "paused", grant.limits
         if not self.paused:
             self._note(found.gate, found.code)
@@ -91,20 +92,12 @@ class Admission:
             REPORT,
             keys.upstream(self.upstream),
             **self._limits(),
-            **_call(reservation),
-            verdict=said.verdict,
-            called=said.called,
-            reserved=reservation.tokens,
-            used=said.used_tokens,
-            limit_rpm=self._news(said.limit_rpm),
-            retry_after_ms=round(said.retry_after_s * 1000),
-            longest_pause_ms=self.longest_pause_ms,
-            code=said.code,
-            probe_ms=self.probe_ms,
+            **words_of(reservation, said, longest_pause_ms=self.longest_pause_ms, probe_ms=self.probe_ms)
+            | {"seq": reservation.seq, "limit_rpm": self._news(said.limit_rpm)},
         )
         self._note(found.gate, found.code)
         if found.confirmed and self.gate:
-            self.events.gate_confirmed(self.gate, found.code)
+            self.events.gate_confirmed(self.gate, found.code, upstream=self.route)
         return bool(found.shared)
 
     async def pause(self) -> None:
@@ -150,7 +143,7 @@ class Admission:
         if gate == self.gate:
             return
         self.gate = gate  # pyright: ignore[reportAttributeAccessIssue]  # the script knows no other gates
-        self.events.gate_changed(self.gate, code)
+        self.events.gate_changed(self.gate, code, upstream=self.route)
 
 
 def tenant_key(tenant: str) -> str:
@@ -158,7 +151,8 @@ def tenant_key(tenant: str) -> str:
     return f"t{sha256(tenant.encode(errors='surrogatepass')).hexdigest()[:8]}"
 
 
-def _row(ask: Ask) -> Row:
+def row_of(ask: Ask) -> Row:
+    """One request, as the script reads it."""
     said: dict[str, Argument] = {
         "token": ask.token,
         "tokens": ask.tokens,
@@ -172,25 +166,36 @@ def _row(ask: Ask) -> Row:
     return Row({}, said)
 
 
-def _call(reservation: Reservation) -> dict[str, str | int | bool]:
-    """The call that a report is about."""
+def words_of(reservation: Reservation, said: Evidence, *, longest_pause_ms: int, probe_ms: int) -> dict[str, Argument]:
+    """The end of one call, as the script reads it."""
     asked = reservation.asked
     return {
         "token": reservation.token,
         "granted_at": reservation.granted_at_ms,
-        "seq": reservation.seq,
         "probe": bool(reservation.gate),
         "tenant": tenant_key(asked.tenant if asked else ""),
         "body": f"b{asked.body[:8]}" if asked else f"b{reservation.token}",
         "kind": asked.call_kind if asked else "",
         "again": bool(asked and asked.failures + asked.refusals),
+        "verdict": said.verdict,
+        "called": said.called,
+        "reserved": reservation.tokens,
+        "used": said.used_tokens,
+        "limit_rpm": said.limit_rpm,
+        "retry_after_ms": round(said.retry_after_s * 1000),
+        "longest_pause_ms": longest_pause_ms,
+        "code": said.code,
+        "probe_ms": probe_ms,
     }
 
 
-def _grant(found: Admitted, limits: Limits) -> Grant:
+def _grant(found: Admitted, limits: Limits, route: str) -> Grant:
     words, numbers = found.answers[::2], found.answers[1::2]
+    gate = cast("Gate", found.gate if found.probe else "")
     return Grant(
-        answers=tuple(Answer(_WORDS[word], int(number)) for word, number in zip(words, numbers, strict=True)),
+        answers=tuple(
+            Answer(_WORDS[word], int(number), route, gate) for word, number in zip(words, numbers, strict=True)
+        ),
         wait_ms=found.wait_ms,
         reason=found.reason,
         code=found.code,

@@ -4,8 +4,10 @@ All may write when Redis is full: a backlog drains only while requests are admit
 upstream is broken, must be known.
 """
 
-from typing import Final, NamedTuple
+from collections.abc import Sequence
+from typing import Any, Final, NamedTuple, cast
 
+from worker.admission.grants import Gate, Limits
 from worker.storage import keys
 from worker.storage.commands import Command, Kind, Rows, Script
 from worker.storage.replies import number, record
@@ -13,6 +15,35 @@ from worker.storage.replies import number, record
 KEYS: Final = keys.UPSTREAM
 LIMITS: Final[dict[str, Kind]] = {"rpm": int, "tpm": int, "burst_ms": int}
 """The arguments of every command: the limits that this process' settings name. Requests and tokens a minute; ms."""
+
+
+ASKED: Final[dict[str, Kind]] = {
+    "token": str,
+    "tokens": int,
+    "tenant": str,
+    "body": str,
+    "kind": str,
+    "enqueued_at": int,
+    "ends": int,
+    "failures": int,
+}
+"""The facts of one request."""
+SAID: Final[dict[str, Kind]] = {
+    "tenant": str,
+    "body": str,
+    "kind": str,
+    "again": bool,
+    "verdict": str,
+    "called": bool,
+    "reserved": int,
+    "used": int,
+    "limit_rpm": float | None,
+    "retry_after_ms": int,
+    "longest_pause_ms": int,
+    "code": str,
+    "probe_ms": int,
+}
+"""The facts of the end of one call."""
 
 
 class Admitted(NamedTuple):
@@ -42,23 +73,80 @@ class Reported(NamedTuple):
     shared: int
 
 
+class Told(NamedTuple):
+    """What callers know of one state: its gate, and the limits in force for the whole fleet."""
+
+    gate: Gate
+    code: str
+    confirmed_at_ms: int
+    paused: bool
+    requests_per_minute: int
+    tokens_per_minute: int
+    max_in_flight: int
+
+    @classmethod
+    def unseen(cls, limits: Limits) -> "Told":
+        """Before the script has told anything."""
+        return cls("", "", 0, False, limits.requests_per_minute, limits.tokens_per_minute, limits.max_in_flight)
+
+
+class Blocked(NamedTuple):
+    """Why the requests for a model wait. `since_ms`: when every route for it was known to be out of order, or 0."""
+
+    model: str
+    wait_ms: int
+    reason: str
+    since_ms: int
+    code: str
+
+
+class Routed(NamedTuple):
+    """The states asked about, the models whose requests wait, and the answer to each request."""
+
+    now_ms: int
+    per_second: float
+    told: list[Told]
+    blocked: list[Blocked]
+    answers: list[list[Any]]
+    """go, the number of the way, whether it is a probe, calls started by route, account and model; or wait, late, later
+    and the time needed."""
+
+
+class ReportedByRoute(NamedTuple):
+    confirmed: bool
+    shared: bool
+    gates: list[tuple[Gate, str]]
+    """Gate and code of each state of the way."""
+
+
+def _gate(name: bytes) -> Gate:
+    return cast("Gate", name.decode())  # the script knows no other gates
+
+
+def _routed(reply: Sequence[Any]) -> Routed:
+    now_ms, per_second, told, blocked, answers = reply
+    return Routed(
+        int(now_ms),
+        float(per_second),
+        [Told(_gate(gate), code.decode(), at, bool(paused), *limits) for gate, code, at, paused, *limits in told],
+        [
+            Blocked(model.decode(), wait_ms, why.decode(), at, code.decode())
+            for model, wait_ms, why, at, code in blocked
+        ],
+        answers,
+    )
+
+
+def _reported_by_route(reply: Sequence[Any]) -> ReportedByRoute:
+    confirmed, shared, gates = reply
+    return ReportedByRoute(bool(confirmed), bool(shared), [(_gate(gate), code.decode()) for gate, code in gates])
+
+
 ADMIT: Final = Command(
     name="admit",
     keys=KEYS,
     args={**LIMITS, "lease_ms": int, "max_in_flight": int, "lane": str, "weight": int},
-    rows=Rows(
-        "asked",
-        args={
-            "token": str,
-            "tokens": int,
-            "tenant": str,
-            "body": str,
-            "kind": str,
-            "enqueued_at": int,
-            "ends": int,
-            "failures": int,
-        },
-    ),
+    rows=Rows("asked", args=ASKED),
     reply=record(Admitted),
     even_when_full=True,
 )
@@ -71,25 +159,52 @@ REPORT: Final = Command(
         "granted_at": int,
         "seq": int,
         "probe": bool,
-        "tenant": str,
-        "body": str,
-        "kind": str,
-        "again": bool,
-        "verdict": str,
-        "called": bool,
-        "reserved": int,
-        "used": int,
-        "limit_rpm": float | None,
-        "retry_after_ms": int,
-        "longest_pause_ms": int,
-        "code": str,
-        "probe_ms": int,
+        **SAID,
     },
     reply=record(Reported),
     even_when_full=True,
 )
 HEARD: Final = Command(
     name="heard", keys=KEYS, args={**LIMITS, "granted_at": int}, reply=record(Reported), even_when_full=True
+)
+ADMIT_BY_ROUTE: Final = Command(
+    name="admit_by_route",
+    args={"burst_ms": int, "lease_ms": int, "lane": str, "weight": int, "ways": str},
+    groups=Rows("states", keys=KEYS, args={"rpm": int, "tpm": int, "max_in_flight": int, "paced": bool}),
+    rows=Rows("asked", args={**ASKED, "model": str, "tried": str, "moving": bool, "keeps": str}),
+    reply=_routed,
+    even_when_full=True,
+)
+_PARTS_OF_A_WAY: Final = Rows("states", keys=KEYS, args={"rpm": int, "tpm": int, "seq": int, "role": str})
+REPORT_BY_ROUTE: Final = Command(
+    name="report_by_route",
+    args={
+        "burst_ms": int,
+        "token": str,
+        "granted_at": int,
+        "probe": bool,
+        "gate": str,
+        **SAID,
+        "gone": str,
+    },
+    rows=_PARTS_OF_A_WAY,
+    reply=_reported_by_route,
+    even_when_full=True,
+)
+HEARD_BY_ROUTE: Final = Command(
+    name="heard_by_route",
+    args={"burst_ms": int, "granted_at": int},
+    rows=_PARTS_OF_A_WAY,
+    reply=_reported_by_route,
+    even_when_full=True,
+)
+RENEW_PERMITS: Final = Command(
+    name="renew_permits",
+    args={"lease_ms": int},
+    groups=Rows("states", keys=("permits",)),
+    rows=Rows("held", args={"token": str}),
+    reply=number,
+    even_when_full=True,
 )
 PAUSE: Final = Command(name="pause", keys=KEYS, args=LIMITS, reply=number, even_when_full=True)
 RESUME: Final = Command(name="resume", keys=KEYS, args=LIMITS, reply=number, even_when_full=True)
@@ -101,10 +216,25 @@ OVERRIDE: Final = Command(
     even_when_full=True,
 )
 
-PARTS: Final = ("state", "pace", "evidence", "overload", "gate", "admit", "report", "admission")
+PARTS: Final = (
+    "state",
+    "pace",
+    "evidence",
+    "overload",
+    "gate",
+    "place",
+    "choice",
+    "admit",
+    "report",
+    "routes",
+    "admission",
+)
 """Of the script, in this order: each uses what the parts before it define."""
 
 ADMISSION: Final = Script.load(
     *(f"admission/lua/{part}.lua" for part in PARTS),
-    commands=(ADMIT, REPORT, HEARD, PAUSE, RESUME, OVERRIDE),
+    commands=(
+        *(ADMIT, REPORT, HEARD, PAUSE, RESUME, OVERRIDE),
+        *(ADMIT_BY_ROUTE, REPORT_BY_ROUTE, HEARD_BY_ROUTE, RENEW_PERMITS),
+    ),
 )

@@ -1,7 +1,8 @@
 """Questions to admission and its answers: values without behaviour."""
 
 import math
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Literal
 
@@ -46,6 +47,13 @@ class Ask:
     """Earlier calls that were refused at no cost and for the request's own sake."""
     refusals: int = 0
     """All earlier calls that were refused at no cost."""
+    model: str = ""
+    tried: Mapping[str, int] = field(default_factory=dict[str, int])
+    """Earlier calls that failed or were refused, by route."""
+    moving: bool = False
+    """Whether it goes on from a failure at once, by a route that it has not tried, or else comes back later."""
+    keeps: str = ""
+    """The name of what it shares with the requests whose route it keeps to; empty if it keeps to none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +69,9 @@ class Reservation:
     seq: int = 0
     """The number of first calls that the fleet had started by then."""
     asked: Ask | None = None
+    route: str = "default"
+    seqs: tuple[int, ...] = ()
+    """The same number for each state of the route, where there are several routes."""
 
 
 class Reason(StrEnum):
@@ -97,6 +108,19 @@ class Answer:
     word: Word
     number: int = 0
     """With go: how many first calls the fleet has started. With late: the time the call needs, in ms."""
+    route: str = "default"
+    gate: Gate = ""
+    """With go: the gate that the call tries; empty where it is no probe."""
+    seqs: tuple[int, ...] = ()
+    """With go: the same number for each state of the route, where there are several routes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Outage:
+    """An upstream, or every route for a model, known to be out of order since then; 0 = it is not."""
+
+    code: str = ""
+    confirmed_at_ms: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -117,6 +141,14 @@ class Grant:
     limits: Limits
     """In force for the whole fleet: what operators set at run time, else this process' settings; and what was learned
     of calls in flight."""
+    outages: Mapping[str, Outage] | None = None
+    """By model, where there are several routes; else one outage is everybody's."""
+
+    def outage(self, model: str) -> Outage:
+        """Why requests for this model may lose patience."""
+        if self.outages is None:
+            return Outage(self.code, self.confirmed_at_ms)
+        return self.outages.get(model, Outage())
 
     @property
     def granted(self) -> int:

@@ -30,6 +30,8 @@ class LeaseRenewer:
     upstream: str = "default"
     arriving: Callable[[], list[tuple[str, str]]] = list
     """The deliveries that a pop under way may have taken; renewed as well, and not missed."""
+    also: Callable[[list[str]], None] | None = None
+    """Extends whatever else the tokens of these deliveries hold. May raise RedisError."""
     _missing: dict[str, int] = field(default_factory=dict[str, int])
     """Rounds in which a delivery was held but not in flight."""
     _heartbeat: float = field(default_factory=time.monotonic)
@@ -69,6 +71,8 @@ class LeaseRenewer:
             return True
         try:
             missing = renew(self.client, [*held, *arriving], upstream=self.upstream, lease_ms=self.lease_ms)
+            if self.also is not None:
+                self.also([token for _, token in held])
         except (RedisError, OSError):
             # The ledger's own calls report it. After a failover the address may mean another server.
             self.client.connection_pool.disconnect()

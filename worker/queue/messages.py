@@ -47,6 +47,8 @@ class Terms:
     """Seconds of one call."""
     max_attempts: int | None
     unknown_keys: tuple[str, ...]
+    affinity: str = ""
+    """A fingerprint of the caller's `prompt_cache_key`, else of its `user`: such requests share a gateway's cache."""
 
     @classmethod
     def of(cls, request: GenerationRequest) -> Self:
@@ -59,7 +61,13 @@ class Terms:
             timeout=request.timeout,
             max_attempts=request.max_attempts,
             unknown_keys=request.unknown_keys,
+            affinity=_affinity(request.wire_body()),
         )
+
+
+def _affinity(body: Mapping[str, Any]) -> str:
+    said = body.get("prompt_cache_key") or body.get("user")
+    return hashlib.sha256(said.encode(errors="surrogatepass")).hexdigest()[:16] if isinstance(said, str) else ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -69,6 +69,13 @@ class Abandon:
 Decision = Finish | Park | Release | Abandon
 
 
+@dataclass(frozen=True, slots=True)
+class Move:
+    """Call again at once, by a route that the request has not tried; `otherwise` if no such route is in order."""
+
+    otherwise: Decision
+
+
 def _error(code: ErrorCode, message: str, *, retryable: bool = False) -> MappedError:
     return MappedError(code=code, message=message, retryable=retryable, http_status=None, upstream=None, violations=[])
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from collections import Counter
 from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
@@ -14,8 +15,9 @@ from worker.queue.attempts import AttemptOutcome, AttemptRecord
 from worker.queue.claims import Delivery, Lease
 from worker.queue.messages import Message
 from worker.queue.oversize import size_of
-from worker.request.charges import INTERRUPTED, Spent
+from worker.request.charges import FREE_CODES, INTERRUPTED, Spent
 from worker.request.clock import ServerClock
+from worker.request.decisions import Decision
 
 T = TypeVar("T")
 
@@ -41,6 +43,10 @@ class Execution:
     spent: Spent = field(default_factory=Spent)
     """The charges of the request's calls, those of earlier deliveries included."""
     throttle_ms: int = 0
+    moving: Decision | None = None
+    """While it looks for another route: the decision that holds if none is in order."""
+    tried: Counter[str] = field(default_factory=Counter[str])
+    """The calls that were charged to the request, by route."""
     last_call: Call | None = None
     """The last call of this delivery that ended by itself."""
     last_failure: Failure | None = None
@@ -144,7 +150,19 @@ class Execution:
             replace(each, outcome="interrupted", maybe_billed=True) if each.outcome == "started" else each
             for each in past
         ]
+        self.tried = Counter(each.upstream for each in past if each.code and (lease.own or each.code not in FREE_CODES))
         self.last_failure = next(filter(None, map(_failure_of, reversed(past))), None)
+
+    def charge(self, outcome: Answer | Failure, *, shared: bool) -> None:
+        """Charges the call that just ended; `shared` says whether admission believes its refusal of the whole fleet."""
+        before, self.spent = self.spent, self.spent.after(outcome, shared=shared)
+        if self.spent != before:
+            self.tried[self.attempts[-1].upstream] += 1
+
+    @property
+    def unsaved_charges(self) -> bool:
+        """Whether the ledger does not know yet what this delivery was charged."""
+        return self.claimed and (self.spent.failures, self.spent.own) != (self.lease.failures, self.lease.own)
 
     def waited(self, waited_ms: int) -> None:
         self._waited_ms += waited_ms

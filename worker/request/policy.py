@@ -25,11 +25,13 @@ from worker.request.decisions import (
     Decision,
     Disposition,
     Finish,
+    Move,
     Park,
     Release,
 )
 from worker.request.execution import Execution
 from worker.request.retries import GiveUp, Retry, RetryPolicy
+from worker.request.routes import ONE_ROUTE, RouteMap, may_move
 from worker.request.waits import interrupted
 
 FALLBACK_DEADLINE: Final = timedelta(hours=1)
@@ -58,6 +60,7 @@ class Policy:
     """Whether the kept result of a request goes to a second stream that asks for it."""
     patience: Mapping[str, timedelta | None] = field(default_factory=dict[str, timedelta | None])
     retries: RetryPolicy = field(default_factory=RetryPolicy)
+    routes: RouteMap = ONE_ROUTE
 
     @property
     def kept_ms(self) -> int:
@@ -96,16 +99,24 @@ class Policy:
 
     def after_call(
         self, execution: Execution, outcome: Answer | Failure, *, shared: bool, rng: random.Random
-    ) -> Decision | None:
+    ) -> Decision | Move | None:
         """The next step after a call that `execution.spent` counts already; None asks for another admission.
 
-        `shared` says that admission believes the refusal of the whole fleet. The request then waits behind those that
-        wait now: it would not be the next to call, or one request that is always refused would call without end.
+        Where another route may do better, the request moves there, whatever it would do otherwise. `shared` says that
+        admission believes the refusal of the whole fleet. The request then waits behind those that wait now: it would
+        not be the next to call, or one request that is always refused would call without end.
         """
         if isinstance(outcome, Answer):
             return Finish(outcome.status, outcome.failure.mapped() if outcome.failure else None, outcome.raw)
         if outcome is INTERRUPTED and execution.interruption is not None:
             return interrupted(execution.interruption)
+        decision = self._after_failed_call(execution, outcome, shared=shared, rng=rng)
+        return Move(decision) if decision is not None and self._moves(execution, outcome) else decision
+
+    def _after_failed_call(
+        self, execution: Execution, outcome: Failure, *, shared: bool, rng: random.Random
+    ) -> Decision | None:
+        """The next step where there is no other route."""
         if outcome.route is Route.ANSWER:
             return Finish("failed", outcome.mapped(), outcome.response)
         if outcome.route is Route.RETRY:
@@ -128,12 +139,25 @@ class Policy:
         patience = self.patience.get(lane, self.patience.get("*"))
         return math.inf if patience is None else patience.total_seconds()
 
-    def _after_failure(self, execution: Execution, failure: Failure, rng: random.Random) -> Retry | GiveUp:
+    def _moves(self, execution: Execution, failure: Failure) -> bool:
+        message = execution.request
+        model = message.terms.model if message.terms else ""
+        left = failure.route is not Route.RETRY or not self.retries.used_up(
+            failure, failures=execution.spent.failures, max_attempts=self._max_attempts(execution)
+        )
+        return may_move(failure, attempts_left=left, time_left_s=execution.time_left_s) and self.routes.others(
+            model, execution.tried, failure, execution.attempts[-1].upstream
+        )
+
+    def _max_attempts(self, execution: Execution) -> int:
         terms = execution.request.terms
+        return (terms and terms.max_attempts) or self.max_attempts
+
+    def _after_failure(self, execution: Execution, failure: Failure, rng: random.Random) -> Retry | GiveUp:
         return self.retries.after_failure(
             failure,
             failures=execution.spent.failures,
-            max_attempts=(terms and terms.max_attempts) or self.max_attempts,
+            max_attempts=self._max_attempts(execution),
             time_left_s=execution.time_left_s,
             rng=rng,
         )

@@ -66,10 +66,15 @@ class RelayPort(Protocol):
 
 
 class UpstreamPort(Protocol):
-    """Implemented by `worker.gateway.upstream.Upstream`."""
+    """Implemented by `worker.gateway.gateways.Gateways`."""
 
-    @property
-    def name(self) -> str: ...
     async def create(
-        self, body: bytes, *, stream: bool, timeout_s: float, on_event: Callable[[bytes], None] | None = None
+        self,
+        body: bytes,
+        *,
+        route: str,
+        model: str,
+        stream: bool,
+        timeout_s: float,
+        on_event: Callable[[bytes], None] | None = None,
     ) -> Call: ...

@@ -23,6 +23,7 @@ from worker.request.decisions import (
     Decision,
     Disposition,
     Finish,
+    Move,
     Park,
     Release,
 )
@@ -109,9 +110,10 @@ class Processor:
             shared = await self._report(admitted, call)
             if call is None:
                 return interrupted(execution.interruption) if execution.interruption else Abandon()
-            execution.spent = execution.spent.after(call.outcome, shared=shared)
+            execution.charge(call.outcome, shared=shared)
             decision = self.policy.after_call(execution, call.outcome, shared=shared, rng=self.rng)
-            if decision is not None:
+            execution.moving = decision.otherwise if isinstance(decision, Move) else None
+            if decision is not None and not isinstance(decision, Move):
                 return decision
 
     async def _admit(self, execution: Execution) -> Reservation | NotAdmitted | Interruption:
@@ -129,7 +131,7 @@ class Processor:
         if execution.interruption is not None:
             return None
         previous = execution.previous
-        begun = await self.ledger.begin(execution.lease, execution.start_attempt(self.upstream.name), previous)
+        begun = await self.ledger.begin(execution.lease, execution.start_attempt(reservation.route), previous)
         if begun is not WriteOutcome.OK:
             return None
         message = execution.request
@@ -137,6 +139,8 @@ class Processor:
         call = await execution.unless_interrupted(
             self.upstream.create(
                 message.body,
+                route=reservation.route,
+                model=message.terms.model if message.terms else "",
                 stream=message.streams,
                 timeout_s=self.policy.timeout_s(message, execution.time_left_s),
                 on_event=watch.event if watch else None,
@@ -191,16 +195,22 @@ class Processor:
                     lease, result, kept_ms=self.policy.kept_ms, dead_letter_reason=dead_letter_reason
                 )
             case Park(delay_ms=delay_ms):
-                spent = execution.spent
-                return await self.ledger.park(
-                    lease,
-                    delay_ms=delay_ms,
-                    failures=spent.failures,
-                    own=spent.own,
-                    throttle_ms=throttle_ms,
-                    attempt=attempt,
-                )
+                return await self._park(execution, delay_ms=delay_ms)
+            case Release() if execution.unsaved_charges:
+                return await self._park(execution, delay_ms=0)
             case Release(behind=behind):
                 return await self.ledger.release(lease, behind=behind, throttle_ms=throttle_ms, attempt=attempt)
             case Abandon():
                 return WriteOutcome.SUPERSEDED
+
+    async def _park(self, execution: Execution, *, delay_ms: int) -> WriteOutcome:
+        """Puts the request aside with all that it was charged; what is released keeps no charge of this delivery."""
+        spent = execution.spent
+        return await self.ledger.park(
+            execution.lease,
+            delay_ms=delay_ms,
+            failures=spent.failures,
+            own=spent.own,
+            throttle_ms=execution.throttle_ms,
+            attempt=execution.previous,
+        )

@@ -69,8 +69,7 @@ class RetryPolicy:
         With attempts used up the failure stands as it is. With attempts but no time left it becomes
         `deadline_exceeded`, the upstream's last words attached.
         """
-        allowed = min(max_attempts, failure.max_attempts or max_attempts)
-        if failure.route is Route.ANSWER or failures >= allowed:
+        if failure.route is Route.ANSWER or self.used_up(failure, failures=failures, max_attempts=max_attempts):
             return GiveUp(failure)
         opens_s = self._believed_s(failure.retry_after_s)
         closes_s = max(self._backoff_s(failures), opens_s * (1 + RETRY_AFTER_SPREAD))
@@ -78,6 +77,11 @@ class RetryPolicy:
         if last_s < opens_s:
             return GiveUp(deadline_exceeded(failure))
         return Retry(rng.uniform(opens_s, min(closes_s, last_s)))
+
+    @staticmethod
+    def used_up(failure: Failure, *, failures: int, max_attempts: int) -> bool:
+        """Whether no attempt is left after this failure; fewer are allowed where calls may have been billed."""
+        return failures >= min(max_attempts, failure.max_attempts or max_attempts)
 
     def after_refusal(self, failure: Failure, *, own: int, time_left_s: float, rng: random.Random) -> Retry | GiveUp:
         """Retry or GiveUp, for a refusal that no other request shared; `own` counts from 1 and includes it.

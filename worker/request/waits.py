@@ -41,6 +41,10 @@ def ask_of(execution: Execution, *, tokens: int, patience_s: float) -> Ask:
         failures=spent.failures,
         own=spent.own,
         refusals=sum(attempt.code in FREE_CODES for attempt in execution.attempts),
+        model=message.terms.model if message.terms else "",
+        tried=dict(execution.tried),
+        moving=execution.moving is not None,
+        keeps=message.terms.affinity if message.terms else "",
     )
 
 
@@ -56,7 +60,7 @@ def not_admitted(execution: Execution, why: NotAdmitted | Interruption, rng: ran
         case Reason.LATE:
             return Finish("failed", _late(why, execution.last_failure))
         case Reason.LATER:
-            return _later(execution, rng)
+            return execution.moving or _later(execution, rng)
         case Reason.TIME:
             return Finish("failed", THROTTLED)
 

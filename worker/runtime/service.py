@@ -12,7 +12,7 @@ from datetime import timedelta
 from typing import Any, Final
 
 from api_contracts.queues import cancel_key
-from worker.gateway.upstream import Upstream
+from worker.gateway.gateways import Gateways
 from worker.queue.lease_renewer import LeaseRenewer
 from worker.queue.ledger import Ledger
 from worker.request.execution import Interruption
@@ -40,7 +40,7 @@ class Service:
     ledger: Ledger
     renewer: LeaseRenewer
     observer: Observer
-    upstream: Upstream
+    gateways: Gateways
     runner: ScriptRunner
     lanes: Mapping[str, int]
     shutdown_grace: timedelta
@@ -78,7 +78,7 @@ class Service:
             task.cancel()
         await asyncio.gather(*left, return_exceptions=True)
         self.renewer.stop()
-        await self.upstream.aclose()
+        await self.gateways.aclose()
         await self.runner.aclose()
         log("worker.stopped", stranded=stranded)
 

@@ -4,11 +4,7 @@ from collections.abc import Callable
 from urllib.parse import urlsplit
 
 from worker.admission.admission_queue import AdmissionQueues
-from worker.admission.client import Admission
-from worker.admission.events import AdmissionEvents
-from worker.admission.grants import Limits
 from worker.config.settings import Settings
-from worker.gateway.upstream import Upstream
 from worker.operations.scaling import Scaler
 from worker.queue.deltas import DeltaRelay
 from worker.queue.fetcher import Fetcher, Shares
@@ -24,6 +20,7 @@ from worker.request.processor import Processor
 from worker.request.quarantine import Quarantine
 from worker.request.retries import RetryPolicy
 from worker.runtime.executor import Executor
+from worker.runtime.routing import admission_of, gateways_of, permit_renewal, route_map
 from worker.runtime.service import Job, Service
 from worker.runtime.task_runner import TaskRunner
 from worker.storage.scripts import ScriptRunner
@@ -39,13 +36,13 @@ def build(settings: Settings, sentry: Sentry, task_runner: Callable[[Processor],
     events = observer(settings, sentry, held)
     runner = ScriptRunner(settings.redis.async_client(), events)
     ledger = Ledger(runner, settings.fleet, largest=largest_message(settings.max_body))
-    admission = _admission(settings, runner, events)
+    admission = admission_of(settings, runner, events)
     queues = AdmissionQueues.of(admission, settings.lanes)
-    upstream = _upstream(settings)
+    gateways = gateways_of(settings)
     relay = DeltaRelay(runner.client)
     maintenance = _maintenance(settings, ledger, runner, events)
     quarantine = Quarantine()
-    processor = Processor(ledger, queues, admission, upstream, relay, policy(settings), events, quarantine=quarantine)
+    processor = Processor(ledger, queues, admission, gateways, relay, policy(settings), events, quarantine=quarantine)
     executor = Executor(
         task_runner=task_runner(processor),
         observer=events,
@@ -65,7 +62,7 @@ def build(settings: Settings, sentry: Sentry, task_runner: Callable[[Processor],
         ledger=ledger,
         renewer=_renewer(settings, held, fetcher, events),
         observer=events,
-        upstream=upstream,
+        gateways=gateways,
         runner=runner,
         lanes=settings.lanes,
         shutdown_grace=settings.shutdown_grace,
@@ -129,16 +126,7 @@ def policy(settings: Settings) -> Policy:
         republish=settings.republish == "tenant",
         patience=settings.patience,
         retries=RetryPolicy(longest_pause_s=settings.max_pause.total_seconds()),
-    )
-
-
-def _upstream(settings: Settings) -> Upstream:
-    return Upstream(
-        "default",
-        settings.upstream_url,
-        settings.api_key,
-        silence_s=settings.idle_timeout.total_seconds() or None,
-        max_answer_bytes=settings.max_answer,
+        routes=route_map(settings),
     )
 
 
@@ -164,20 +152,13 @@ def _cancellation(
 
 
 def _renewer(settings: Settings, held: HeldRequests, fetcher: Fetcher, events: Observer) -> LeaseRenewer:
+    client = settings.redis.client()
     return LeaseRenewer(
-        settings.redis.client(), held.leases, LEASE_MS, events, settings.fleet, arriving=lambda: fetcher.arriving
-    )
-
-
-def _admission(settings: Settings, runner: ScriptRunner, events: AdmissionEvents) -> Admission:
-    return Admission(
-        runner=runner,
-        limits=Limits(
-            settings.requests_per_minute, settings.tokens_per_minute, settings.max_in_flight, settings.burst_seconds
-        ),
-        lease_ms=LEASE_MS,
-        longest_pause_ms=round(settings.max_pause.total_seconds() * 1000),
-        probe_ms=round(settings.probe_interval.total_seconds() * 1000),
-        upstream=settings.fleet,
-        events=events,
+        client,
+        held.leases,
+        LEASE_MS,
+        events,
+        settings.fleet,
+        arriving=lambda: fetcher.arriving,
+        also=permit_renewal(settings, client),
     )

@@ -60,6 +60,8 @@ class Command(Generic[R]):
     keys: tuple[str, ...] = ()
     optional: tuple[str, ...] = ()
     args: Mapping[str, Kind] = field(default_factory=dict[str, Kind])
+    groups: Rows | None = None
+    """A second table, which comes before the rows, after its length."""
     rows: Rows | None = None
     reply: Callable[[Any], R]
     even_when_full: bool = False
@@ -72,7 +74,11 @@ class Command(Generic[R]):
         object.__setattr__(self, "_encoders", _encoders_of(self.args))
 
     def words(
-        self, keys: Mapping[str, str], args: Mapping[str, Argument], rows: Sequence[Row] = ()
+        self,
+        keys: Mapping[str, str],
+        args: Mapping[str, Argument],
+        rows: Sequence[Row] = (),
+        groups: Sequence[Row] = (),
     ) -> tuple[bytes, ...]:
         """The words behind EVALSHA and the digest: the number of keys, the keys, the command's name, its arguments.
 
@@ -84,10 +90,12 @@ class Command(Generic[R]):
         found = [keys[name].encode() for name in self.keys]
         found += [keys[name].encode() for name in self.optional if name in keys]
         said = [self.name.encode(), *(encode(args[name]) for name, encode in self._encoders)]
-        each = self.rows or Rows("")
-        for row in rows:
-            found += [row.keys[name].encode() for name in each.keys]
-            said += [encode(row.args[name]) for name, encode in each.encoders]
+        if self.groups is not None:
+            said.append(b"%d" % len(groups))
+        for table, each in ((self.groups or Rows(""), groups), (self.rows or Rows(""), rows)):
+            for row in each:
+                found += [row.keys[name].encode() for name in table.keys]
+                said += [encode(row.args[name]) for name, encode in table.encoders]
         return (b"%d" % len(found), *found, *said)
 
 
@@ -163,14 +171,14 @@ def _literal(value: str | int) -> str:
 
 def _dispatch(commands: Sequence[Command[Any]]) -> str:
     """A branch for each command; written out, because a table of readers would be built anew by every call."""
-    lines = ["local K, A, rows = KEYS, ARGV, {}"]
+    lines = ["local K, A, rows, groups = KEYS, ARGV, {}, {}"]
     for command in commands:
-        lines += [f"if A[1] == '{command.name}' then", *_row_reader(command)]
+        lines += [f"if A[1] == '{command.name}' then", *_group_reader(command), *_row_reader(command)]
         keys = [f"{name} = K[{at}]" for at, name in enumerate(command.keys, 1)]
         keys += [f"{name} = K[{at}] or false" for at, name in enumerate(command.optional, 1 + len(command.keys))]
         args = [f"{name} = {_read(kind, str(at))}" for at, (name, kind) in enumerate(command.args.items(), 2)]
         lines += [
-            f"return commands.{command.name}({{ {', '.join(keys)} }}, {{ {', '.join(args)} }}, rows)",
+            f"return commands.{command.name}({{ {', '.join(keys)} }}, {{ {', '.join(args)} }}, rows, groups)",
             "end",
         ]
     return "\n".join([*lines, "return redis.error_reply('ERR unknown command ' .. tostring(A[1]))"])
@@ -180,13 +188,33 @@ def _row_reader(command: Command[Any]) -> list[str]:
     if command.rows is None:
         return []
     keys, args = command.rows.keys, command.rows.args
-    first_key, first_arg = 1 + len(command.keys), 2 + len(command.args)
-    count = f"(#K - {first_key - 1}) / {len(keys)}" if keys else f"(#A - {first_arg - 1}) / {len(args)}"
-    fields = [f"{name} = K[{first_key + at} + {len(keys)} * i]" for at, name in enumerate(keys)]
-    fields += [
-        f"{name} = {_read(kind, f'{first_arg + at} + {len(args)} * i')}" for at, (name, kind) in enumerate(args.items())
+    first_key, first_arg = str(1 + len(command.keys)), str(2 + len(command.args))
+    if command.groups is not None:
+        first_key += f" + {len(command.groups.keys)} * #groups"
+        first_arg += f" + 1 + {len(command.groups.args)} * #groups"
+    count = f"(#K - ({first_key}) + 1) / {len(keys)}" if keys else f"(#A - ({first_arg}) + 1) / {len(args)}"
+    return [f"for i = 0, {count} - 1 do rows[i + 1] = {{ {_fields(command.rows, first_key, first_arg)} }} end"]
+
+
+def _group_reader(command: Command[Any]) -> list[str]:
+    if command.groups is None:
+        return []
+    length = 2 + len(command.args)
+    fields = _fields(command.groups, str(1 + len(command.keys)), str(1 + length))
+    return [
+        f"for i = 0, tonumber(A[{length}]) - 1 do groups[i + 1] = {{ {fields} }} end",
     ]
-    return [f"for i = 0, {count} - 1 do rows[i + 1] = {{ {', '.join(fields)} }} end"]
+
+
+def _fields(rows: Rows, first_key: str, first_arg: str) -> str:
+    """The fields of row `i`, counted from 0."""
+    keys, args = len(rows.keys), len(rows.args)
+    fields = [f"{name} = K[{first_key} + {at} + {keys} * i]" for at, name in enumerate(rows.keys)]
+    fields += [
+        f"{name} = {_read(kind, f'{first_arg} + {at} + {args} * i')}"
+        for at, (name, kind) in enumerate(rows.args.items())
+    ]
+    return ", ".join(fields)
 
 
 def _read(kind: Kind, at: str) -> str:
@@ -200,7 +228,7 @@ def _read(kind: Kind, at: str) -> str:
 # The comparison with the Lua text
 
 _SIGNATURE: Final = re.compile(r"((?:^--.*\n)*)^function commands\.(\w+)\(.*\)\n((?:.*\n)*?)^end$", re.MULTILINE)
-_NAMED: Final = re.compile(r"^-- (KEYS|ARGV|ROWS) (.*)$", re.MULTILINE)
+_NAMED: Final = re.compile(r"^-- (KEYS|ARGV|GROUPS|ROWS) (.*)$", re.MULTILINE)
 _USED: Final = {"key": re.compile(r"\bkey\.(\w+)"), "arg": re.compile(r"\barg\.(\w+)")}
 
 
@@ -220,7 +248,7 @@ def _compare(source: str, commands: Sequence[Command[Any]]) -> None:
 
 
 def _signature(comment: str) -> dict[str, str]:
-    said = {"KEYS": "", "ARGV": "", "ROWS": ""}
+    said = {"KEYS": "", "ARGV": "", "GROUPS": "", "ROWS": ""}
     for part, names in _NAMED.findall(comment):
         said[part] = f"{said[part]} {names}".strip()
     return said
@@ -228,9 +256,16 @@ def _signature(comment: str) -> dict[str, str]:
 
 def _declared(command: Command[Any]) -> dict[str, str]:
     optional = (f"[{name}]" for name in command.optional)
-    rows = command.rows
-    each = " ".join([f"{rows.name}:", *rows.keys, "|", *rows.args]) if rows else ""
-    return {"KEYS": " ".join([*command.keys, *optional]), "ARGV": " ".join(command.args), "ROWS": each}
+    return {
+        "KEYS": " ".join([*command.keys, *optional]),
+        "ARGV": " ".join(command.args),
+        "GROUPS": _table(command.groups),
+        "ROWS": _table(command.rows),
+    }
+
+
+def _table(rows: Rows | None) -> str:
+    return " ".join([f"{rows.name}:", *rows.keys, "|", *rows.args]) if rows else ""
 
 
 def _shown(signature: Mapping[str, str]) -> str:

@@ -58,6 +58,7 @@ class ScriptRunner:
         command: Command[R],
         keys: Mapping[str, str],
         rows: Sequence[Row] = (),
+        groups: Sequence[Row] = (),
         /,
         **args: Argument,
     ) -> R:
@@ -66,7 +67,7 @@ class ScriptRunner:
         Raises ScriptError for a reply that trying again would not change, and what `Command.words` raises for
         arguments that do not fit.
         """
-        words = command.words(keys, args, rows)  # here, where a wrong argument hits nobody but its caller
+        words = command.words(keys, args, rows, groups)  # here, where a wrong argument hits nobody but its caller
         call = Call(script.text_for(command), words, asyncio.get_running_loop().create_future())
         self._redis.open.add(call)
         self._sender(command, call).send(call)
@@ -89,17 +90,18 @@ class ScriptRunner:
         return self._large if call.size > LARGE else self._small
 
 
-def call_blocking(
+def call_blocking(  # noqa: PLR0917  # as `ScriptRunner.call`
     client: Any,
     script: Script,
     command: Command[R],
     keys: Mapping[str, str],
     rows: Sequence[Row] = (),
+    groups: Sequence[Row] = (),
     /,
     **args: Argument,
 ) -> R:
     """One call by a blocking `redis.Redis`, without retries: for threads and command lines. Raises RedisError."""
-    text, words = script.text_for(command), command.words(keys, args, rows)
+    text, words = script.text_for(command), command.words(keys, args, rows, groups)
     try:
         reply = client.execute_command("EVALSHA", _sha(text), *words)
     except NoScriptError:

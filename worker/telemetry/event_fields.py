@@ -80,6 +80,7 @@ def facts_of(execution: Execution) -> Facts:
         return Facts(lane=execution.delivery.lane)
     said = error.upstream if error else None
     return Facts(
+        upstream=execution.attempts[-1].upstream if execution.attempts else "default",
         lane=execution.delivery.lane,
         tenant=message.tenant,
         request_id=message.request_id,

@@ -47,7 +47,8 @@ class Incidents:
     clock: Callable[[], float] = time.monotonic
     redis_patience_s: float = REDIS_PATIENCE_S
     _throttle: EventThrottle[Incident] = field(default_factory=EventThrottle[Incident])
-    _conditions: dict[Kind, _Condition] = field(default_factory=dict[Kind, _Condition])
+    _conditions: dict[tuple[Kind, str], _Condition] = field(default_factory=dict[tuple[Kind, str], _Condition])
+    """By kind and upstream."""
     _rendered: dict[Fingerprint, Sequence[Mapping[str, Any]]] = field(
         default_factory=dict[Fingerprint, "Sequence[Mapping[str, Any]]"]
     )
@@ -73,17 +74,18 @@ class Incidents:
         """Reports the begin of a condition, once until it ends."""
         incident = Incident(kind=kind, facts=facts, fingerprint=fingerprint(kind, facts))
         with self._lock:
-            if kind in self._conditions:
+            if (kind, facts.upstream) in self._conditions:
                 return
-            self._conditions[kind] = _Condition(incident, self.clock())
+            self._conditions[kind, facts.upstream] = _Condition(incident, self.clock())
         impact = self._throttle.begin(incident.fingerprint, incident, self.clock())
         if impact is not None:
             self._tell(incident, impact)
 
-    def ended(self, kind: Kind) -> None:
-        """Reports the end of a condition; does nothing if it did not hold."""
+    def ended(self, kind: Kind, upstream: str = "") -> None:
+        """Reports the end of a condition, of this upstream or of any; does nothing if it did not hold."""
         with self._lock:
-            condition = self._conditions.pop(kind, None)
+            held = [key for key in self._conditions if key[0] == kind and upstream in ("", key[1])]
+            condition = self._conditions.pop(held[0]) if held else None
         if condition is None:
             return
         lasted_s = self.clock() - condition.began_s

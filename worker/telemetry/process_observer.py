@@ -6,7 +6,7 @@ over, and is a metric all the while.
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 from api_contracts import ErrorCode
@@ -52,7 +52,9 @@ class ProcessObserver:
     incidents: Incidents
     redis_up: bool = True
     _lost_at: float = 0.0
-    _gate: str = ""
+    _gates: dict[str, str] = field(default_factory=lambda: {"default": ""})
+    """The state of each route, empty while it is open."""
+    _paused: bool = False
     _wait: str = ""
     _started: int = 0
     per_minute: float = 0.0
@@ -72,20 +74,20 @@ class ProcessObserver:
         self.incidents.redis_recovered()
         self.metrics.redis_up.set(1)
 
-    def gate_changed(self, gate: Gate, code: str) -> None:
+    def gate_changed(self, gate: Gate, code: str, *, upstream: str = "default") -> None:
         if gate:
-            log("upstream.shut", "warning", gate=gate, code=code)
+            log("upstream.shut", "warning", gate=gate, code=code, upstream=upstream)
         else:
-            log("upstream.opened", gate=self._gate)
+            log("upstream.opened", gate=self._gates.get(upstream, ""), upstream=upstream)
         for name, kind in _GATES.items():
             if name != gate:
-                self.incidents.ended(kind)
-        self._show(gate or "open")
+                self.incidents.ended(kind, upstream)
+        self._show(gate or "open", upstream)
 
-    def gate_confirmed(self, gate: Gate, code: str) -> None:
+    def gate_confirmed(self, gate: Gate, code: str, *, upstream: str = "default") -> None:
         execution = current()
-        facts = facts_of(execution) if execution else Facts()
-        log("upstream.shut", "error", gate=gate, code=code, confirmed=True)
+        facts = replace(facts_of(execution) if execution else Facts(), upstream=upstream)
+        log("upstream.shut", "error", gate=gate, code=code, confirmed=True, upstream=upstream)
         self.incidents.began(_GATES[gate], facts)
 
     def calls_granted(self, asked: Sequence[Ask], grant: Grant) -> None:
@@ -104,8 +106,10 @@ class ProcessObserver:
             self._wait = grant.reason
             self.metrics.deferrals.labels(known_reason(grant.reason)).inc()
         paused = grant.reason == "paused"
-        if paused != (self._gate == "paused"):
-            self._show("paused" if paused else "open")
+        if paused != self._paused:
+            self._paused = paused
+            for upstream in self._gates:
+                self._show("paused" if paused else "open", upstream)
 
     def deliveries_reclaimed(self, reclaimed: Sequence[Reclaimed]) -> None:
         calling = sum(1 for one in reclaimed if one.attempt)
@@ -143,15 +147,20 @@ class ProcessObserver:
         self.metrics.loop_lag.observe(max(0.0, late_s))
         self.metrics.held.labels("calling").set(load.calling)
         self.metrics.held.labels("waiting").set(load.waiting)
-        reason = why_waiting(load, redis_up=self.redis_up, said=self._gate or self._wait, started=self._started)
+        reason = why_waiting(load, redis_up=self.redis_up, said=self._shut or self._wait, started=self._started)
         if reason is not None:
             self.metrics.waiting.labels(reason).inc(now - self._ticked)
         self._ticked, self._started = now, 0
         self.incidents.tick()
 
-    def _show(self, state: str) -> None:
-        self._gate = "" if state == "open" else state
-        self.metrics.show_upstream("default", state)
+    @property
+    def _shut(self) -> str:
+        """The state of the first route, if no route is open."""
+        return next(iter(self._gates.values())) if all(self._gates.values()) else ""
+
+    def _show(self, state: str, upstream: str) -> None:
+        self._gates[upstream] = "" if state == "open" else state
+        self.metrics.show_upstream(upstream, state)
 
 
 def why_waiting(load: Load, *, redis_up: bool, said: str, started: int) -> WaitReason | None:

@@ -11,23 +11,20 @@
 function commands.admit(key, arg, asked)
   local s = State.load(key, arg)
   s:load_times_of(asked)
-  local round = Round.of(s, arg)
-  for _, one in ipairs(asked) do s:see(one.tenant, one.body) end
-  s:refill_retries()
-  if not s.gate and s:silent() then s:shut('breaker_open', 'upstream_timeout', { body = '', tenant = '' }) end
+  local place = Place.of(s, arg.max_in_flight, arg.lane, true)
+  place:prepare(asked)
+  local way = { name = '', order = 1, spill_ms = 0, route = place, account = place, places = { place } }
+  local round = Round.of(arg, { [''] = { way } })
   local answers = {}
   for i, one in ipairs(asked) do
-    answers[2 * i - 1], answers[2 * i] = round:answer(one)
+    one.model, one.keeps = '', ''
+    local word, said = round:answer(one)
+    answers[2 * i - 1], answers[2 * i] = word, word == 'go' and s.seq or said or 0
   end
-  if round.wait_ms == 0 and round.aside then round.wait_ms, round.reason = ASIDE_MS, s.gate end
-  if not s.gate and not s.paused then
-    s:count(round.requests, round.tokens)
-    s.waits_for = round.reason
-  end
-  s:save()
-  local rate = tostring(s.scale * 1000 / math.max(s:charge(asked[1].tokens), 0.001))
-  return { math.ceil(round.wait_ms), round.reason, s.gate or '', not s.paused and s.gate_code or '', s:confirmed(), round.probe, now,
-    rate, s.rpm, s.tpm, s.in_flight_allowed, unpack(answers) }
+  place:save()
+  local block = round.blocked[''] or (round.aside and { wait_ms = ASIDE_MS, reason = s.gate }) or { wait_ms = 0, reason = '' }
+  return { math.ceil(block.wait_ms), block.reason, s.gate or '', not s.paused and s.gate_code or '', s:confirmed(),
+    round.probe or 0, now, tostring(place:rate(asked[1].tokens)), s.rpm, s.tpm, s.in_flight_allowed, unpack(answers) }
 end
 
 -- Takes what a call tells of the upstream, once for each permit: a second report, or one whose permit has expired,

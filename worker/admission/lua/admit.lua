@@ -8,104 +8,160 @@
 --   7. share        the lane's turn among lanes that wait
 --   8. budget       requests and tokens, at the learned rate under the configured one
 -- Those who are late or come back later hold up nobody behind them; among the others, first come is first served.
+-- Where there are several ways for a request, it waits only if every way is obstructed (choice.lua).
 
-local ASIDE_MS = 100 -- until a probe is offered again that another request would make better
-
--- One round of `admit`: the requests of one lane that one process would start.
+-- One round of `admit`: the requests of one lane that one process would start. `ways` has, by model, the ways for it in
+-- the order of their routes. A way has name, model, order, spill_ms, and its places, each once: route and account, which
+-- may be one, and perhaps the model inside the account.
 local Round = {}
 Round.__index = Round
 
-function Round.of(s, arg)
-  redis.call('ZREMRANGEBYSCORE', s.key.permits, '-inf', now)
-  local most = s.limit_in_flight or arg.max_in_flight
-  local limit = math.min(most > 0 and most or math.huge, s.fl_limit or math.huge)
-  s.in_flight_allowed = limit < math.huge and math.ceil(limit) or 0
-  local round = { s = s, arg = arg, lane = s:lane(arg.lane), limit = limit, wait_ms = 0, reason = '', probe = 0,
-    requests = 0, tokens = 0, in_flight = redis.call('ZCARD', s.key.permits) }
-  if s.paused then round.wait_ms, round.reason = 1000, 'paused' end
+function Round.of(arg, ways)
+  local round = { arg = arg, ways = ways, blocked = {} }
+  for model, found in pairs(ways) do
+    local paused = true
+    for _, way in ipairs(found) do paused = paused and (way.route.s.paused or way.account.s.paused) end
+    if paused then round.blocked[model] = { wait_ms = PAUSED_MS, reason = 'paused' } end
+  end
   return setmetatable(round, Round)
 end
 
--- A retry makes room: at a shut gate it would tell little, and hide those that would tell more.
-function Round:too_soon(failures)
-  local s = self.s
-  if s.gate then return now < s.probe_at + s.probe_ms end
-  return not s:affords(failures)
-end
-
-function Round:steps_aside(one)
-  local s = self.s
-  if not s.gate or now < s.probe_at or s:suits(one) then return false end
-  self.aside = true
-  return true
-end
-
-function Round:obstacle(one)
-  local s = self.s
-  if s.gate then return math.max(0, s.probe_at - now), s.gate end
-  if not self.behind then
-    s:refill()
-    self.behind = s:behind(self.lane)
+-- What shuts this way: the place, the time until it may open, and why; nil where nothing does.
+local function shut_by(way)
+  local found, longest_ms, why
+  for _, place in ipairs(way.places) do
+    local wait_ms, reason = place:closed(place == way.route and way.model)
+    if wait_ms and (not found or wait_ms > longest_ms) then found, longest_ms, why = place, wait_ms, reason end
   end
-  if self.in_flight >= CROWDED * (s.fl_limit or math.huge) or self.in_flight >= self.limit then s.fl_crowded = 1 end
-  local wait_ms, reason = s:obstacle(self.lane, self.behind, one.tokens, self.in_flight >= self.limit)
-  if wait_ms > 0 then s[self.lane.wanting] = now + math.min(wait_ms, 1000) + LANE_GRACE_MS end
-  return wait_ms, reason
+  return found, longest_ms, why
 end
 
-function Round:grant(one)
-  local s = self.s
-  redis.call('ZADD', s.key.permits, now + self.arg.lease_ms, one.token)
-  if one.failures == 0 then s.seq = s.seq + 1 end -- tallies hear first calls only
-  s:scouted(one.kind)
-  s:started()
-  self.in_flight = self.in_flight + 1
-  if s.gate then
-    s:probe(one.tenant)
-    self.probe, self.wait_ms, self.reason = 1, s.probe_ms, s.gate
-  else
-    s:spend(self.lane, self.arg.weight, one.tokens)
-    s:charge_retry(one.failures)
-    self.requests, self.tokens = self.requests + 1, self.tokens + one.tokens
+-- Finds out what stands in the way of this request.
+local function look(way, one)
+  way.closed, way.wait_ms, way.reason = shut_by(way)
+  if way.closed then return end
+  way.wait_ms, way.reason = 0, ''
+  for _, place in ipairs(way.places) do
+    local wait_ms, reason = place:budget(one)
+    if wait_ms > way.wait_ms then way.wait_ms, way.reason = wait_ms, reason end
   end
 end
 
--- The answer to one request: go, wait, late or later; and with go its number, with late the time it needs.
+-- The ways that this request may take at all. One that moves on after a failure takes no way that it knows already.
+function Round:candidates(one)
+  local found = {}
+  for _, way in ipairs(self.ways[one.model]) do
+    way.failures = one.tried and (one.tried[way.name] or 0) or one.failures
+    if not (one.moving and way.failures > 0) and (way.failures == 0 or not way.route:too_soon(way.failures)) then
+      look(way, one)
+      if way.closed and way.closed:steps_aside(one) then self.aside = way.closed.s.gate
+      elseif not (one.moving and way.closed) then found[#found + 1] = way end
+    end
+  end
+  return found
+end
+
+-- The first way whose gate would be tried by this request. A gate of the route does not excuse from the account's budget.
+function Round:due(ways, one)
+  for _, way in ipairs(ways) do
+    if way.closed and way.wait_ms <= 0 and not way.closed.probed then
+      local wait_ms = 0
+      for _, place in ipairs(way.places) do
+        if place ~= way.closed then wait_ms = math.max(wait_ms, (place:budget(one))) end
+      end
+      if wait_ms <= 0 then return way end
+    end
+  end
+end
+
+function Round:grant(way, one)
+  local probed = way.closed
+  for _, place in ipairs(way.places) do place:occupy(one, self.arg.lease_ms, way.failures) end
+  way.route.s:scouted(one.kind)
+  way.route.s:started()
+  for _, place in ipairs(way.places) do
+    if place ~= probed then place:spend(one, self.arg.weight) end
+  end
+  if not probed then return way.route.s:charge_retry(way.failures) end
+  probed.s:probe(one.tenant)
+  probed.probed, self.probe = true, 1
+  for _, other in ipairs(self.ways[one.model]) do
+    if not shut_by(other) then return end
+  end
+  self.blocked[one.model] = { wait_ms = probed.s.probe_ms, reason = probed.s.gate }
+end
+
+-- The way of a request that was granted before: its reply was lost.
+function Round:held(one)
+  for _, way in ipairs(self.ways[one.model]) do
+    if redis.call('ZSCORE', way.route.s.key.permits, one.token) then
+      for _, place in ipairs(way.places) do
+        if place.s.gate then
+          way.closed, place.probed, self.probe = place, true, 1
+        end
+      end
+      return way
+    end
+  end
+end
+
+-- The time that this request needs if that is more than is left to it by every way, or nil.
+function Round:needs(one)
+  local least
+  for _, way in ipairs(self.ways[one.model]) do
+    local needed_ms = late_by_needing(way.route.s.times[one.kind], one)
+    if not needed_ms then return nil end
+    least = math.min(least or math.huge, needed_ms)
+  end
+  return least
+end
+
+-- The answer to one request: go, wait, late or later; with go its way, with late the time it needs.
 function Round:answer(one)
-  local s = self.s
-  if redis.call('ZSCORE', s.key.permits, one.token) then
-    self.probe = s.gate and 1 or self.probe
-    return 'go', s.seq
-  end
-  local needed_ms = late_by_needing(s.times[one.kind], one)
+  local way = self:held(one)
+  if way then return 'go', way end
+  local needed_ms = self:needs(one)
   if needed_ms then return 'late', math.ceil(needed_ms) end
-  if self.wait_ms > 0 then return 'wait', 0 end
-  if one.failures > 0 and self:too_soon(one.failures) then return 'later', 0 end
-  if self:steps_aside(one) then return 'wait', 0 end
-  self.wait_ms, self.reason = self:obstacle(one)
-  if self.wait_ms > 0 then return 'wait', 0 end
-  self.reason = ''
-  self:grant(one)
-  return 'go', s.seq
+  if self.blocked[one.model] then return 'wait' end
+  local aside = self.aside
+  self.aside = nil
+  local ways = self:candidates(one)
+  if #ways == 0 then
+    local word = self.aside and 'wait' or 'later'
+    self.aside = self.aside or aside
+    return word
+  end
+  self.aside = self.aside or aside
+  way = self:due(ways, one)
+  if not way then
+    local wait_ms, reason
+    way, wait_ms, reason = choose(self:measured(ways, one), now - one.enqueued_at, self:draw(one))
+    if not way then
+      self.blocked[one.model] = { wait_ms = wait_ms, reason = reason }
+      return 'wait'
+    end
+  end
+  self:grant(way, one)
+  return 'go', way
 end
 
--- Counts the grants of this minute of the clock and of the minute before, for operators.
-function State:count(requests, tokens)
-  local minute = math.floor(now / 60000)
-  local before = minute - (self.minute or 0)
-  if before ~= 0 then
-    self.requests_before = before == 1 and self.requests_now or 0
-    self.tokens_before = before == 1 and self.tokens_now or 0
-    self.minute, self.requests_now, self.tokens_now = minute, 0, 0
-  end
-  self.requests_now, self.tokens_now = self.requests_now + requests, self.tokens_now + tokens
+-- A number from 0 to 1 that is as good as random, and the same for the same text.
+local function luck_of(text) return tonumber(string.sub(redis.sha1hex(text), 1, 8), 16) / 4294967296 end
+
+function Round:draw(one)
+  if #self.ways[one.model] > 1 and one.keeps == '' then return luck_of(one.token) end
 end
 
--- Reads what is known of the times of calls like these.
-function State:load_times_of(asked)
-  local kinds, seen = {}, {}
-  for _, one in ipairs(asked) do
-    if not seen[one.kind] then kinds[#kinds + 1], seen[one.kind] = one.kind, true end
+-- The same ways with their headroom, rate and luck, where there is more than one to choose from.
+function Round:measured(ways, one)
+  if #ways == 1 then return ways end
+  for _, way in ipairs(ways) do
+    way.headroom, way.rate = math.huge, math.huge
+    for _, place in ipairs(way.places) do
+      way.headroom = math.min(way.headroom, place:headroom(one.tokens))
+      way.rate = math.min(way.rate, place:rate(one.tokens))
+    end
+    way.luck = one.keeps ~= '' and luck_of(one.keeps .. way.name) or 0
   end
-  self:load_times(kinds)
+  return ways
 end

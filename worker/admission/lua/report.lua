@@ -66,6 +66,11 @@ end
 function State:take(call, in_flight)
   self:settle(call)
   if call.limit_rpm then self:learn(call.limit_rpm) end
+  return self:judge(call, in_flight)
+end
+
+-- The same without the budget: what the call says of the upstream.
+function State:judge(call, in_flight)
   if call.verdict == 'unsent' then
     if self:tried(call) then self.probe_at = now end -- its turn is left to the next
   elseif call.verdict == 'cut_short' then
@@ -76,6 +81,14 @@ function State:take(call, in_flight)
     elseif call.verdict ~= 'unclear' then return self:refused(call, in_flight) end
   end
   return false, false
+end
+
+-- The end of a call that is about another state of its way: it shows at most that nothing is wrong here.
+function State:beside(call)
+  if call.verdict ~= 'cut_short' and call.verdict ~= 'unclear' then self:heard() end
+  if call.verdict ~= 'ok' and call.verdict ~= 'answered' then return end
+  if self:tried(call) then self:recovered() end
+  if call.verdict == 'ok' then self:absolve(call) end
 end
 
 -- Remembers for a minute that this report was answered with "shared".

@@ -1,5 +1,6 @@
--- State: what the fleet remembers about one upstream. First part of the script; pace, evidence, overload, gate and
--- admission follow, each with its own rules at the top.
+-- State: what the fleet remembers about one upstream; with several routes, about one account, one route, or one model
+-- inside an account (routes.lua). First part of the script; pace, evidence, overload, gate and admission follow, each
+-- with its own rules at the top.
 --
 -- Keys:
 --   permits   zset  delivery token -> expiry, ms of server time; its size is the number of calls in flight
@@ -51,6 +52,8 @@
 --   probe_at                 time from which the next probe is granted
 --   probe_ms                 duration between probes
 --   confirmed_at             time at which a probe met the same; confirmed_by: <token>@<granted at> of that probe
+-- Models:
+--   gone:<model>             time until which the route is not asked for a model that it did not have
 -- Operators:
 --   paused                   time since when; present only while paused
 --   limit_rpm, limit_tpm, limit_in_flight   limits set at run time: requests and tokens a minute, calls; 0 = none

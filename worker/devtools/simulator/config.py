@@ -78,7 +78,7 @@ class SimulatorConfig:
     """Calls that the log remembers; the statistics count them all."""
     accounts: Mapping[str, Mapping[str, Any]] = field(default_factory=dict[str, Mapping[str, Any]], repr=False)
     """Accounts beside the one above: each has `keys` and budgets of its own, and every other setting in which it
-    differs. A call belongs to the account that its key is one of; changes are merged into what an account has."""
+    differs. A call belongs to the account that its key is one of. Changes are merged into what an account has."""
 
     def __post_init__(self) -> None:
         for name, choices in _CHOICES.items():
@@ -150,7 +150,9 @@ def _aliases(settings: Mapping[str, Any]) -> dict[str, list[str]]:
 
 
 def _merged(accounts: Mapping[str, Mapping[str, Any]], changes: object) -> dict[str, Mapping[str, Any]]:
-    """The accounts with these changes, each by its settings."""
+    """The accounts with these changes, each by its settings; None ends them all."""
+    if changes is None:
+        return {}
     if not isinstance(changes, dict) or not all(isinstance(own, dict) for own in changes.values()):  # pyright: ignore[reportUnknownVariableType, reportUnknownMemberType]  # JSON
         raise ValueError("accounts: must be an object of objects")
     named = cast("dict[str, dict[str, Any]]", changes)

@@ -1,0 +1,204 @@
+-- Several routes: one call of the script looks at all that a request may take, and sets aside the budget of one.
+--
+-- Evidence belongs to whom it is about. A dead key, errors, overload and silence are the route's; throttling, a wallet
+-- and the budget are the account's, or its model's where that has limits of its own. A 404 of a model closes the route
+-- for that model alone. A route that is alone on its account shares the account's state: then all is as with one upstream.
+
+local GONE_MS = 60000 -- until a model that a route does not have is asked for there again
+
+local function load_states(rows, burst_ms)
+  local states = {}
+  for i, row in ipairs(rows) do
+    states[i] = State.load(row, { rpm = row.rpm, tpm = row.tpm, burst_ms = burst_ms })
+  end
+  return states
+end
+
+-- The ways by model, of rows { name, model, order, spill_ms, place of the route, of the account, of the model or 0 }.
+local function ways_of(rows, places)
+  local ways = {}
+  for number, row in ipairs(rows) do
+    local route, account, pair = places[row[5]], places[row[6]], places[row[7]]
+    local way = { number = number, name = row[1], model = row[2], order = row[3], spill_ms = row[4], route = route,
+      account = account, pair = pair, places = { route } }
+    if account ~= route then way.places[2] = account end
+    if pair then table.insert(way.places, pair) end
+    ways[way.model] = ways[way.model] or {}
+    table.insert(ways[way.model], way)
+  end
+  return ways
+end
+
+-- What callers must know of each state: gate, its code, when that was confirmed, whether it is paused, limits in force.
+local function told_of(places)
+  local told = {}
+  for i, place in ipairs(places) do
+    local s = place.s
+    told[i] = { s.gate or '', s.gate_code or '', s:confirmed(), s.paused and 1 or 0, s.rpm, s.tpm, s.in_flight_allowed }
+  end
+  return told
+end
+
+-- The calls a second that the open ways for a model may start together.
+local function rate_of(ways, tokens)
+  local total, seen = 0, {}
+  for _, way in ipairs(ways) do
+    if not shut_by(way) and not seen[way.account] then
+      seen[way.account] = true
+      total = total + math.min(way.account:rate(tokens), way.pair and way.pair:rate(tokens) or math.huge)
+    end
+  end
+  return total
+end
+
+-- The time at which it was confirmed that this way is out of order, and the error code; 0 where it was not.
+local function confirmed_of(way)
+  local confirmed_at, code = 0, ''
+  for _, place in ipairs(way.places) do
+    if place.s:confirmed() > confirmed_at then confirmed_at, code = place.s:confirmed(), place.s.gate_code end
+  end
+  return confirmed_at, code
+end
+
+-- Why the requests for a model wait: how long, for what; and since when every way for them is known to be out of order,
+-- or 0, with the error code of the first.
+local function outage_of(model, block, ways)
+  local since, code = confirmed_of(ways[1])
+  for _, way in ipairs(ways) do
+    local at = confirmed_of(way)
+    since = (since > 0 and at > 0) and math.max(since, at) or 0
+  end
+  return { model, math.ceil(block.wait_ms), block.reason, since, since > 0 and code or '' }
+end
+
+-- Answers each request of one lane, in the order given, as `admit` does. `ways` is JSON: see `ways_of`; its numbers are
+-- those of the states. A request may only take ways for its model; `tried` is JSON, the failures of the request by route;
+-- one that is `moving` takes no route that it tried; one that `keeps` to a route says by what.
+-- Returns now, the requests of this size a second, for each state what `told_of` says, for each model whose requests
+-- wait what `outage_of` says, and for each request go with its way, whether it is a probe and the numbers of calls
+-- started by route, account and model; wait; late with the time it needs; or later.
+-- ARGV burst_ms lease_ms lane weight ways
+-- GROUPS states: quota permits evidence times shared | rpm tpm max_in_flight paced
+-- ROWS asked: | token tokens tenant body kind enqueued_at ends failures model tried moving keeps
+function commands.admit_by_route(_, arg, asked, groups)
+  local places = {}
+  for i, s in ipairs(load_states(groups, arg.burst_ms)) do
+    s:load_times_of(asked)
+    places[i] = Place.of(s, groups[i].max_in_flight, arg.lane, groups[i].paced)
+    places[i]:prepare(asked)
+  end
+  local ways, answers, outages = ways_of(cjson.decode(arg.ways), places), {}, {}
+  local round = Round.of(arg, ways)
+  for i, one in ipairs(asked) do
+    one.tried = one.tried ~= '' and cjson.decode(one.tried) or {}
+    local word, said = round:answer(one)
+    if word == 'go' then
+      answers[i] = { word, said.number, said.closed and 1 or 0, said.route.s.seq, said.account.s.seq, said.pair and said.pair.s.seq or 0 }
+    else
+      answers[i] = { word, said or 0 }
+    end
+  end
+  for model, block in pairs(round.blocked) do outages[#outages + 1] = outage_of(model, block, ways[model]) end
+  if #outages == 0 and round.aside then outages[1] = { asked[1].model, ASIDE_MS, round.aside, 0, '' } end
+  local told, rate = told_of(places), rate_of(ways[asked[1].model], asked[1].tokens)
+  for _, place in ipairs(places) do place:save() end
+  return { now, tostring(rate), told, outages, answers }
+end
+
+-- The states of the way that a call went, each once, by their roles: a row has a role for each part that it plays.
+local function parts_of(rows, states)
+  local parts = { all = states }
+  for i, row in ipairs(rows) do
+    for role in string.gmatch(row.role, '%a+') do parts[role] = states[i] end
+    states[i].seq_then = row.seq
+  end
+  return parts
+end
+
+-- Whom this verdict is about.
+local function owner_of(parts, verdict)
+  if verdict == 'throttled' then return parts.model or parts.account end
+  return verdict == 'quota' and parts.account or parts.route
+end
+
+-- Takes the end of a call into the states of its way; returns whether a refusal is shared, and whether it confirms a gate.
+local function take_by_route(parts, arg, in_flight)
+  local owner = owner_of(parts, arg.verdict)
+  local shared, confirms
+  if arg.limit_rpm then parts.account:learn(arg.limit_rpm) end
+  for _, s in ipairs(parts.all) do
+    local probed = arg.probe and (arg.gate == 'quota_exhausted' and parts.account or parts.route) == s
+    local call = setmetatable({ seq = s.seq_then, probe = probed }, { __index = arg })
+    if s == parts.account or s == parts.model then s:settle(call) end
+    if s == owner or arg.verdict == 'unsent' then shared, confirms = s:judge(call, in_flight)
+    else s:beside(call) end
+  end
+  if arg.gone ~= '' then parts.route['gone:' .. arg.gone] = now + GONE_MS end
+  return shared, confirms
+end
+
+-- The gates of some states, as pairs of gate and code.
+local function gates_of(states)
+  local gates = {}
+  for i, s in ipairs(states) do gates[i] = { s.gate or '', s.gate_code or '' } end
+  return gates
+end
+
+-- Ends the permits of a call, and takes what it tells; once, as `report` does.
+local function end_by_route(parts, arg)
+  local route, name = parts.route, arg.token .. '@' .. arg.granted_at
+  local in_flight = redis.call('ZCARD', route.key.permits)
+  if redis.call('ZREM', route.key.permits, arg.token) == 0 then
+    local owner = owner_of(parts, arg.verdict)
+    return redis.call('ZSCORE', route.key.shared, name), owner.gate and owner.confirmed_by == name
+  end
+  local shared, confirms = take_by_route(parts, arg, in_flight)
+  for _, s in ipairs(parts.all) do
+    redis.call('ZREM', s.key.permits, arg.token)
+    s:save()
+  end
+  if shared then route:remember_shared(name) end
+  return shared, confirms
+end
+
+-- Takes what a call tells, as `report` does, into the states of its way. `gone` names a model that the route has not.
+-- Returns whether this call confirmed a gate, whether its refusal is shared, and the gates of the states.
+-- ARGV burst_ms token granted_at probe gate tenant body kind again verdict called reserved used limit_rpm
+-- ARGV retry_after_ms longest_pause_ms code probe_ms gone
+-- ROWS states: quota permits evidence times shared | rpm tpm seq role
+function commands.report_by_route(_, arg, rows)
+  local parts = parts_of(rows, load_states(rows, arg.burst_ms))
+  for _, s in ipairs(parts.all) do
+    s:load_tallies()
+    s:load_times({ arg.kind })
+  end
+  local shared, confirms = end_by_route(parts, arg)
+  return { confirms and 1 or 0, shared and 1 or 0, gates_of(parts.all) }
+end
+
+-- Takes the first bytes of a good answer, as `heard` does.
+-- ARGV burst_ms granted_at
+-- ROWS states: quota permits evidence times shared | rpm tpm seq role
+function commands.heard_by_route(_, arg, rows)
+  local states = load_states(rows, arg.burst_ms)
+  for _, s in ipairs(states) do
+    s:heard()
+    if s:tried(arg) then s:recovered() end
+    s:save()
+  end
+  return { 0, 0, gates_of(states) }
+end
+
+-- Extends the permits that these deliveries hold.
+-- ARGV lease_ms
+-- GROUPS states: permits |
+-- ROWS held: | token
+function commands.renew_permits(_, arg, held, groups)
+  local renewed = 0
+  for _, state in ipairs(groups) do
+    for _, one in ipairs(held) do
+      renewed = renewed + redis.call('ZADD', state.permits, 'XX', 'CH', now + arg.lease_ms, one.token)
+    end
+  end
+  return renewed
+end
