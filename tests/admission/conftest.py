@@ -1,10 +1,11 @@
-"""A budget on an empty Valkey, under a clock that the test moves."""
+"""A budget, or routes, on an empty Valkey, under a clock that the test moves."""
 
 from collections.abc import AsyncGenerator
 
 import pytest
 import redis
 from support.admission_parts import Budget, open_budget
+from support.route_parts import Routes, open_routes
 
 
 @pytest.fixture
@@ -13,3 +14,9 @@ async def budget(valkey: redis.Redis, redis_url: str, request: pytest.FixtureReq
     marker = request.node.get_closest_marker("limits")
     async with open_budget(valkey, redis_url, **(marker.kwargs if marker else {})) as budget:
         yield budget
+
+
+@pytest.fixture
+async def routes(valkey: redis.Redis, redis_url: str, request: pytest.FixtureRequest) -> AsyncGenerator[Routes]:
+    async with open_routes(valkey, redis_url, request.param) as routes:
+        yield routes

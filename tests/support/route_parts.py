@@ -29,6 +29,34 @@ def table(*routes: RouteSpec, **accounts: AccountSpec) -> RouteTable:
     return RouteTable(fleet="default", routes=routes, accounts=named | accounts)
 
 
+THREE = table(
+    RouteSpec(name="big", account="big"),
+    RouteSpec(name="middle", account="middle"),
+    RouteSpec(name="small", account="small"),
+    big=AccountSpec(name="big", limits=Limits(600)),
+    middle=AccountSpec(name="middle", limits=Limits(300)),
+    small=AccountSpec(name="small", limits=Limits(120)),
+)
+ORDERED = table(
+    RouteSpec(name="first", account="main", order=1),
+    RouteSpec(name="backup", account="spare", order=2, spill_ms=5_000),
+)
+SHARING = table(
+    RouteSpec(name="one", account="shared"),
+    RouteSpec(name="two", account="shared"),
+    RouteSpec(name="own", account="other", order=2),
+)
+PAIRED = table(
+    RouteSpec(name="first", account="main"),
+    RouteSpec(name="other", account="spare", order=2, models=frozenset({MODEL})),
+    main=AccountSpec(name="main", limits=Limits(600), models={MODEL: Limits(60)}),
+)
+
+
+def having(routes: RouteTable) -> Any:
+    return pytest.mark.parametrize("routes", [routes], indirect=True)
+
+
 @dataclass
 class Routes(MovableClock):
     """One process of a fleet with several routes."""

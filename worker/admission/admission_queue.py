@@ -40,7 +40,7 @@ GATED_ROOM: Final = 16
 
 
 class Granting(Protocol):
-    """What a room needs of `client.Admission` or `routed.RoutedAdmission`."""
+    """The part that a room needs of `client.Admission` or `routed.RoutedAdmission`."""
 
     @property
     def gate(self) -> Gate: ...

@@ -74,7 +74,7 @@ class Reported(NamedTuple):
 
 
 class Told(NamedTuple):
-    """What callers know of one state: its gate, and the limits in force for the whole fleet."""
+    """The callers' knowledge of one state: its gate, and the limits in force for the whole fleet."""
 
     gate: Gate
     code: str
@@ -91,7 +91,7 @@ class Told(NamedTuple):
 
 
 class Blocked(NamedTuple):
-    """Why the requests for a model wait. `since_ms`: when every route for it was known to be out of order, or 0."""
+    """The reason for which the requests for a model wait. `since_ms`: when every route for it was known to be out of order, or 0."""
 
     model: str
     wait_ms: int

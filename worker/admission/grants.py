@@ -145,7 +145,7 @@ class Grant:
     """By model, where there are several routes; else one outage is everybody's."""
 
     def outage(self, model: str) -> Outage:
-        """Why requests for this model may lose patience."""
+        """The reason for which requests for this model may lose patience."""
         if self.outages is None:
             return Outage(self.code, self.confirmed_at_ms)
         return self.outages.get(model, Outage())

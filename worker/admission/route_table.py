@@ -21,7 +21,7 @@ _MOST_CACHED: Final = 256
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AccountSpec:
-    """Whoever shares an account shares its limits."""
+    """One account: all routes that are charged to it share its limits."""
 
     name: str
     limits: Limits = field(default_factory=Limits)
@@ -174,6 +174,6 @@ class RouteTable:
 
 
 def _numbers(way: Way, states: tuple[StateSpec, ...]) -> list[int]:
-    """Where the states of route, account and model stand among all, from 1; 0 is none."""
+    """The places of the states of route, account and model among all, from 1; 0 is none."""
     found = (way.role(role) for role in ("route", "account", "model"))
     return [states.index(state) + 1 if state else 0 for state in found]

@@ -1,4 +1,4 @@
-"""Which route a request goes by: the rules of `worker/admission/lua/choice.lua`, said once more."""
+"""The choice of a route: the rules of `worker/admission/lua/choice.lua`, said once more."""
 
 import math
 from collections.abc import Sequence
