@@ -91,7 +91,7 @@ class Told(NamedTuple):
 
 
 class Blocked(NamedTuple):
-    """The reason for which the requests for a model wait. `since_ms`: when every route for it was known to be out of order, or 0."""
+    """The requests for a model that wait. `since_ms`: when every route for it was known to be out of order, or 0."""
 
     model: str
     wait_ms: int
