@@ -1,21 +1,26 @@
 """The agreement of callers and workers: the envelope, the request, the result, and every shared name.
 
-Nothing here imports the worker; a service that enqueues or reads results needs only this package.
+Nothing here imports the worker; a service that enqueues or reads results needs only this package. Names are imported
+when they are first used: pydantic takes longer to import than a command line may take to print its help.
 """
 
-from api_contracts.errors import ErrorCode, MappedError, UpstreamError
-from api_contracts.fields import Timestamp, rfc3339
-from api_contracts.generation import CONTRACT_VERSION, Attempt, GenerationRequest, GenerationResult, Timing
-from api_contracts.responses import (
-    MODELS,
-    ErrorBody,
-    InputMessage,
-    ResponseObject,
-    ResponsesRequest,
-    StreamEvent,
-    Usage,
-)
-from api_contracts.violations import ContractViolation, Violation
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, Final
+
+if TYPE_CHECKING:
+    from api_contracts.errors import ErrorCode, MappedError, UpstreamError
+    from api_contracts.fields import Timestamp, rfc3339
+    from api_contracts.generation import CONTRACT_VERSION, Attempt, GenerationRequest, GenerationResult, Timing
+    from api_contracts.responses import (
+        MODELS,
+        ErrorBody,
+        InputMessage,
+        ResponseObject,
+        ResponsesRequest,
+        StreamEvent,
+        Usage,
+    )
+    from api_contracts.violations import ContractViolation, Violation
 
 __all__ = [
     "CONTRACT_VERSION",
@@ -38,3 +43,14 @@ __all__ = [
     "Violation",
     "rfc3339",
 ]
+
+_MODULES: Final = ("violations", "errors", "fields", "responses", "generation")
+
+
+def __getattr__(name: str) -> Any:
+    if name in __all__:
+        for module in _MODULES:
+            found = getattr(import_module(f"api_contracts.{module}"), name, None)
+            if found is not None:
+                return found
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
