@@ -9,12 +9,13 @@ CHART_TOOLS := $(VENV)/.chart-tools
 BUGSINK := $(VENV)/bugsink/.installed
 AUDIT := $(VENV)/audit/.installed
 INTEROP := $(VENV)/interop/.installed
+FLOWER := $(VENV)/flower/.installed
 LITELLM := $(VENV)/litellm/.installed
 PIP := $(BIN)/pip install --quiet --disable-pip-version-check
 COMPILE := $(BIN)/uv pip compile --universal --generate-hashes --no-emit-index-url --no-header --quiet
 
 .PHONY: demo help test check lint types layers docs site docs-serve format lock fuzz sbom audit clean coverage \
-	test-faults test-gateway test-sentry test-interop test-helm test-image chaos demo-oncall \
+	test-faults test-gateway test-sentry test-interop test-flower test-helm test-image chaos demo-oncall \
 	bench-throughput bench-scoreboard bench-deltas bench-links bench-batch bench-telemetry bench-autoscale
 
 demo: $(STAMP)  ## the main job end to end: embedded Valkey, simulated gateway, a real worker
@@ -26,7 +27,7 @@ help:  ## this list
 test: $(STAMP)  ## every test that needs nothing but this machine, in under 4 minutes on 2 cores
 	$(BIN)/pytest -n 4  # most tests wait for processes
 
-check: lint types layers site test  ## what CI runs, beside test-helm and test-interop
+check: lint types layers site test  ## what CI runs, beside test-helm, test-interop and test-flower
 
 coverage: $(STAMP)  ## what the tests reach, by room and by file; fails below the floor in pyproject.toml
 	$(BIN)/coverage erase
@@ -61,9 +62,10 @@ format: $(STAMP)  ## ruff's fixes and format
 	$(BIN)/ruff format .
 
 lock: $(STAMP)  ## after a change of dependencies in pyproject.toml
-	$(COMPILE) --extra demo --group dev --output-file requirements.lock pyproject.toml
-	$(COMPILE) --extra worker --output-file requirements-worker.lock pyproject.toml
+	$(COMPILE) --extra demo --extra otel --group dev --output-file requirements.lock pyproject.toml
+	$(COMPILE) --extra dashboard --extra otel --output-file requirements-worker.lock pyproject.toml
 	$(COMPILE) --group docs --constraints requirements.lock --output-file tests/docgen/requirements.lock
+	$(COMPILE) --group flower --constraints requirements.lock --output-file tests/flower/requirements.lock
 	$(COMPILE) --group plots --constraints requirements.lock --output-file bench/requirements.lock
 
 fuzz: $(STAMP)  ## 20,000 hostile envelopes and 20,000 hostile answers, against bounds of time and memory; about an hour
@@ -86,6 +88,9 @@ test-sentry: $(BUGSINK)  ## grouping, levels and tags as a real Sentry-compatibl
 
 test-interop: $(INTEROP)  ## Node asks and reads; AsyncAPI's own parser reads the contract; skipped where npm is missing
 	$(BIN)/pytest tests/interop
+
+test-flower: $(FLOWER)  ## Flower's own API shows workers and tasks
+	$(BIN)/pytest tests/flower
 
 test-helm: $(CHART_TOOLS)  ## the chart with Helm 3 and 4, its scaling on a real Valkey, rules, dashboard, Dockerfile
 	$(BIN)/pytest helm/tests/chart
@@ -144,6 +149,12 @@ $(BUGSINK): $(STAMP) tests/bugsink/requirements.lock
 	$(BIN)/uv venv --quiet --clear $(VENV)/bugsink
 	$(BIN)/uv pip install --quiet --no-deps --require-hashes --python $(VENV)/bugsink/bin/python \
 		-r tests/bugsink/requirements.lock
+	touch $@
+
+$(FLOWER): $(STAMP) tests/flower/requirements.lock
+	$(BIN)/uv venv --quiet --clear $(VENV)/flower
+	$(BIN)/uv pip install --quiet --no-deps --require-hashes --python $(VENV)/flower/bin/python \
+		-r tests/flower/requirements.lock
 	touch $@
 
 $(AUDIT): $(STAMP)

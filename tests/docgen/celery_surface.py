@@ -14,6 +14,11 @@ CELERY_SURFACE: Final = (
         "with Celery's arguments; `args`, `kwargs` and `result` hold no content; receivers run on the event loop",
     ),
     (
+        "`celery events`, Flower, `-E`",
+        "on request",
+        "with `-E` or `WORKER_CELERY_EVENTS=true`: workers, heartbeats, tasks without arguments; Flower can shut down",
+    ),
+    (
         "`inspect ping`, `stats`, `registered`, `conf`, `report`, `clock`",
         "yes",
         "`stats` shows the pool's lanes and load",
@@ -29,7 +34,7 @@ CELERY_SURFACE: Final = (
     ("`control shutdown`, SIGTERM, SIGHUP", "yes", "drain: calls in flight end or are handed back"),
     ("SIGUSR1", "yes", "writes the stack of every thread to the log"),
     (
-        "`celery worker` options `-c`, `-l`, `-n`, `-I`, `--pidfile`, `--uid`, `--gid`",
+        "`celery worker` options `-c`, `-l`, `-n`, `-I`, `-E`, `--pidfile`, `--uid`, `--gid`",
         "yes",
         "before `WORKER_` variables",
     ),

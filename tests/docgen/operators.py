@@ -3,6 +3,7 @@
 from docgen.markdown import fenced, page, settings_table, table, toml_table
 from docgen.sentry_rules import SENTRY_RULES
 from worker.config.config_file import AccountTable, Limits, PriceTable, RouteTable
+from worker.config.otel_settings import OtelSettings
 from worker.config.sentry_settings import SentrySettings
 from worker.config.settings import Settings
 from worker.devtools.simulator import fault_table
@@ -21,6 +22,10 @@ def settings_page() -> str:
         settings_table(Settings),
         "## Sentry and the runbook",
         settings_table(SentrySettings),
+        "## OpenTelemetry",
+        "With the extra `responses-worker[otel]`. The SDK reads its other variables itself, such as "
+        "`OTEL_EXPORTER_OTLP_HEADERS`, `OTEL_SERVICE_NAME` and `OTEL_RESOURCE_ATTRIBUTES`.",
+        settings_table(OtelSettings),
     )
 
 

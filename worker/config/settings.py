@@ -111,6 +111,9 @@ class Settings(EnvironmentSettings):
     shutdown_grace: Annotated[timedelta, between("0s", "7d")] = timedelta(seconds=25)
     """The time that calls in flight may go on after SIGTERM before they are handed back."""
 
+    celery_events: bool = False
+    """Whether Celery's events are sent, for Flower and `celery events`; a few Redis commands for each request."""
+
     scaling_file: Path | None = None
     """A JSON file of worker groups: the fleet keeps in Redis how many pods each of them needs. The chart sets it."""
 

@@ -173,7 +173,7 @@ _MAILBOXES: Final = CommandRule(
 WORKER: Final = Role(
     name="worker",
     who="`responses-worker run`, `doctor`",
-    channels=("/{db}.celery.pidbox", "/{db}.celeryev/worker.*"),
+    channels=("/{db}.celery.pidbox", "/{db}.celeryev/worker.*", "/{db}.celeryev/task.*"),
     grants=(
         *_SCRIPTS,
         _STATE,

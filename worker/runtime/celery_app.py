@@ -16,6 +16,7 @@ from celery.worker import state
 
 from worker import __version__, telemetry
 from worker.config.exit_codes import WRONG
+from worker.config.otel_settings import load_otel
 from worker.config.sentry_settings import load_sentry
 from worker.config.settings import Settings, WrongSettingsError, check_keys
 from worker.operations.scaling import check_scaling_file
@@ -23,9 +24,9 @@ from worker.queue.celery_message import known_tasks
 from worker.runtime import command_line, process_signals, remote_control
 from worker.runtime.settings_report import report_settings
 from worker.tasks import TASKS
-from worker.telemetry import sentry
+from worker.telemetry import otel, sentry
 
-_QUIET: Final = {"without_gossip": True, "without_mingle": True, "without_heartbeat": True}
+_QUIET: Final = {"without_gossip": True, "without_mingle": True}
 """Workers tell each other nothing through Celery: what they share is in Redis."""
 
 
@@ -50,6 +51,7 @@ class App(Celery):
         super().__init__("responses-worker", set_as_current=True)  # pyright: ignore[reportUnknownMemberType]  # celery has no types
         self.settings = settings
         self.sentry: sentry.Sentry = sentry.NoSentry(load_sentry().options)
+        self.traces: otel.Traces = otel.NoTraces()
 
     @cached_property
     def Worker(self) -> Any:  # noqa: N802  # pyright: ignore[reportIncompatibleVariableOverride]  # Celery's own hook
@@ -74,7 +76,9 @@ class Worker(CeleryWorker):
     pool: Any
 
     def prepare_args(self, **options: Any) -> dict[str, Any]:
-        return options | _QUIET
+        """Heartbeats are for those who watch Celery's events; its own task events are never sent, ours are."""
+        silent = not self.app.settings.celery_events
+        return options | _QUIET | {"without_heartbeat": silent, "task_events": False}
 
     def setup_queues(self, include: Any, exclude: Any = None) -> None:
         """Selects, then deselects every queue: WORKER_LANES says what is served, and kombu serves none of it."""
@@ -83,7 +87,7 @@ class Worker(CeleryWorker):
         queues.deselect(list(queues))
 
     def setup_logging(self, colorize: bool | None = None) -> bool:  # noqa: ARG002, FBT001  # Celery's own hook
-        """Sets up our log, then Sentry, whose client logs; True keeps Celery from adding handlers of its own."""
+        """Sets up our log, then Sentry and OpenTelemetry, which log; True keeps Celery from adding handlers."""
         settings, options = self.app.settings, self.app.sentry.options
         telemetry.configure(
             settings.log_format,
@@ -96,6 +100,7 @@ class Worker(CeleryWorker):
         )
         report_settings(settings, os.environ)
         self.app.sentry = sentry.start(options)
+        self.app.traces = otel.start(load_otel())
         return True
 
     def install_platform_tweaks(self, worker: Any) -> None:  # noqa: ARG002  # Celery passes the worker to itself
@@ -129,10 +134,11 @@ class ConsumerPulse(bootsteps.StartStopStep):
 def create_app(settings: Settings) -> Any:
     """The app for one process; `settings` decide where its broker is and what its pool serves.
 
-    Raises WrongSettingsError for wrong SENTRY_ variables, and for files of settings that cannot be read.
+    Raises WrongSettingsError for wrong SENTRY_ and OTEL_ variables, and for files of settings that cannot be read.
     """
     check_keys(settings)
     check_scaling_file(settings)
+    otel.check(load_otel())
     app: Any = App(settings)
     app.conf.update(
         broker_url=settings.redis.broker_url,

@@ -15,7 +15,7 @@ from worker.config.exit_codes import WRONG
 from worker.config.settings import WrongSettingsError, load
 
 HONOURED: Final = frozenset(
-    {"concurrency", "loglevel", "hostname", "include", "pidfile", "uid", "gid"}
+    {"concurrency", "loglevel", "hostname", "include", "pidfile", "uid", "gid", "task_events"}
     | {"without_gossip", "without_mingle", "without_heartbeat"}
 )
 
@@ -39,8 +39,7 @@ REFUSED: Final = {
     "schedule_filename": _BEAT,
     "scheduler": _BEAT,
     "purge": "nothing is deleted unanswered; `celery control revoke ID` answers a request with `cancelled`",
-    "task_events": "no task events are sent; use the log, /metrics and Celery's task signals",
-    "heartbeat_interval": "no event heartbeats are sent; use /livez on WORKER_HTTP_PORT",
+    "heartbeat_interval": "with -E or WORKER_CELERY_EVENTS heartbeats are sent every 2 seconds, else none",
     "optimization": _NO_CHILDREN,
     "prefetch_multiplier": _FETCHES,
     "disable_prefetch": _FETCHES,
@@ -95,7 +94,7 @@ def _global(context: click.Context | None) -> Iterator[str]:
 
 
 def _applied(context: click.Context) -> Iterator[str]:
-    """Puts -c and -l into the app's settings, or says why not."""
+    """Puts -c, -l and -E into the app's settings, or says why not."""
     wanted: dict[str, Any] = {}
     if _source(context, "concurrency") is ParameterSource.COMMANDLINE:
         wanted["concurrency"] = context.params["concurrency"]
@@ -105,6 +104,8 @@ def _applied(context: click.Context) -> Iterator[str]:
             yield f"--loglevel: must be one of {', '.join(_LEVELS.values())}"
             return
         wanted["log_level"] = level
+    if context.params.get("task_events"):
+        wanted["celery_events"] = True
     try:
         if wanted:
             context.obj.app.settings = load(**wanted)

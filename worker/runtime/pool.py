@@ -23,6 +23,7 @@ from worker.config.settings import Settings
 from worker.failures.classes import State
 from worker.request.held import HeldRequests
 from worker.request.processor import Processor
+from worker.runtime.celery_events import CeleryEvents
 from worker.runtime.draining import HANDBACK_S
 from worker.runtime.fleet_metrics import FleetCollector
 from worker.runtime.probes import Probes, ProbeServer
@@ -45,13 +46,14 @@ class Pool(BasePool):
     """One thread, one event loop, up to `limit` requests at once."""
 
     app: Any
-    """Ours, of `worker.runtime.celery_app`: it has `settings` and `sentry`."""
+    """Ours, of `worker.runtime.celery_app`: it has `settings`, `sentry` and `traces`."""
     service: Service
     consumer: Any = None
     """Celery's; set once it has a connection."""
     _serving: Service | None = None
     _thread: threading.Thread | None = None
     _probes: ProbeServer | None = None
+    _events: CeleryEvents | None = None
 
     @property
     def settings(self) -> Settings:
@@ -89,7 +91,10 @@ class Pool(BasePool):
             self._thread.join(self.settings.shutdown_grace.total_seconds() + _LEAVE_MARGIN_S)
         if self._serving is not None:
             self._serving.observer.incidents.flush()
+        if self._events is not None:
+            self._events.close()
         self.sentry.close()
+        self.app.traces.close()
         if self._probes is not None:
             self._probes.close()
 
@@ -134,7 +139,7 @@ class Pool(BasePool):
 
     async def _main(self) -> None:
         asyncio.get_running_loop().set_exception_handler(loop_exception)
-        service = build(self.settings, self.sentry, self._task_runner)
+        service = build(self.settings, self.sentry, self.app.traces, self._task_runner)
         self._ready.set_result(service)
         await service.run()
 
@@ -142,7 +147,16 @@ class Pool(BasePool):
         tasks = {name: self.app.tasks[name] for name in TASKS}
         options = cast("dict[str, Any]", self.options)  # pyright: ignore[reportUnknownMemberType]  # celery has no types
         _, hostname = options["initargs"]
-        return TaskRunner(processor=processor, tasks=tasks, hostname=hostname, consumer=lambda: self.consumer)
+        if self.settings.celery_events:
+            self._events = CeleryEvents(lambda: self._dispatcher(hostname))
+        return TaskRunner(
+            processor=processor, tasks=tasks, hostname=hostname, consumer=lambda: self.consumer, events=self._events
+        )
+
+    def _dispatcher(self, hostname: str) -> Any:
+        return self.app.events.Dispatcher(
+            self.app.connection_for_write(), hostname=hostname, buffer_while_offline=False, enabled=True
+        )
 
     def _open_probes(self, service: Service) -> ProbeServer:
         """Raises SystemExit, with one clear line, where the port is taken."""

@@ -28,7 +28,7 @@ _STOCK: Final = ("ping", "stats", "registered", "conf", "report", "clock", "revo
 
 _LANES: Final = "set WORKER_LANES and restart, or stop all lanes with `responses-worker pause`"
 _PROCESSES: Final = "set WORKER_CONCURRENCY and restart, or run more processes"
-_NO_EVENTS: Final = "no events are sent; use the log, /metrics and Celery's task signals"
+_EVENTS: Final = "set WORKER_CELERY_EVENTS and restart"
 _MEMORY: Final = "see process_resident_memory_bytes on /metrics"
 
 REFUSED: Final = {
@@ -40,9 +40,9 @@ REFUSED: Final = {
     "autoscale": _PROCESSES,
     "rate_limit": "the fleet shares one budget: `responses-worker limits --rpm N --tpm N --in-flight N`",
     "time_limit": "set `timeout` in the envelope, or WORKER_REQUEST_TIMEOUT and restart",
-    "enable_events": _NO_EVENTS,
-    "disable_events": _NO_EVENTS,
-    "heartbeat": _NO_EVENTS + "; /livez shows whether the worker is alive",
+    "enable_events": _EVENTS,
+    "disable_events": _EVENTS,
+    "heartbeat": _EVENTS + "; /livez shows whether the worker is alive",
     "election": "workers hold no elections",
     "revoke_by_stamped_headers": "messages with stamps are not taken; use `revoke` with task ids",
     "objgraph": "objects of this process hold prompts; send SIGUSR1 for stacks",

@@ -29,6 +29,7 @@ from api_contracts.queues import TASK_NAME, lane_queue
 from worker.queue.celery_message import headers_of, task_name
 from worker.request.execution import Execution
 from worker.request.processor import Disposition, Processor
+from worker.runtime.celery_events import CeleryEvents
 from worker.telemetry.redaction import WITHHELD
 from worker.telemetry.redaction import name as type_name
 
@@ -74,11 +75,13 @@ class TaskRunner:
     """Celery's task objects, by name; their `run` is the coroutine."""
     hostname: str
     consumer: Callable[[], Any]
+    events: CeleryEvents | None = None
+    """Set if WORKER_CELERY_EVENTS asks for them."""
 
     async def run(self, execution: Execution) -> Disposition:
         """Runs the coroutine registered for the message. A message of an unknown task is answered as a mistake."""
         task = self.tasks.get(task_name(execution.delivery.message) or "", self.tasks[TASK_NAME])
-        if any(signal.receivers for signal in _SIGNALS):
+        if self.events or any(signal.receivers for signal in _SIGNALS):
             return await self._run_and_tell(task, execution)
         return await task.run(self.processor, execution)
 
@@ -86,6 +89,8 @@ class TaskRunner:
         request, started = self._request(task, execution), time.monotonic()
         common = {"task_id": request.id, "task": task, "args": request.args, "kwargs": request.kwargs}
         _celery.task_received.send(sender=self.consumer(), request=request)
+        if self.events:
+            self.events.received(request)
         _celery.task_prerun.send(sender=task, **common)
         state, retval = "REJECTED", ""
         try:
@@ -97,6 +102,8 @@ class TaskRunner:
             raise
         finally:
             _celery.task_postrun.send(sender=task, **common, retval=retval, state=state)
+            if self.events:
+                self.events.ended(request, state, _word(execution, state, retval), time.monotonic() - started)
         return ended
 
     def _request(self, task: Any, execution: Execution) -> Any:
@@ -136,6 +143,15 @@ def _tell_end(task: Any, request: Any, execution: Execution, ended: Disposition,
         request.retries = execution.spent.failures
         _celery.task_retry.send(sender=task, request=request, reason=reason, einfo=einfo)
     return state
+
+
+def _word(execution: Execution, state: str, ended: str) -> str:
+    """The code of what went wrong, else what became of the delivery; nothing of either is content."""
+    if execution.error:
+        return execution.error.code
+    if state == "RETRY" and execution.last_failure:
+        return execution.last_failure.code
+    return ended or ErrorCode.INTERNAL_ERROR
 
 
 def _tell_failure(task: Any, request: Any, error: RequestFailedError) -> None:

@@ -27,13 +27,17 @@ from worker.storage.scripts import ScriptRunner
 from worker.telemetry.incidents import Incidents
 from worker.telemetry.metrics import Metrics
 from worker.telemetry.observer import Observer
+from worker.telemetry.otel import Traces
 from worker.telemetry.sentry import Sentry
 
 
-def build(settings: Settings, sentry: Sentry, task_runner: Callable[[Processor], TaskRunner]) -> Service:
+def build(
+    settings: Settings, sentry: Sentry, traces: Traces, task_runner: Callable[[Processor], TaskRunner]
+) -> Service:
     """Builds the service; call it on the loop that will run it."""
     held = HeldRequests()
     events = observer(settings, sentry, held)
+    events.traces = traces
     runner = ScriptRunner(settings.redis.async_client(), events)
     ledger = Ledger(runner, settings.fleet, largest=largest_message(settings.max_body))
     admission = admission_of(settings, runner, events)

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final, Literal
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, disable_created_metrics
 
 from api_contracts import ErrorCode
 from worker import __version__
@@ -57,6 +57,7 @@ class Metrics:
     """The metrics of one process; thread-safe, an update takes about a microsecond."""
 
     def __init__(self, lanes: Iterable[str] = ()) -> None:
+        disable_created_metrics()  # a sample for each series, of the time at which its process began
         self.registry = CollectorRegistry()
         self.specs: list[Spec] = []
         ProcessCollector(registry=self.registry)

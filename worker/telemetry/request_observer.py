@@ -32,6 +32,8 @@ from worker.telemetry.event_fields import (
 )
 from worker.telemetry.incidents import Incidents
 from worker.telemetry.metrics import Metrics
+from worker.telemetry.otel import NoTraces, Traces
+from worker.telemetry.otel_spans import spans_of
 from worker.telemetry.sentry import Sentry
 from worker.telemetry.tracing import parent_of, sampled, span_id, transaction_of
 
@@ -66,6 +68,7 @@ class RequestObserver:
     incidents: Incidents
     sentry: Sentry
     server: str = ""
+    traces: Traces = field(default_factory=NoTraces)
     _recent_s: deque[float] = field(default_factory=lambda: deque[float](maxlen=_RECENT_CALLS))
     _throttled: int = 0
     _throttled_told: float = -math.inf
@@ -103,7 +106,8 @@ class RequestObserver:
         failure = call.outcome if isinstance(call.outcome, Failure) else call.outcome.failure
         self.metrics.calls.labels(model, _status(call.http_status), failure.code if failure else "").inc()
         seconds = call.duration_ms / 1000
-        self.metrics.call_duration.labels(model, _status_class(call.http_status)).observe(seconds)
+        duration = self.metrics.call_duration.labels(model, _status_class(call.http_status))
+        duration.observe(seconds, self._exemplar(execution))
         if isinstance(call.outcome, Answer):
             self._recent_s.append(seconds)
             self._count_tokens(model, call.outcome)
@@ -124,9 +128,8 @@ class RequestObserver:
             code = execution.error.code if execution.error else ""
             metrics.results.labels(lane, disposition, code, fault(code)).inc()
             if execution.claimed:
-                metrics.duration.labels(lane, disposition).observe(
-                    (execution.now_ms - execution.lease.enqueued_at_ms) / 1000
-                )
+                seconds = (execution.now_ms - execution.lease.enqueued_at_ms) / 1000
+                metrics.duration.labels(lane, disposition).observe(seconds, self._exemplar(execution))
         if first_claim(execution):
             metrics.queue_wait.labels(lane).observe((queue_ms(execution) or 0) / 1000)
         if execution.throttle_ms:
@@ -158,22 +161,41 @@ class RequestObserver:
         )
         self._throttled, self._throttled_told = 0, now
 
+    def _exemplar(self, execution: Execution) -> dict[str, str] | None:
+        """The trace in which a slow request can be looked at, for the buckets of histograms."""
+        message = execution.message
+        if message is None or not self.traces.wants(message.headers, message.traceparent, message.trace_id):
+            return None
+        return {"trace_id": message.trace_id, "span_id": span_id(execution.delivery.token)}
+
     def _trace(self, execution: Execution) -> None:
-        options, message = self.sentry.options, execution.message
-        if not options.dsn or message is None or not execution.claimed:
+        message = execution.message
+        if message is None or not execution.claimed:
             return
-        if not sampled(message.headers, message.traceparent, options.trace_rate):
+        headers, traceparent = message.headers, message.traceparent
+        options = self.sentry.options
+        for_sentry = bool(options.dsn) and sampled(headers, traceparent, options.trace_rate)
+        for_collector = self.traces.wants(headers, traceparent, message.trace_id)
+        if not (for_sentry or for_collector):
             return
-        parent = parent_of(message.headers, message.trace_id, span_id(execution.delivery.token), message.traceparent)
-        own_dsc = {
-            "trace_id": message.trace_id,
+        request = trace_of(execution, self.server)
+        parent = parent_of(headers, message.trace_id, span_id(execution.delivery.token), traceparent)
+        if for_collector:
+            self.traces.record(spans_of(request, parent), parent)
+        if for_sentry:
+            self.sentry.trace(transaction_of(request, parent, own_dsc=self._dsc(message.trace_id)))
+
+    def _dsc(self, trace_id: str) -> dict[str, str]:
+        """The sampling context of a trace that begins here."""
+        options = self.sentry.options
+        return {
+            "trace_id": trace_id,
             "public_key": self.sentry.public_key,
             "environment": options.environment,
             "release": options.release,
             "sample_rate": str(options.trace_rate),
             "sampled": "true",
         }
-        self.sentry.trace(transaction_of(trace_of(execution, self.server), parent, own_dsc=own_dsc))
 
 
 def _status(http_status: int | None) -> str:

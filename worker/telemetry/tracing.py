@@ -92,7 +92,7 @@ def parent_of(headers: Mapping[str, str], trace_id: str, span: str, traceparent:
 def transaction_of(request: RequestSpan, parent: Parent, *, own_dsc: Mapping[str, str]) -> dict[str, Any]:
     """The transaction and its spans, as Sentry's event schema has them."""
     status = trace_status(request.code)
-    process = _child(parent.span_id, "process")
+    process = child_id(parent.span_id, "process")
     return {
         "type": "transaction",
         "transaction": "responses.create",
@@ -135,12 +135,12 @@ def _spans(request: RequestSpan, root: str, process: str, status: str) -> Iterab
         yield from _call_spans(request, root, process, status)
     if request.result_stream:
         data = {"messaging.system": "redis", "messaging.destination.name": request.result_stream}
-        yield _span(_child(root, "publish"), root, "queue.publish", request.result_stream, answered, published, data)
+        yield _span(child_id(root, "publish"), root, "queue.publish", request.result_stream, answered, published, data)
 
 
 def _call_spans(request: RequestSpan, root: str, process: str, status: str) -> Iterable[dict[str, Any]]:
     first, last = request.calls[0], request.calls[-1]
-    gen_ai = _child(root, "gen_ai")
+    gen_ai = child_id(root, "gen_ai")
     ends = last.started_at_ms + (last.duration_ms or 0)
     description = f"responses {request.gen_ai.get('gen_ai.request.model', '')}".strip()
     yield _span(
@@ -150,7 +150,7 @@ def _call_spans(request: RequestSpan, root: str, process: str, status: str) -> I
         started = call.started_at_ms
         if call.waited_ms:
             wait = {"throttle.wait_ms": call.waited_ms}
-            span = _child(root, f"wait{number}")
+            span = child_id(root, f"wait{number}")
             yield _span(span, process, "limiter.wait", "rate budget", started - call.waited_ms, started, wait)
         data: dict[str, Any] = {"http.request.method": "POST", "server.address": request.server}
         if call.http_status:
@@ -159,7 +159,7 @@ def _call_spans(request: RequestSpan, root: str, process: str, status: str) -> I
         ended = started + (call.duration_ms or 0)
         code = "cancelled" if call.outcome == "interrupted" else call.code or ""
         call_status = trace_status(code)
-        yield _span(_child(root, f"call{number}"), gen_ai, "http.client", name, started, ended, data, call_status)
+        yield _span(child_id(root, f"call{number}"), gen_ai, "http.client", name, started, ended, data, call_status)
 
 
 def _span(  # noqa: PLR0917  # every span has all of these, in this order
@@ -177,7 +177,8 @@ def _span(  # noqa: PLR0917  # every span has all of these, in this order
     }
 
 
-def _child(root: str, name: str) -> str:
+def child_id(root: str, name: str) -> str:
+    """The id of a span below the root; the same for the same delivery."""
     return blake2b(f"{root}{name}".encode(), digest_size=8).hexdigest()
 
 
