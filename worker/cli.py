@@ -11,6 +11,7 @@ from worker.commands.doctor import doctor
 from worker.commands.left_out import leave_out
 from worker.commands.operate import limits, pause, resume
 from worker.commands.results import results
+from worker.commands.routes import routes
 from worker.commands.run import run
 from worker.commands.runbook import runbook
 from worker.commands.status import status
@@ -23,7 +24,7 @@ cli = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (run, submit, batch, results, status, pause, resume, limits, doctor, runbook, contracts):
+for command in (run, submit, batch, results, status, routes, pause, resume, limits, doctor, runbook, contracts):
     cli.command()(command)
 cli.add_typer(dead, name="dead")
 

@@ -30,8 +30,13 @@ envFrom:
     secretKeyRef:
       name: {{ include "responses-worker.redisSecret" . }}
       key: {{ .Values.redis.keys.url }}
+{{- if .Values.config.routes }}
+- name: WORKER_CONFIG_FILE
+  value: /etc/responses-worker/routes/routes.toml
+{{- else }}
 - name: WORKER_UPSTREAM_API_KEY_FILE
   value: /run/secrets/upstream/{{ ternary .Values.upstream.key "api-key" (not (empty .Values.upstream.csi)) }}
+{{- end }}
 {{- if .Values.caBundle.configMap }}
 - name: SSL_CERT_FILE
   value: /run/secrets/ca/ca.crt
@@ -58,9 +63,18 @@ envFrom:
 {{- define "responses-worker.volumeMounts" -}}
 - name: tmp
   mountPath: /tmp
+{{- if .Values.config.routes }}
+- name: routes
+  mountPath: /etc/responses-worker/routes
+  readOnly: true
+- name: gateway
+  mountPath: /run/secrets/gateway
+  readOnly: true
+{{- else }}
 - name: upstream
   mountPath: /run/secrets/upstream
   readOnly: true
+{{- end }}
 {{- if or .Values.redis.keys.ca .Values.redis.ca.configMap }}
 - name: redis-ca
   mountPath: /run/secrets/redis
@@ -77,6 +91,19 @@ envFrom:
 - name: tmp
   emptyDir:
     sizeLimit: 64Mi
+{{- if .Values.config.routes }}
+- name: routes
+  configMap:
+    name: {{ include "responses-worker.fullname" . }}-routes
+- name: gateway
+  projected:
+    defaultMode: 288  # 0440
+    sources:
+      {{- range .Values.config.keySecrets }}
+      - secret:
+          name: {{ . }}
+      {{- end }}
+{{- else }}
 - name: upstream
   {{- if .Values.upstream.csi }}
   csi:
@@ -89,6 +116,7 @@ envFrom:
       - key: {{ .Values.upstream.key }}
         path: api-key
   {{- end }}
+{{- end }}
 {{- with .Values.caBundle }}
 {{- if .configMap }}
 - name: ca-bundle
@@ -122,10 +150,12 @@ envFrom:
 
 {{/* What the ConfigMap holds: settings that all groups have in common. */}}
 {{- define "responses-worker.settings" -}}
+{{- if not .Values.config.routes }}
 WORKER_UPSTREAM_URL: {{ .Values.upstream.url | quote }}
 WORKER_REQUESTS_PER_MINUTE: {{ int64 .Values.upstream.requestsPerMinute | toString | quote }}
 WORKER_TOKENS_PER_MINUTE: {{ int64 .Values.upstream.tokensPerMinute | toString | quote }}
 WORKER_MAX_IN_FLIGHT: {{ int64 .Values.upstream.maxInFlight | toString | quote }}
+{{- end }}
 WORKER_BURST_SECONDS: {{ .Values.upstream.burstSeconds | toString | quote }}
 WORKER_REQUEST_TIMEOUT: {{ printf "%ds" (int .Values.requestTimeoutSeconds) | quote }}
 WORKER_SHUTDOWN_GRACE: {{ printf "%ds" (int .Values.shutdown.graceSeconds) | quote }}
@@ -137,6 +167,6 @@ WORKER_HTTP_PORT: "8080"
 
 {{/* New pods when settings or Secrets of ours change; the chart's own version alone changes no pod. */}}
 {{- define "responses-worker.checksums" -}}
-checksum/config: {{ include "responses-worker.settings" . | sha256sum }}
+checksum/config: {{ list (include "responses-worker.settings" .) (include "responses-worker.config" .) | join "" | sha256sum }}
 checksum/secret: {{ list .Values.redis.url .Values.upstream.apiKey | toJson | sha256sum }}
 {{- end -}}

@@ -12,22 +12,39 @@ nobody to count. Then each group also watches the lists of its own lanes, and on
 (dict "root" "name" "group" "groups") for all of these.
 */}}
 
-{{/* Calls that the budget can keep in flight, or 0 where it is unknown. */}}
+{{/* Calls that the budget can keep in flight, or 0 where it is unknown; the sum of those of all accounts. */}}
 {{- define "responses-worker.useful" -}}
 {{- $upstream := .root.Values.upstream -}}
-{{- $rates := list -}}
-{{- if $upstream.requestsPerMinute -}}
-{{- $rates = append $rates (float64 $upstream.requestsPerMinute) -}}
+{{- $limits := list (dict "requests_per_minute" $upstream.requestsPerMinute "tokens_per_minute" $upstream.tokensPerMinute "max_in_flight" $upstream.maxInFlight) -}}
+{{- if .root.Values.config.routes -}}
+{{- $limits = values .root.Values.config.accounts -}}
 {{- end -}}
-{{- if $upstream.tokensPerMinute -}}
-{{- $rates = append $rates (divf $upstream.tokensPerMinute $upstream.tokensPerRequest) -}}
+{{- $sum := 0 -}}
+{{- $unknown := false -}}
+{{- range $limits -}}
+{{- $useful := include "responses-worker.usefulOf" (dict "upstream" $upstream "limits" .) | int -}}
+{{- $sum = add $sum $useful -}}
+{{- $unknown = or $unknown (not $useful) -}}
+{{- end -}}
+{{- ternary 0 $sum $unknown -}}
+{{- end -}}
+
+{{/* The same of one account: (dict "upstream" .Values.upstream "limits" $account). */}}
+{{- define "responses-worker.usefulOf" -}}
+{{- $upstream := .upstream -}}
+{{- $rates := list -}}
+{{- if .limits.requests_per_minute -}}
+{{- $rates = append $rates (float64 .limits.requests_per_minute) -}}
+{{- end -}}
+{{- if .limits.tokens_per_minute -}}
+{{- $rates = append $rates (divf .limits.tokens_per_minute $upstream.tokensPerRequest) -}}
 {{- end -}}
 {{- $slots := list -}}
 {{- range $rate := $rates -}}
 {{- $slots = append $slots (mulf $rate $upstream.p95Seconds 1.25 | mulf (divf 1.0 60.0)) -}}
 {{- end -}}
-{{- if $upstream.maxInFlight -}}
-{{- $slots = append $slots (float64 $upstream.maxInFlight) -}}
+{{- if .limits.max_in_flight -}}
+{{- $slots = append $slots (float64 .limits.max_in_flight) -}}
 {{- end -}}
 {{- $least := 0.0 -}}
 {{- range $slots -}}

@@ -1,4 +1,4 @@
-"""The rooms' views of the configured routes: admission's table, the gateways, and the map that requests move by."""
+"""The rooms' views of the configured routes: admission, the gateways, and the map that requests move by."""
 
 from collections.abc import Callable, Sequence
 
@@ -7,40 +7,14 @@ import redis
 from worker.admission import permits
 from worker.admission.client import Admission
 from worker.admission.events import AdmissionEvents
-from worker.admission.grants import Limits
-from worker.admission.route_table import AccountSpec, RouteSpec, RouteTable
 from worker.admission.routed import RoutedAdmission
-from worker.config.routing import Budget
 from worker.config.settings import Settings
 from worker.gateway.gateways import Gateways
 from worker.gateway.upstream import Upstream
+from worker.operations.route_view import table_of
 from worker.queue.leases import LEASE_MS
 from worker.request.routes import RouteMap
 from worker.storage.scripts import ScriptRunner
-
-
-def table_of(settings: Settings) -> RouteTable:
-    """The routes as admission sees them."""
-    routing, burst_s = settings.routing, settings.burst_seconds
-    accounts = {
-        account.name: AccountSpec(
-            name=account.name,
-            limits=_limits(account.budget, burst_s),
-            models={model: _limits(budget, burst_s) for model, budget in account.models.items()},
-        )
-        for account in routing.accounts.values()
-    }
-    routes = tuple(
-        RouteSpec(
-            name=route.name,
-            account=route.account,
-            order=route.order,
-            spill_ms=round(route.spill_after.total_seconds() * 1000),
-            models=frozenset(route.models) or None,
-        )
-        for route in routing.routes.values()
-    )
-    return RouteTable(fleet=settings.fleet, routes=routes, accounts=accounts)
 
 
 def admission_of(settings: Settings, runner: ScriptRunner, events: AdmissionEvents) -> Admission | RoutedAdmission:
@@ -102,7 +76,3 @@ def permit_renewal(settings: Settings, client: redis.Redis) -> Callable[[Sequenc
     if all(state.scope == settings.fleet for state in table.states):
         return None
     return lambda tokens: permits.renew(client, table.states, tokens, lease_ms=LEASE_MS)
-
-
-def _limits(budget: Budget, burst_s: float) -> Limits:
-    return Limits(budget.requests_per_minute, budget.tokens_per_minute, budget.max_in_flight, burst_s)

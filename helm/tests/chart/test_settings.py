@@ -13,7 +13,7 @@ from worker.config.sentry_settings import SentrySettings, load_sentry
 from worker.config.settings import Settings, load
 
 DECIDED_BY_THE_CHART = {
-    "redis_url", "upstream_url", "upstream_api_key", "upstream_api_key_file", "requests_per_minute",
+    "config_file", "redis_url", "upstream_url", "upstream_api_key", "upstream_api_key_file", "requests_per_minute",
     "tokens_per_minute", "max_in_flight", "burst_seconds", "concurrency", "lanes", "request_timeout", "shutdown_grace",
     "http_port", "scaling_file",
 }  # fmt: skip
@@ -32,8 +32,15 @@ def environment(rendered: Rendered, pod: dict[str, Any]) -> dict[str, str]:
     return config | {variable["name"]: variable["value"] for variable in container["env"] if "value" in variable}
 
 
+def placed(rendered: Rendered, directory: Path) -> str:
+    """The path of the routes' file, written as it would be mounted."""
+    file = directory / "routes.toml"
+    file.write_text(rendered.one("ConfigMap", "-routes")["data"]["routes.toml"])
+    return str(file)
+
+
 @pytest.mark.parametrize("values", MATRIX, ids=lambda path: path.stem)
-def test_a_worker_starts_with_what_is_rendered(values: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_worker_starts_with_what_is_rendered(values: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Every variable is one that it knows, and holds what it accepts."""
     rendered = render(values)
     for pod in rendered.pods():
@@ -41,7 +48,7 @@ def test_a_worker_starts_with_what_is_rendered(values: Path, monkeypatch: pytest
         ours = {name for name in variables if name.startswith(("WORKER_", "SENTRY_"))}
         assert ours <= WORKER_READS | SENTRY_READS
         for name, value in variables.items():
-            monkeypatch.setenv(name, value)
+            monkeypatch.setenv(name, placed(rendered, tmp_path) if name == "WORKER_CONFIG_FILE" else value)
         settings = load()
         assert settings.http_port == 8080
         assert settings.lanes
@@ -102,3 +109,24 @@ def test_keda_is_told_of_sentinel() -> None:
     for trigger in rendered.one("ScaledObject")["spec"]["triggers"]:
         assert trigger["type"] == "redis-sentinel"
         assert trigger["metadata"]["sentinelMaster"] == "main"
+
+
+def test_routes_reach_the_worker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As the file that a worker reads, with each key where a Secret is mounted; the one upstream is not told of."""
+    rendered = render(CHART / "ci" / "routes-values.yaml")
+    pod = rendered.one("Deployment", "batch")["spec"]["template"]
+    variables = environment(rendered, pod)
+    mounts = {mount["name"]: mount["mountPath"] for mount in pod["spec"]["containers"][0]["volumeMounts"]}
+    for name, value in variables.items():
+        monkeypatch.setenv(name, placed(rendered, tmp_path) if name == "WORKER_CONFIG_FILE" else value)
+
+    routing = load().routing
+
+    assert variables["WORKER_CONFIG_FILE"] == f"{mounts['routes']}/routes.toml"
+    assert "WORKER_UPSTREAM_URL" not in variables
+    primary, backup = routing.routes["primary"], routing.routes["backup"]
+    assert str(primary.key.file) == f"{mounts['gateway']}/primary"
+    assert str(backup.key.file) == f"{mounts['gateway']}/spare-key"
+    assert backup.models == {"gpt-5.4-mini": "openai/gpt-5.4-mini"}
+    assert routing.accounts["main"].models["gpt-5.4-mini"].requests_per_minute == 300
+    assert routing.prices["gpt-5.4-mini"].cached_input == 0.025

@@ -1,0 +1,133 @@
+"""The state of each route at one moment: read-only, a few O(1) reads per route."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final, cast
+
+from worker.admission.grants import Limits
+from worker.admission.route_table import AccountSpec, RouteSpec, RouteTable
+from worker.config.routing import Budget
+from worker.config.settings import Settings
+from worker.operations.overview import Overview, Upstream, read
+from worker.storage import keys
+
+RECENT_MS: Final = 60_000
+"""Evidence that is older than this is forgotten (`admission/lua/evidence.lua`)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RouteView:
+    """One route as operators see it; durations from now."""
+
+    name: str
+    account: str
+    order: int
+    state: str
+    """`open`, `throttled`, `paused`, or the gate that is shut."""
+    code: str
+    """The error code that shut the gate."""
+    next_call_ms: int
+    """Until its pause ends or its gate is probed; 0 where nothing is in the way, or an operator is."""
+    in_flight: int
+    allowed: float
+    """Requests a minute that its account may start now."""
+    headroom: float
+    """The part of that which the last minute did not use."""
+    used: int
+    """Its calls of the last minute."""
+    share: float
+    """Of the calls of all routes in the last minute, 0 to 1."""
+    last_error: str
+    """The kind of refusal or failure that was seen last, within a minute."""
+    last_error_ms: int
+    """Since then."""
+
+
+def table_of(settings: Settings) -> RouteTable:
+    """The configured routes as admission sees them."""
+    routing, burst_s = settings.routing, settings.burst_seconds
+    accounts = {
+        account.name: AccountSpec(
+            name=account.name,
+            limits=_limits(account.budget, burst_s),
+            models={model: _limits(budget, burst_s) for model, budget in account.models.items()},
+        )
+        for account in routing.accounts.values()
+    }
+    routes = tuple(
+        RouteSpec(
+            name=route.name,
+            account=route.account,
+            order=route.order,
+            spill_ms=round(route.spill_after.total_seconds() * 1000),
+            models=frozenset(route.models) or None,
+        )
+        for route in routing.routes.values()
+    )
+    return RouteTable(fleet=settings.fleet, routes=routes, accounts=accounts)
+
+
+def scopes_of(table: RouteTable) -> Mapping[str, str]:
+    """The scope of each account's and each route's state, by the name that operators know it by.
+
+    `overview.read` takes scopes as names of upstreams. A route alone on its account is one entry.
+    """
+    return {state.label: state.scope for state in table.states if ":model:" not in state.scope}
+
+
+def read_routes(redis: Any, table: RouteTable) -> list[RouteView]:
+    """Every route, in the order of the file. Raises redis.RedisError."""
+    states = {
+        route.name: (table.route_state(route), table.account_state(table.accounts[route.account]))
+        for route in table.routes
+    }
+    scopes = {state.scope for pair in states.values() for state in pair}
+    seconds, micros = redis.time()
+    now_ms = seconds * 1000 + micros // 1000
+    overview: Overview = read(redis, [], scopes, at_ms=now_ms)
+    total = sum(overview.upstreams[own.scope].requests.used for own, _ in states.values())
+    return [
+        _view(
+            route,
+            overview.upstreams[states[route.name][0].scope],
+            overview.upstreams[states[route.name][1].scope],
+            total,
+            _last_error(redis, [state.scope for state in states[route.name]], now_ms),
+        )
+        for route in table.routes
+    ]
+
+
+def _view(route: RouteSpec, own: Upstream, account: Upstream, total: int, last: tuple[str, int]) -> RouteView:
+    shut = own if own.state != "open" else account
+    return RouteView(
+        name=route.name,
+        account=route.account,
+        order=route.order,
+        state=shut.state,
+        code=shut.code,
+        next_call_ms=shut.next_call_ms,
+        in_flight=own.in_flight,
+        allowed=account.requests.rate,
+        headroom=max(0.0, round(account.requests.rate - account.requests.used, 1)),
+        used=own.requests.used,
+        share=own.requests.used / total if total else 0.0,
+        last_error=last[0],
+        last_error_ms=last[1],
+    )
+
+
+def _last_error(redis: Any, scopes: Sequence[str], now_ms: int) -> tuple[str, int]:
+    """The latest tally of the states, and its age; nothing where all are forgotten."""
+    latest, at = "", 0
+    for scope in dict.fromkeys(scopes):
+        for kind, tally in redis.hgetall(keys.upstream(scope)["evidence"]).items():
+            seen = cast("dict[str, Any]", json.loads(tally))
+            if seen["at"] > at and now_ms - seen["at"] <= RECENT_MS:
+                latest, at = kind.decode(), seen["at"]
+    return latest, (now_ms - round(at)) if latest else 0
+
+
+def _limits(budget: Budget, burst_s: float) -> Limits:
+    return Limits(budget.requests_per_minute, budget.tokens_per_minute, budget.max_in_flight, burst_s)
