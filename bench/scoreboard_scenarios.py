@@ -6,35 +6,21 @@ does. Ideal is what passes under the limit after min(own burst, gateway's burst)
 
 import math
 import sys
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
-from typing import Any, Final
+from collections.abc import Callable, Iterator
+from typing import Final
 
 from bench.scoreboard_draws import Body, Unknowns, bodies, brief_bodies, long_bodies
 from bench.scoreboard_incidents import PROBE_S, dead_key, flood, outage, retry_after
 from bench.scoreboard_measures import Limit, Played, after, basics, ideal_s, passed, span_s
+from bench.scoreboard_route_rows import ROUTES
+from bench.scoreboard_scenario import Play, Scenario
 from bench.scoreboard_world import OWN_BURST_S, World
 
 COLD_START_S: Final = 30.0
 TOKENS_PER_MINUTE: Final = 300_000
 RISE_S, FALL_S = 60.0, 120.0
 
-Play = Callable[[World, Unknowns, int], Played]
 Staffing = Callable[[World, int], None]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Scenario:
-    name: str
-    says: str
-    n: int
-    gateway: Callable[[Unknowns], Mapping[str, Any]]
-    """Settings of the simulator beside what the seed draws."""
-    settings: Mapping[str, str] = field(default_factory=dict[str, str])
-    """Of the workers."""
-    play: Play
-    bars: Mapping[str, float]
-    """The most that a measure may be."""
 
 
 def fixed(processes: int) -> Staffing:
@@ -239,6 +225,7 @@ SCENARIOS: Final = (
         play=flood,
         bars={"B's p95 wait / fair": 1.5},
     ),
+    *ROUTES,
     Scenario(
         name="celery",
         says="peer: Celery autoretry_for, backoff, jitter; RPM 600",
