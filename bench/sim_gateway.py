@@ -9,6 +9,8 @@ from typing import Literal
 
 from oracles.sim_controller import Controller
 
+from bench.sim_report import Call, Report, Work
+
 PUMP_MS, IDLE_MS = 20, 50  # a process asks for grants this often, unless told to come back later
 BATCH = 50
 
@@ -114,58 +116,6 @@ class Gateway:
         return (rest_ms + (-(-missing // self.capacity) - 1) * width_ms) / 1_000
 
 
-@dataclass(slots=True)
-class Work:
-    """Requests of one lane: their reserved tokens, and when they are enqueued."""
-
-    weight: float
-    tokens: list[int]
-    at_ms: list[float]
-
-
-@dataclass(slots=True)
-class Call:
-    """One request on its way."""
-
-    process: int
-    lane: str
-    tokens: int
-    since_ms: float
-    granted_at_ms: float
-
-
-@dataclass(slots=True)
-class Report:
-    """The upstream's and the callers' view."""
-
-    total: int = 0
-    done: int = 0
-    calls: int = 0
-    refused: int = 0
-    first_ms: float = -1.0
-    last_ms: float = 0.0
-    served_in_30s: int = 0
-    fastest_rest_s: float = 0.0  # least time for what was left after 30 s
-    polls: int = 0
-    grants_ms: list[float] = field(default_factory=list)
-    told_to_pause_ms: float = -1.0
-    waits_ms: dict[str, list[float]] = field(default_factory=dict)
-
-    @property
-    def lost(self) -> int:
-        return self.total - self.done
-
-    @property
-    def span_s(self) -> float:
-        """The upstream's first to last call."""
-        return (self.last_ms - self.first_ms) / 1_000
-
-    @property
-    def refused_percent(self) -> float:
-        """Share of 429s among all calls."""
-        return 100 * self.refused / max(1, self.calls)
-
-
 class Fleet:
     """Processes that ask one controller for grants and call one gateway."""
 
@@ -192,6 +142,7 @@ class Fleet:
         self.serves: dict[int, tuple[str, ...]] = {}
         self.in_flight: dict[int, int] = {}
         self.now_ms = 0.0
+        self.granted = 0
         self.events: list[tuple[float, int, Callable[..., None], tuple[object, ...]]] = []
         self.scheduled = 0
         for name, w in work.items():
@@ -238,7 +189,8 @@ class Fleet:
             self.report.polls += 1
             granted, wait_ms = self.controller.admit(self.now_ms, lane, self.weights[lane], costs)
             for _ in range(granted):
-                self.start(Call(process, lane, *queue.popleft(), self.now_ms))
+                self.granted += 1
+                self.start(Call(process, lane, *queue.popleft(), self.now_ms, self.granted))
             nap_ms = min(nap_ms, wait_ms if granted < room else PUMP_MS)
         self.at(self.now_ms + max(nap_ms, PUMP_MS) + self.rng.uniform(0, 20), self.pump, process)
 
@@ -267,6 +219,7 @@ class Fleet:
     def answer(self, call: Call) -> None:
         self.in_flight[call.process] -= 1
         self.report.done += 1
+        self.controller.ended(self.now_ms, call.granted_at_ms, passed=True)
         if self.use:
             used = self.use(self.rng, call.tokens)
             self.controller.settle(self.now_ms, call.tokens, used)
@@ -277,6 +230,8 @@ class Fleet:
     def refuse(self, call: Call, retry_after_ms: float) -> None:
         self.in_flight[call.process] -= 1
         self.queues[call.lane].appendleft((call.tokens, call.since_ms))
-        self.controller.throttled(self.now_ms, call.granted_at_ms, call.tokens, retry_after_ms)
+        since = self.granted - call.number
+        self.controller.ended(self.now_ms, call.granted_at_ms, passed=False)
+        self.controller.throttled(self.now_ms, call.granted_at_ms, call.tokens, retry_after_ms, since)
         if retry_after_ms and self.report.told_to_pause_ms < 0:
             self.report.told_to_pause_ms = self.now_ms

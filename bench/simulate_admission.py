@@ -17,8 +17,9 @@ from dataclasses import dataclass
 
 from oracles.sim_controller import Controller
 
-from bench.sim_gateway import Fleet, Gateway, Processes, Report, Work
+from bench.sim_gateway import Fleet, Gateway, Processes
 from bench.sim_mixtures import print_families
+from bench.sim_report import Report, Work
 
 BURST_S = 2.0
 KINDS = (("bucket", 0.0), ("window", 60.0), ("window", 10.0))

@@ -14,6 +14,7 @@ import pytest
 from oracles.controller import admission as oracle
 from oracles.controller.pace import Pace
 from support.admission_parts import HOUR_MS, Budget, ask, process
+from support.twin_fields import FLIGHT, PACE, SLOW_START, UNWRITTEN
 
 from worker.admission.client import Admission, tenant_key
 from worker.admission.evidence import Evidence, Verdict
@@ -44,44 +45,7 @@ WORLDS: Final[dict[str, dict[Verdict, float]]] = {
     "slow": {"cut_short": 6, "ok": 3},
     "anything": dict.fromkeys(VERDICTS, 1.0),
 }
-FLIGHT: Final = {
-    "fl_limit": "limit",
-    "fl_ceiling": "ceiling",
-    "fl_hold_ms": "hold_ms",
-    "fl_hold_until": "hold_until_ms",
-    "fl_cut_at": "cut_at_ms",
-    "fl_crowded": "crowded",
-    "fl_answers": "answers",
-    "fl_ratios": "ratios",
-    "fl_before": "ratio_before",
-    "fl_limit_before": "limit_before",
-    "fl_seq": "seq",
-    "fl_refused": "refused",
-    "fl_share": "share",
-}
 ROUNDS: Final = int(os.environ.get("TWINS_ROUNDS", "1"))
-UNWRITTEN: Final = {"fl_limit": math.inf, "fl_hold_ms": 5_000, "re_left": 10}
-"""Values that fields of the script's hash have before they are first written; others are 0."""
-
-PACE: Final = {
-    "at_ms": "at_ms",
-    "scale": "scale",
-    "ceiling": "ceiling",
-    "hold_ms": "hold_ms",
-    "burst_ms": "burst_ms",
-    "requests_ms": "requests_ms",
-    "tokens_ms": "tokens_ms",
-    "refund": "refund",
-    "hint": "hint",
-    "busy_ms": "busy_ms",
-    "passed_ms": "passed_ms",
-    "cut_at_ms": "cut_at_ms",
-    "pause_until": "pause_until_ms",
-    "probing": "probing",
-    "backoff_ms": "backoff_ms",
-    "refusal_ms": "refusal_ms",
-    "lenience": "lenience",
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +67,7 @@ class Twins:
     calls: list[Twin] = field(default_factory=list[Twin])
     seen: Counter[str] = field(default_factory=Counter[str])
     asked: int = 0
+    headers: bool = True
 
     async def step(self, world: dict[Verdict, float]) -> None:
         self.pass_time()
@@ -169,7 +134,7 @@ class Twins:
         called = verdict != "unsent" and self.rng.random() < 0.95
         used = self.rng.randint(0, 500) * called
         retry_after_s = self.rng.choice([0, 0, 1, 5])
-        limit = self.rng.choice([None, None, 600.0, 6_000.0]) if verdict == "ok" else None
+        limit = self.rng.choice([None, None, 600.0, 6_000.0]) if verdict == "ok" and self.headers else None
         said = Evidence(
             verdict=verdict,
             used_tokens=used,
@@ -204,6 +169,8 @@ class Twins:
         assert {name: float(state.get(name, UNWRITTEN.get(name, 0))) for name in FLIGHT} == near(flight)
         pace = {name: float(getattr(simulated.pace.state, field)) for name, field in PACE.items()}
         assert {name: float(state[name]) for name in PACE} == near(pace)
+        slow_start = {name: float(getattr(simulated.pace.state.slow, field)) for name, field in SLOW_START.items()}
+        assert {name: float(state.get(name, 0)) for name in SLOW_START} == near(slow_start)
         others = ("seq", "re_left", "si_started", "sl_seq", "sl_refused")
         ours = [float(state.get(name, UNWRITTEN.get(name, 0))) for name in others]
         slowed = simulated.slowed
@@ -211,6 +178,8 @@ class Twins:
         assert ours == near([float(number) for number in theirs])
         self.seen["limited"] += simulated.flight.limit < math.inf
         self.seen["slower"] += pace["scale"] < 1
+        self.seen["wider"] += slow_start["st_window"] > 16
+        self.seen["searching"] += slow_start["st_searching"] > 0
 
 
 def near(expected: Any) -> Any:
@@ -237,7 +206,7 @@ async def twins(budget: Budget, request: pytest.FixtureRequest) -> Twins:
     script = process(budget.runner, known, lease_ms=1_000 * HOUR_MS, probe_ms=10_000)
     pace = Pace(now_ms=budget.now_ms, rpm=limits.get("rpm", 0), tpm=limits.get("tpm", 0))
     admission = oracle.Admission(pace, most_in_flight=known.max_in_flight)
-    return Twins(budget, script, admission, random.Random(str(limits)))
+    return Twins(budget, script, admission, random.Random(f"{limits}."))
 
 
 @pytest.mark.parametrize(
@@ -259,3 +228,22 @@ async def test_the_same_events_make_the_same_answers_and_the_same_state(twins: T
     happened = {"go", "wait", "late", "later", "gate authentication_failed", "gate quota_exhausted"}
     assert {event for event in happened if not twins.seen[event]} == set()
     assert sum(count for event, count in twins.seen.items() if event.startswith("shared")) > 20
+
+
+@pytest.mark.parametrize("twins", [{}], ids=["nothing known"], indirect=True)
+@pytest.mark.parametrize("refused", [0.5, 0.9])
+async def test_a_limit_is_found_alike(twins: Twins, refused: float) -> None:
+    """From the first calls to the first refusal, and on to the second."""
+    twins.headers = False
+    for _ in range(25):
+        for _ in range(4):
+            await twins.admit()
+        twins.budget.advance(twins.rng.randint(50, 250))
+        while twins.calls:
+            await twins.end("ok")
+        twins.agree()
+    for _ in range(120):
+        await twins.step({"ok": 1 - refused, "throttled": refused})
+        twins.agree()
+
+    assert {event for event in ("wider", "searching") if not twins.seen[event]} == set()

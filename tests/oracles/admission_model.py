@@ -15,6 +15,8 @@ START_BURST_MS: Final = 500
 PROBE_PATIENCE_MS: Final = 15_000
 LANE_LEAD_MS, LANE_GRACE_MS = 100, 250
 MOST_FORGIVEN: Final = 4
+FIRST_SCALE: Final = 32
+"""Of a slow start, whose first 16 calls may be on their way for half a second."""
 NO_LIMIT: Final = {"rpm": 0, "tpm": 0, "in_flight": 0}
 SHUTTING: Final = {"authentication", "quota", "failed", "overloaded"}
 OPENING: Final = {"ok", "answered"}
@@ -34,6 +36,8 @@ class Learned:
     pause_until: float = 0.0
     in_flight: float = math.inf
     """Calls in flight, as learned."""
+    room: float | None = None
+    """During a slow start: calls that may still start at once. Then there is no budget."""
 
 
 @dataclass(frozen=True)
@@ -74,6 +78,8 @@ class Model:
     spent: dict[str, float] = field(default_factory=dict[str, float])
     claims: dict[str, float] = field(default_factory=dict[str, float])
     virtual: float = 0
+    room: float | None = None
+    """During a slow start: calls that may still start in this command."""
     learned: Learned = field(init=False)
 
     # The limits and what they make a call cost
@@ -119,21 +125,28 @@ class Model:
         if self.fresh:
             level = min(START_BURST_MS, self.longest_burst_ms)
             self.requests_ms = self.tokens_ms = level
-            self.learned = Learned(1, self.longest_burst_ms) if self.known else Learned(1.5, level)
+            starts = Learned(FIRST_SCALE, level, room=FIRST_SCALE / 2)
+            self.learned = Learned(1, self.longest_burst_ms) if self.known else starts
             self.probing, self.cut_at = False, 0
 
     def earn(self, learned: Learned) -> None:
         """Budget for the time since the last call, but for the part of it that was a pause."""
+        if self.learned.room is None:
+            self._fill()
+        self.at, self.fresh, self.learned = self.now, False, learned
+
+    def _fill(self) -> None:
         elapsed = 0 if self.fresh else self.now - (self.at or 0)
         earned = min(elapsed, max(0, self.now - self.pause_until)) * self.learned.scale
         self.requests_ms = min(self.full_ms, self.requests_ms + earned)
         self.tokens_ms = min(self.full_ms, self.tokens_ms + earned)
-        self.at, self.fresh, self.learned = self.now, False, learned
 
     def admit(self, learned: Learned, gate: Gate, arg: Any, asked: Sequence[Any], words: Sequence[str]) -> float | None:
         """Holds each answer to what is known; returns for how long to wait, or None where that is not known."""
         self.permits = {token: expiry for token, expiry in self.permits.items() if expiry > self.now}
         shut = self._moved(gate, silence=True)
+        starts = sum(word == "go" and one.token not in self.permits for one, word in zip(asked, words, strict=True))
+        self.room = None if learned.room is None else learned.room + starts
         wait_ms: float | None = 1_000 if self.paused else 0
         for one, word in zip(asked, words, strict=True):
             if one.token in self.permits:
@@ -190,8 +203,11 @@ class Model:
             self.claims[lane] = self.now + min(wait_ms, 1_000) + LANE_GRACE_MS
             return wait_ms
         self.permits[one.token] = self.now + arg.lease_ms
-        self.requests_ms -= self.request_ms
-        self.tokens_ms -= one.tokens * self.token_ms
+        if self.room is None:
+            self.requests_ms -= self.request_ms
+            self.tokens_ms -= one.tokens * self.token_ms
+        else:
+            self.room -= 1
         self.virtual = max(self.virtual, self.spent[lane])
         self.spent[lane] += self.cost(one.tokens) / arg.weight
         if self.probing:
@@ -205,6 +221,8 @@ class Model:
             return 50
         if self.spent[lane] > behind + LANE_LEAD_MS * self.learned.scale:
             return 25
+        if self.room is not None:
+            return 0 if self.room > 0 else 50
         requests = min(self.request_ms, self.full_ms) - self.requests_ms
         missing = min(tokens * self.token_ms, self.full_ms) - self.tokens_ms
         return max(0, requests, missing) / self.learned.scale
@@ -214,12 +232,15 @@ class Model:
         if self.permits.pop(arg.token, None) is None:
             self._moved(gate, silence=True)
             return
+        started = self.learned.room is not None
         self.earn(learned)
         if not arg.probe:
             self._correct(arg.reserved, arg.used, arg.called)
+        if started and learned.room is None:  # a header named the limit, or a refusal
+            self.requests_ms = min(self.requests_ms, 0)
         self._judge(gate, arg, shared=shared)
         if arg.verdict == "throttled" and shared:
-            self._throttled(learned, arg)
+            self._throttled(learned, arg, started=started)
 
     def _judge(self, gate: Gate, arg: Any, *, shared: bool) -> None:
         """Only an answer to a newer call opens the gate, and only a shared refusal shuts it."""
@@ -248,13 +269,14 @@ class Model:
         most = START_BURST_MS * self.learned.scale
         self.requests_ms, self.tokens_ms = min(self.requests_ms, most), min(self.tokens_ms, most)
 
-    def _throttled(self, learned: Learned, arg: Any) -> None:
+    def _throttled(self, learned: Learned, arg: Any, *, started: bool) -> None:
         """A pause of its own, or as long as the upstream asked for; it is never shortened but to the longest."""
         longest_ms = arg.longest_pause_ms
         if learned.cut_at == self.now and arg.granted_at > self.cut_at:
             self.requests_ms, self.tokens_ms = min(self.requests_ms, 0), min(self.tokens_ms, 0)
             self.cut_at = self.now
-        most_ms = max(learned.backoff_ms, min(arg.retry_after_ms, longest_ms))
+        own_ms = 1.25 * learned.refusal_ms if started else learned.backoff_ms
+        most_ms = max(own_ms, min(arg.retry_after_ms, longest_ms))
         kept = min(self.pause_until, self.now + longest_ms)
         assert kept <= max(learned.pause_until, kept) <= max(kept, self.now + most_ms)
         self.probing |= learned.pause_until > self.now

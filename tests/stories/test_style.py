@@ -13,7 +13,6 @@ FUNCTION_LINES: Final = 40
 
 LONGER: Final = {
     "bench/sim_families.py": "one list of worlds",
-    "bench/sim_gateway.py": "is being split",
     "bench/simulate_admission.py": "is being split",
     "tests/admission/test_admission.py": "is being split",
     "tests/admission/test_admission_queue.py": "is being split",

@@ -218,6 +218,7 @@ OVERRIDE: Final = Command(
 
 PARTS: Final = (
     "state",
+    "slow_start",
     "pace",
     "evidence",
     "overload",

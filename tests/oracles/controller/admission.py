@@ -161,6 +161,8 @@ class Admission:
             return False
         self.permits.remove(reservation.asked.token)
         one = reservation.asked
+        if not reservation.probe:
+            self.pace.ended(now_ms, reservation.granted_at_ms, passed=verdict == "ok" or scope == "request")
         self._settle(now_ms, reservation, one.tokens if used is None else used, called=called and verdict != "unsent")
         if verdict == "cut short":
             self._cut_short(now_ms, reservation, took_ms, again)
@@ -233,7 +235,8 @@ class Admission:
             shared = shared and (self.pace.cap > 1 or overload.helps(self.slowed, self.seq))
             told = retry_after_ms > 0 and self._weigh(now_ms, reservation, "told", again)
             if shared or told:
-                self.pace.throttled(now_ms, reservation.granted_at_ms, one.tokens, retry_after_ms if told else 0.0)
+                wait_ms, since = retry_after_ms if told else 0.0, self.seq - reservation.seq
+                self.pace.throttled(now_ms, reservation.granted_at_ms, one.tokens, wait_ms, since)
             return shared or told
         if shared:
             gate.shut(self.shut, kind, now_ms, one.body, one.tenant)

@@ -4,15 +4,18 @@
 milliseconds. Budget is counted in *nominal* ms: a call costs the time in which the configured limit earns it
 (60,000 / RPM for the request, 60,000 / TPM per token), so that one learned number, `scale`, serves both: buckets
 earn `scale` nominal ms per ms. A configured limit is scale 1 and also its cap; without one a call costs 1,000
-nominal ms, so scale reads as calls per second, and has no cap.
+nominal ms, so scale reads as calls per second, and has no cap; slow_start.py says how a first rate is found.
 """
 
 from dataclasses import dataclass, field
 
+from oracles.controller import lanes, slow_start
+from oracles.controller.lanes import Lane
+from oracles.controller.slow_start import SlowStart
+
 # Learning
 HEADROOM = 0.97  # of a ceiling just met: window edges and network jitter misplace a call or two
 GROWTH = 0.03  # per second once the hold is over; a hit costs (excess rate x time to refuse) calls
-COLD_START = 1.5  # calls/s; grows by as much every second until 1 / GROWTH seconds, then by GROWTH
 HINT_GROWTH = 8.0  # fold per second, towards a limit that headers name
 HOLD_MS, HOLD_HINT_MS, HOLD_MAX_MS = 15_000, 30_000, 90_000  # quiet time under a ceiling before probing
 HOLD_CALLS = 50  # ... and at least so many calls: a slow upstream has little to spare for probes
@@ -27,23 +30,13 @@ MOST_FORGIVEN = 4.0  # in a row, earned by the calls before
 # Pausing
 BACKOFF_MS, BACKOFF_MAX_MS = 100, 8_000
 REFUSAL_MS, REFUSAL_MAX_MS = 200, 2_000  # first guess, and most, of the time the upstream takes to refuse
-PROBE_PATIENCE = 1.25  # x that time: a lone call not refused by then shows an open upstream
+PROBE_PATIENCE = slow_start.PATIENCE  # x that time: a lone call not refused by then shows an open upstream
 MAX_PAUSE_MS = 900_000
 # Bursts and lanes
 START_BURST_MS, MIN_BURST_MS = 500, 250
-LANE_LEAD_MS = 100  # how far a lane may run ahead of one that waits: a few polls, or high rates would starve
 CROWDED_POLL_MS = 50.0
 LANE_POLL_MS = 25.0  # when another lane's turn ends, only that lane knows
-LANE_GRACE_MS = 250  # a lane that was told to wait keeps its claim this much longer
 MINUTE_MS = 60_000
-
-
-@dataclass(slots=True)
-class Lane:
-    """A lane's claim on the budget."""
-
-    spent_ms: float = 0.0  # virtual time: nominal ms granted / weight
-    wanting_until_ms: float = 0.0
 
 
 @dataclass(slots=True)
@@ -69,6 +62,7 @@ class State:
     lenience: float = 0.0  # refusals that would be forgiven now
     virtual_ms: float = 0.0  # at which the last grant was made
     lanes: dict[str, Lane] = field(default_factory=dict)
+    slow: SlowStart = field(default_factory=SlowStart)
 
 
 class Pace:
@@ -83,7 +77,7 @@ class Pace:
         level = min(START_BURST_MS, self.burst_ms)  # a bucket found empty: nobody knows who called before
         self.state = State(
             at_ms=now_ms,
-            scale=1.0 if known else COLD_START,
+            scale=1.0,
             ceiling=1.0 if known else 0.0,
             hold_ms=HOLD_MAX_MS if known else 0.0,
             burst_ms=self.burst_ms if known else level,
@@ -91,27 +85,23 @@ class Pace:
             tokens_ms=level,
             lenience=MOST_FORGIVEN if known else 0.0,
         )
+        if not known:
+            slow_start.begin(self.state, now_ms)
 
     def admit(
         self, now_ms: float, lane: str, weight: float, costs: list[int], *, crowded: bool = False
     ) -> tuple[int, float]:
-        """The number of `costs` (tokens each), in order, that may start now, and the ms until the rest may ask.
-
-        `crowded` says that as many calls are in flight as may be.
-        """
+        """The number of `costs` (tokens each), in order, that may start now, and the ms until the rest may ask."""
         self._refill(now_ms)
-        mine, behind_ms = self._claim(now_ms, lane)
+        mine = self.state.lanes.setdefault(lane, Lane())
+        behind_ms = lanes.claim(self.state.lanes, mine, now_ms, self.state.virtual_ms)
         for granted, tokens in enumerate(costs):
             wait_ms = self._wait(now_ms, mine, behind_ms, tokens, crowded=crowded)
             if wait_ms > 0:
-                mine.wanting_until_ms = now_ms + min(wait_ms, 1_000) + LANE_GRACE_MS
+                lanes.wait(mine, now_ms, wait_ms)
                 return granted, wait_ms
             self._spend(now_ms, mine, weight, tokens)
         return len(costs), 0.0
-
-    def fits(self, tokens: int) -> bool:
-        """False for a call that a whole minute's tokens could not pay: it will never be granted."""
-        return tokens * self.token_ms <= MINUTE_MS
 
     def settle(self, now_ms: float, reserved: int, used: int) -> None:
         """Corrects a reservation to what the call used, as far as the upstream does the same."""
@@ -132,23 +122,32 @@ class Pace:
         """A gateway that has just recovered is not met with a whole burst."""
         self._refill(now_ms)
         s = self.state
+        slow_start.again(s.slow)
         most = START_BURST_MS * s.scale
         s.requests_ms, s.tokens_ms = min(s.requests_ms, most), min(s.tokens_ms, most)
 
     def learn(self, limit_rpm: float) -> None:
-        """Takes the limit in a response's headers as a mark to climb to quickly, until the first refusal."""
+        """Takes the limit in headers as a mark to climb to quickly, until the first refusal."""
         if self.cap > 1:
             self.state.hint = limit_rpm * self.request_ms / MINUTE_MS
+            slow_start.told(self.state, HEADROOM * self.state.hint)
 
-    def throttled(self, now_ms: float, granted_at_ms: float, tokens: int, retry_after_ms: float = 0) -> None:
-        """Pauses the fleet; slows it too if the refused call was granted after the last cut and is not forgiven."""
+    def ended(self, now_ms: float, granted_at_ms: float, *, passed: bool) -> None:
+        """A call ended; `passed` says that the upstream took it."""
+        self._refill(now_ms)
+        slow_start.ended(self.state.slow, granted_at_ms, passed=passed)
+
+    def throttled(self, now_ms: float, granted_at_ms: float, tokens: int, told_ms: float = 0, since: int = 0) -> None:
+        """Pauses the fleet; slows it too if the refused call, `since` others ago, is newer than the last cut."""
         self._refill(now_ms)
         s = self.state
         age_ms = max(0.0, now_ms - granted_at_ms)
         s.refusal_ms = min(REFUSAL_MAX_MS, max(age_ms, 0.8 * s.refusal_ms + 0.2 * age_ms))
-        pause_ms = min(retry_after_ms, MAX_PAUSE_MS)
+        pause_ms = min(told_ms, MAX_PAUSE_MS)
+        slow_start.refused(s, granted_at_ms)
         if granted_at_ms > s.cut_at_ms and not self._forgives():  # what was in flight at the cut tells nothing new
-            pause_ms = max(pause_ms, self._cut(age_ms, self._charge(tokens)))
+            own_ms = self._cut(age_ms, self._charge(tokens)) if not s.slow.window else slow_start.end(s, age_ms, since)
+            pause_ms = max(pause_ms, own_ms)
             s.hold_ms = min(s.hold_ms + SHUT_WEIGHT * pause_ms, HOLD_MAX_MS)
             s.requests_ms = min(s.requests_ms, 0.0)
             s.tokens_ms = min(s.tokens_ms, 0.0)
@@ -178,6 +177,9 @@ class Pace:
             self._rewind(s.at_ms - now_ms)
         elapsed_ms = now_ms - s.at_ms
         s.at_ms = now_ms
+        if s.slow.window:
+            slow_start.turn(s, now_ms, elapsed_ms)
+            return
         open_ms = min(elapsed_ms, max(0.0, now_ms - s.pause_until_ms))
         full = s.burst_ms * s.scale
         # A bucket over half full held nobody back: such time neither measures the upstream nor earns growth.
@@ -193,6 +195,7 @@ class Pace:
         s.at_ms -= jump_ms
         s.pause_until_ms -= jump_ms if s.pause_until_ms else 0.0  # 0 is never
         s.cut_at_ms -= jump_ms if s.cut_at_ms else 0.0
+        s.slow.since_ms -= jump_ms if s.slow.since_ms else 0.0
         for lane in s.lanes.values():
             lane.wanting_until_ms -= jump_ms
 
@@ -204,7 +207,7 @@ class Pace:
             if s.scale == named:
                 s.ceiling, s.hold_ms, s.busy_ms, s.passed_ms = s.hint, HOLD_HINT_MS, 0.0, 0.0
         elif not self._held():
-            growth = GROWTH if s.cut_at_ms else max(GROWTH, 1_000 / max(s.busy_ms, 1_000))
+            growth = slow_start.growth(s) if s.slow.searching else GROWTH
             s.scale = min(self.cap, s.scale * (1 + growth * seconds))
             s.burst_ms = min(self.burst_ms, s.burst_ms * (1 + GROWTH * seconds))
             s.refund = min(1.0, s.refund + GROWTH * seconds)
@@ -212,20 +215,8 @@ class Pace:
     def _held(self) -> bool:
         """Whether it is too soon, in time or in calls since the last cut, to try for more."""
         s = self.state
-        return s.busy_ms <= s.hold_ms or bool(s.cut_at_ms and s.passed_ms <= HOLD_CALLS * self.request_ms)
-
-    def _claim(self, now_ms: float, lane: str) -> tuple[Lane, float]:
-        """The lane's claim, and the least virtual time among other lanes that wait.
-
-        A lane that did not wait starts at the virtual time of the last grant: idling earns it no credit, and the
-        others no debt for having been alone.
-        """
-        lanes = self.state.lanes
-        mine = lanes.setdefault(lane, Lane())
-        if mine.wanting_until_ms <= now_ms:
-            mine.spent_ms = max(mine.spent_ms, self.state.virtual_ms)
-        waiting = (o.spent_ms for name, o in lanes.items() if name != lane and o.wanting_until_ms > now_ms)
-        return mine, min(waiting, default=float("inf"))
+        few = bool(s.cut_at_ms) and not s.slow.searching and s.passed_ms <= HOLD_CALLS * self.request_ms
+        return s.busy_ms <= s.hold_ms or few
 
     def _wait(self, now_ms: float, mine: Lane, behind_ms: float, tokens: int, *, crowded: bool) -> float:
         s = self.state
@@ -233,8 +224,10 @@ class Pace:
             return s.pause_until_ms - now_ms
         if crowded:
             return CROWDED_POLL_MS
-        if mine.spent_ms > behind_ms + LANE_LEAD_MS * s.scale:
+        if mine.spent_ms > behind_ms + lanes.LEAD_MS * s.scale:
             return LANE_POLL_MS
+        if s.slow.window:
+            return 0.0 if slow_start.room(s.slow) else CROWDED_POLL_MS
         full = s.burst_ms * s.scale  # a call dearer than a full bucket goes at a full one, and leaves a debt
         short_of_requests = min(self.request_ms, full) - s.requests_ms
         short_of_tokens = min(tokens * self.token_ms, full) - s.tokens_ms
@@ -243,8 +236,11 @@ class Pace:
     def _spend(self, now_ms: float, mine: Lane, weight: float, tokens: int) -> None:
         s = self.state
         charge = self._charge(tokens)
-        s.requests_ms -= self.request_ms
-        s.tokens_ms -= tokens * self.token_ms
+        if s.slow.window:
+            slow_start.grant(s.slow)
+        else:
+            s.requests_ms -= self.request_ms
+            s.tokens_ms -= tokens * self.token_ms
         s.passed_ms += charge
         s.lenience = min(MOST_FORGIVEN, s.lenience + FORGIVEN)
         s.virtual_ms = max(s.virtual_ms, mine.spent_ms)
@@ -260,14 +256,19 @@ class Pace:
         if passed_ms < EVIDENCE * charge:
             s.passed_ms = max(0.0, passed_ms)
             s.backoff_ms = min(s.backoff_ms * 2, BACKOFF_MAX_MS)
+            slow_start.shut(s)
             return s.backoff_ms
         measured = passed_ms / max(1.0, s.busy_ms - age_ms)
         if measured > BURSTY * s.scale:
             s.burst_ms = max(min(MIN_BURST_MS, s.burst_ms), s.burst_ms / 2)
-        if not self._held():  # it was growing: the limit lies between what passed and where it was met
+        if (
+            not self._held() and not s.slow.searching
+        ):  # it was growing: the limit lies between what passed and where it was met
             measured = (measured + s.scale) / 2
         ceiling = min(s.scale, max(measured, DEEPEST_CUT * s.scale))
-        s.hold_ms = s.hold_ms * 2 if abs(ceiling - s.ceiling) <= CONFIRMED * s.ceiling else HOLD_MS
+        confirmed = abs(ceiling - s.ceiling) <= CONFIRMED * s.ceiling
+        s.hold_ms = HOLD_MS if s.slow.searching or not confirmed else s.hold_ms * 2
+        s.slow.searching, s.slow.passed_ms = False, 0.0
         s.ceiling = ceiling
         s.scale = max(FLOOR, HEADROOM * ceiling)
         s.refund /= 4

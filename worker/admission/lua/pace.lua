@@ -3,11 +3,10 @@
 -- Budget is measured in nominal milliseconds: a request costs the time in which the configured limit earns it
 -- (60,000 / RPM, or tokens x 60,000 / TPM). So one learned number, `scale`, serves requests and tokens alike: the
 -- bucket earns `scale` nominal ms per ms. A configured limit is scale 1, and scale cannot exceed it. Without a limit the
--- nominal rate is one request a second, and scale has no cap.
+-- nominal rate is one request a second, and scale has no cap; slow_start.lua says how a first rate is found.
 
 local HEADROOM = 0.97   -- of a ceiling just met: window edges and network jitter misplace a call or two
 local GROWTH = 0.03     -- per second once the hold is over; a hit costs (excess rate x time to refuse) calls
-local COLD_START = 1.5  -- calls a second; grows by as much every second until 1 / GROWTH seconds, then by GROWTH
 local HINT_GROWTH = 8   -- fold per second, towards a limit that headers name
 local HOLD_MS, HOLD_HINT_MS, HOLD_MAX_MS = 15000, 30000, 90000 -- quiet time under a ceiling before probing
 local HOLD_CALLS = 50   -- ... and at least so many calls: a slow upstream has little to spare for probes
@@ -23,13 +22,14 @@ local BACKOFF_MS, BACKOFF_MAX_MS = 100, 8000
 local REFUSAL_MS, REFUSAL_MAX_MS = 200, 2000 -- first guess and maximum of the time the upstream takes to refuse
 local PROBE_PATIENCE = 1.25 -- x that time: a lone call not refused by then shows an open upstream
 local START_BURST_MS, MIN_BURST_MS = 500, 250
+local CROWDED_POLL_MS = 50
 local LANE_LEAD_MS, LANE_GRACE_MS = 100, 250 -- how far a lane may run ahead; how long a waiting lane keeps its claim
 local MOST_FORGOTTEN = 256 -- fields of lanes in one call
 
 function State:start()
   local level = math.min(START_BURST_MS, self.longest_burst_ms) -- another process may just have spent the rest
   self.at_ms, self.requests_ms, self.tokens_ms = now, level, level
-  self.scale, self.ceiling, self.hold_ms, self.burst_ms, self.lenience = COLD_START, 0, 0, level, 0
+  self.scale, self.ceiling, self.hold_ms, self.burst_ms, self.lenience = 1, 0, 0, level, 0
   if self.known then
     self.scale, self.ceiling, self.hold_ms, self.burst_ms = 1, 1, HOLD_MAX_MS, self.longest_burst_ms
     self.lenience = MOST_FORGIVEN
@@ -37,6 +37,7 @@ function State:start()
   self.refund, self.busy_ms, self.passed_ms, self.cut_at_ms = 0, 0, 0, 0
   self.backoff_ms, self.refusal_ms, self.probing = BACKOFF_MS, REFUSAL_MS, 0
   self.pause_until, self.hint = self.pause_until or 0, self.hint or 0 -- new limits end no pause
+  self:start_slowly()
 end
 
 function State:charge(tokens) return math.max(self.request_ms, tokens * self.token_ms) end
@@ -45,6 +46,7 @@ function State:charge(tokens) return math.max(self.request_ms, tokens * self.tok
 function State:refill()
   local elapsed = now - self.at_ms
   self.at_ms = now
+  if self:starting() then return self:pass_slots(elapsed) end
   local open_ms = math.min(elapsed, math.max(0, now - self.pause_until))
   local full = self.burst_ms * self.scale
   -- While the bucket is over half full no call waits: such time neither measures the upstream nor earns growth.
@@ -57,7 +59,8 @@ end
 
 -- Whether it is too soon, in time or in calls since the last cut, to try for more.
 function State:held()
-  return self.busy_ms <= self.hold_ms or (self.cut_at_ms ~= 0 and self.passed_ms <= HOLD_CALLS * self.request_ms)
+  local few = self.cut_at_ms ~= 0 and self.st_searching == 0 and self.passed_ms <= HOLD_CALLS * self.request_ms
+  return self.busy_ms <= self.hold_ms or few
 end
 
 function State:grow(seconds)
@@ -69,7 +72,7 @@ function State:grow(seconds)
       self.ceiling, self.hold_ms, self.busy_ms, self.passed_ms = self.hint, HOLD_HINT_MS, 0, 0
     end
   elseif not self:held() then
-    local growth = refused and GROWTH or math.max(GROWTH, 1000 / math.max(self.busy_ms, 1000))
+    local growth = self.st_searching == 1 and self:search_growth() or GROWTH
     self.scale = math.min(self.cap, self.scale * (1 + growth * seconds))
     self.burst_ms = math.min(self.longest_burst_ms, self.burst_ms * (1 + GROWTH * seconds))
     self.refund = math.min(1, self.refund + GROWTH * seconds)
@@ -105,6 +108,7 @@ function State:cut(age_ms, charge)
   if passed_ms < EVIDENCE * charge then
     self.passed_ms = math.max(0, passed_ms)
     self.backoff_ms = math.min(self.backoff_ms * 2, BACKOFF_MAX_MS)
+    self:refused_alone()
     return self.backoff_ms
   end
   local measured = passed_ms / math.max(1, self.busy_ms - age_ms)
@@ -112,10 +116,11 @@ function State:cut(age_ms, charge)
     self.burst_ms = math.max(math.min(MIN_BURST_MS, self.burst_ms), self.burst_ms / 2)
   end
   -- Where it was growing, the limit lies between what passed and where it was met.
-  if not self:held() then measured = (measured + self.scale) / 2 end
+  if not self:held() and self.st_searching == 0 then measured = (measured + self.scale) / 2 end
   local ceiling = math.min(self.scale, math.max(measured, DEEPEST_CUT * self.scale))
   local confirmed = math.abs(ceiling - self.ceiling) <= CONFIRMED * self.ceiling
-  self.hold_ms = confirmed and self.hold_ms * 2 or HOLD_MS
+  self.hold_ms = confirmed and self.st_searching == 0 and self.hold_ms * 2 or HOLD_MS
+  self.st_searching, self.st_passed_ms = 0, 0
   self.ceiling, self.scale, self.refund = ceiling, math.max(FLOOR, HEADROOM * ceiling), self.refund / 4
   self.busy_ms, self.passed_ms, self.lenience, self.backoff_ms = 0, 0, 0, BACKOFF_MS
   return self.backoff_ms
@@ -124,6 +129,7 @@ end
 -- An upstream that has just recovered is not met with a whole burst.
 function State:recover()
   self:refill()
+  self.st_window = math.min(self.st_window, FIRST_CALLS)
   local most = START_BURST_MS * self.scale
   self.requests_ms, self.tokens_ms = math.min(self.requests_ms, most), math.min(self.tokens_ms, most)
 end
@@ -132,15 +138,20 @@ end
 function State:learn(limit_rpm)
   if self.known then return end
   self.hint = limit_rpm * self.request_ms / 60000
+  if self:starting() and self.hint > 0 then self:end_by_header(HEADROOM * self.hint) end
 end
 
 -- Pauses the fleet for a throttled call, and slows it if the call was granted after the last cut and is not forgiven.
-function State:throttled(granted_at, tokens, retry_after_ms, longest_ms)
+-- `since` counts the calls that were granted after it.
+function State:throttled(granted_at, tokens, retry_after_ms, longest_ms, since)
   local age_ms = math.max(0, now - granted_at)
   local pause_ms = math.min(retry_after_ms, longest_ms)
   self.refusal_ms = math.min(REFUSAL_MAX_MS, math.max(age_ms, 0.8 * self.refusal_ms + 0.2 * age_ms))
+  self:refused_on_its_way(granted_at)
   if granted_at > self.cut_at_ms and not self:forgives() then -- calls in flight at the cut tell nothing new
-    pause_ms = math.max(pause_ms, self:cut(age_ms, self:charge(tokens)))
+    local own_ms = PROBE_PATIENCE * self.refusal_ms
+    if self:starting() then self:end_by_refusal(age_ms, since) else own_ms = self:cut(age_ms, self:charge(tokens)) end
+    pause_ms = math.max(pause_ms, own_ms)
     self.hold_ms = math.min(self.hold_ms + SHUT_WEIGHT * pause_ms, HOLD_MAX_MS)
     self.requests_ms, self.tokens_ms, self.cut_at_ms = math.min(self.requests_ms, 0), math.min(self.tokens_ms, 0), now
   end
@@ -176,8 +187,9 @@ end
 -- The wait of this call and its reason; 0 lets it start.
 function State:obstacle(lane, behind, tokens, crowded)
   if now < self.pause_until then return self.pause_until - now, 'throttled' end
-  if crowded then return 50, 'concurrency' end
+  if crowded then return CROWDED_POLL_MS, 'concurrency' end
   if (self[lane.spent] or 0) > behind + LANE_LEAD_MS * self.scale then return 25, 'share' end
+  if self:starting() then return self:room() > 0 and 0 or CROWDED_POLL_MS, 'requests' end
   local full = self.burst_ms * self.scale
   local requests = math.min(self.request_ms, full) - self.requests_ms
   local missing = math.min(tokens * self.token_ms, full) - self.tokens_ms
@@ -185,8 +197,12 @@ function State:obstacle(lane, behind, tokens, crowded)
 end
 
 function State:spend(lane, weight, tokens)
-  self.requests_ms = self.requests_ms - self.request_ms
-  self.tokens_ms = self.tokens_ms - tokens * self.token_ms
+  if self:starting() then
+    self:on_its_way()
+  else
+    self.requests_ms = self.requests_ms - self.request_ms
+    self.tokens_ms = self.tokens_ms - tokens * self.token_ms
+  end
   self.passed_ms = self.passed_ms + self:charge(tokens)
   self.lenience = math.min(MOST_FORGIVEN, self.lenience + FORGIVEN)
   self.virtual = math.max(self.virtual or 0, self[lane.spent] or 0)

@@ -56,6 +56,7 @@ end
 function Place:headroom(tokens)
   local s, room = self.s, self.limit - self.in_flight
   if not self.paced then return room end
+  if s:starting() then return math.max(math.min(room, s:room()), 0.001) end
   if s.request_ms > 0 then room = math.min(room, s.requests_ms / s.request_ms) end
   if tokens * s.token_ms > 0 then room = math.min(room, s.tokens_ms / (tokens * s.token_ms)) end
   return math.max(room, 0.001)

@@ -32,7 +32,8 @@ function State:met_limit(call, shared)
   shared = shared and (not self.known or self:slowing_helps())
   local told = call.retry_after_ms > 0 and self:weigh('told', call)
   if shared or told then
-    self:throttled(call.granted_at, call.reserved, told and call.retry_after_ms or 0, call.longest_pause_ms)
+    local since = self.seq - call.seq
+    self:throttled(call.granted_at, call.reserved, told and call.retry_after_ms or 0, call.longest_pause_ms, since)
   end
   return shared or told
 end
@@ -59,6 +60,7 @@ end
 function State:settle(call)
   self:refill()
   if call.probe then return end
+  self:fate_known(call.granted_at, call.verdict == 'ok' or call.verdict == 'answered')
   if call.called then self:correct(call.reserved, call.used) else self:give_back(call.reserved) end
 end
 

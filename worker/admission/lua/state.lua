@@ -1,6 +1,6 @@
 -- State: what the fleet remembers about one upstream; with several routes, about one account, one route, or one model
--- inside an account (routes.lua). First part of the script; pace, evidence, overload, gate and admission follow, each
--- with its own rules at the top.
+-- inside an account (routes.lua). First part of the script; slow_start, pace, evidence, overload, gate and admission
+-- follow, each with its own rules at the top.
 --
 -- Keys:
 --   permits   zset  delivery token -> expiry, ms of server time; its size is the number of calls in flight
@@ -25,6 +25,14 @@
 --   hint                     scale of the limit that headers name; 0 = none
 --   refund                   believed share of unused tokens that the upstream gives back, 0 to 1
 --   lenience                 refusals that may be forgiven, in calls
+-- Slow start, where no limit is known:
+--   st_window                calls whose fate may be unknown at once; 0 = the slow start is over
+--   st_slot                  number of the slot of 500 ms that runs
+--   st_young, st_older       calls of unknown fate granted in this slot, and in the one before
+--   st_used                  1 = at the last grant at least half of the window was used
+--   st_searching             1 = between the first refusal and the second
+--   st_tail_ms, st_least     time from the refused call's grant to the end; least scale at the end
+--   st_passed_ms, st_since   nms granted before the end, and since when
 -- Lanes:
 --   spent:<lane>             virtual time granted to the lane, nms over weight
 --   wanting:<lane>           time until which the lane keeps its claim; 0 = it does not wait
@@ -114,7 +122,7 @@ function State:follow_clock()
   if back_ms <= 0 then return end
   local clocked = { at_ms = true, pause_until = true, cut_at_ms = true, gate_since = true, probe_at = true,
     confirmed_at = true, ten_a_at = true, ten_b_at = true, bod_a_at = true, bod_b_at = true, fl_hold_until = true, fl_cut_at = true, re_at = true,
-    re_first_at = true, si_at = true }
+    re_first_at = true, si_at = true, st_since = true }
   for field, value in pairs(self.stored) do
     if (clocked[field] or string.find(field, '^wanting:')) and value ~= 0 then -- 0 is never
       self[field] = value - back_ms
