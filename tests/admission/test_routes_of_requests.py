@@ -83,6 +83,12 @@ async def test_requests_of_one_key_keep_to_a_route_while_it_has_room(routes: Rou
     assert len(set(chosen.values())) > 1
 
 
+@having(ORDERED)
+async def test_a_process_takes_requests_early_enough_to_see_them_wait_as_long_as_they_must(routes: Routes) -> None:
+    """Most callers do not tell when they enqueued."""
+    assert routes.admission.ahead_s == 5
+
+
 @having(SHARING)
 async def test_a_lost_reply_is_given_again(routes: Routes) -> None:
     asked = [routes.asked() for _ in range(5)]

@@ -32,9 +32,6 @@ LONGEST_SLEEP_S: Final = 1.0
 """The pump looks again after this, so that an operator's resume or another process' refund is seen."""
 
 SHORTEST_ROOM: Final = 4
-AHEAD_S: Final = 1.0
-"""Seconds of the fleet's rate that one process takes from a lane in advance."""
-
 GATED_ROOM: Final = 16
 """Requests still taken while the upstream is out of order, so that deadlines and patience are honoured."""
 
@@ -46,6 +43,8 @@ class Granting(Protocol):
     def gate(self) -> Gate: ...
     @property
     def paused(self) -> bool: ...
+    @property
+    def ahead_s(self) -> float: ...
     @property
     def events(self) -> AdmissionEvents: ...
     def fits(self, tokens: int) -> bool: ...
@@ -136,7 +135,7 @@ class AdmissionQueue:
     async def _round(self, waiters: list[_Waiter]) -> Grant:
         """Asks for the first of those who wait, and sends away all who need not wait any longer."""
         grant = await self.admission.grant(self.lane, self.weight, [waiter.ask for waiter in waiters])
-        self._size = max(SHORTEST_ROOM, math.ceil(grant.per_second * AHEAD_S))
+        self._size = max(SHORTEST_ROOM, math.ceil(grant.per_second * self.admission.ahead_s))
         answered = list(zip(waiters, grant.answers, strict=True))
         for waiter, answer in answered:
             if answer.word == "go":

@@ -13,7 +13,7 @@ from worker.admission import evidence
 from worker.admission.commands import ADMISSION, ADMIT, HEARD, OVERRIDE, PAUSE, REPORT, RESUME, Admitted
 from worker.admission.events import AdmissionEvents, Unheard
 from worker.admission.evidence import Evidence
-from worker.admission.grants import Answer, Ask, Gate, Grant, Limits, Reservation, Word
+from worker.admission.grants import AHEAD_S, Answer, Ask, Gate, Grant, Limits, Reservation, Word
 from worker.gateway.upstream import Call
 from worker.storage import keys
 from worker.storage.commands import Argument, Row
@@ -34,6 +34,7 @@ class Admission:
     upstream: str = "default"
     route: str = "default"
     events: AdmissionEvents = field(default_factory=Unheard)
+    ahead_s: float = AHEAD_S
     gate: Gate = ""
     paused: bool = False
     """By an operator."""

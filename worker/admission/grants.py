@@ -4,11 +4,14 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Literal
+from typing import Final, Literal
 
 Gate = Literal["", "authentication_failed", "quota_exhausted", "breaker_open"]
 """A state of the upstream in which only probes are called."""
 
+
+AHEAD_S: Final = 1.0
+"""Seconds of the fleet's rate that one process takes from a lane in advance."""
 
 Word = Literal["go", "wait", "late", "later"]
 """Start the call; ask again; answer the request early, for its time is too short; come back when retries are few."""

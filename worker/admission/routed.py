@@ -24,13 +24,14 @@ from worker.admission.commands import (
 )
 from worker.admission.events import AdmissionEvents, Unheard
 from worker.admission.evidence import Evidence
-from worker.admission.grants import Answer, Ask, Gate, Grant, Limits, Outage, Reservation
+from worker.admission.grants import AHEAD_S, Answer, Ask, Gate, Grant, Limits, Outage, Reservation
 from worker.admission.route_table import RouteTable, StateSpec, Way, Ways
 from worker.gateway.upstream import Call
 from worker.storage import keys
 from worker.storage.commands import Row
 from worker.storage.scripts import ScriptRunner
 
+MOST_AHEAD_S: Final = 60.0
 OF_THE_ACCOUNT: Final = frozenset({"throttled", "quota"})
 """Verdicts about the account; all others are about the route."""
 
@@ -60,6 +61,12 @@ class RoutedAdmission:
     def paused(self) -> bool:
         """Whether an operator paused every route."""
         return all(self._told(state).paused for state in self._accounts())
+
+    @property
+    def ahead_s(self) -> float:
+        """The longest `spill_after`: most requests do not tell when they were enqueued, but are seen when taken."""
+        spill_s = max(route.spill_ms for route in self.table.routes) / 1000
+        return min(max(AHEAD_S, spill_s), MOST_AHEAD_S)
 
     def fits(self, tokens: int) -> bool:
         """Whether a request of this size can ever be admitted by any route."""
