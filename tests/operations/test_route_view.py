@@ -1,5 +1,6 @@
 """Operators see each route: its state and why, the room on its account, its last error, its share of the calls."""
 
+import asyncio
 import json
 from collections.abc import AsyncGenerator
 from pathlib import Path
@@ -11,7 +12,7 @@ from support.route_parts import SHARING, Routes, open_routes
 
 from worker.admission.route_table import RouteSpec, RouteTable
 from worker.config.settings import load
-from worker.operations.route_view import RouteView, read_routes, scopes_of, table_of
+from worker.operations.route_view import RouteView, read_routes, scopes_of, scopes_to_change, table_of
 
 FILE = """
 [accounts.shared]
@@ -117,3 +118,54 @@ def test_the_command_shows_each_route(tmp_path: Path, redis_url: str) -> None:
     assert shown.code == as_json.code == 0
     assert all(name in shown.out for name in ("one", "two", "own", "shared", "other", "open"))
     assert [json.loads(line)["name"] for line in as_json.out.splitlines()] == ["one", "two", "own"]
+
+
+@pytest.mark.parametrize(
+    ("route", "account", "limits", "scopes"),
+    [
+        ("one", "", False, ["default:route:one"]),
+        ("own", "", False, ["default:account:other"]),
+        ("", "shared", False, ["default:account:shared"]),
+        ("one", "", True, ["default:account:shared"]),
+        ("", "other", True, ["default:account:other"]),
+        ("", "", False, ["default:route:one", "default:route:two", "default:account:other", "default:account:shared"]),
+    ],
+)
+def test_an_operator_means_a_route_an_account_or_everything(
+    route: str,
+    account: str,
+    limits: bool,  # noqa: FBT001  # drawn, not passed
+    scopes: list[str],
+) -> None:
+    assert scopes_to_change(SHARING, route, account, limits=limits) == scopes
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["pause", "--route", "three"], "--route: there is no such route; there are one, two, own"),
+        (["resume", "--account", "three"], "--account: there is no such account; there are shared, other"),
+        (["pause", "--route", "one", "--account", "shared"], "give one of them"),
+        (["limits", "--rpm", "5"], "--account: name one of shared, other"),
+    ],
+)
+def test_a_name_that_there_is_not_is_refused(tmp_path: Path, redis_url: str, arguments: list[str], said: str) -> None:
+    (tmp_path / "routes.toml").write_text(FILE)
+
+    ran = called(*arguments, WORKER_REDIS_URL=redis_url, WORKER_CONFIG_FILE=str(tmp_path / "routes.toml"))
+
+    assert ran.code == 2
+    assert said in ran.err
+
+
+async def test_a_paused_route_is_left_alone_until_it_is_resumed(routes: Routes, tmp_path: Path, redis_url: str) -> None:
+    (tmp_path / "routes.toml").write_text(FILE)
+    settings = {"WORKER_REDIS_URL": redis_url, "WORKER_CONFIG_FILE": str(tmp_path / "routes.toml")}
+
+    assert (await asyncio.to_thread(called, "pause", "--route", "one", **settings)).code == 0
+
+    assert "one" not in await routes.drain()
+    assert view(routes)["one"].state == "paused"
+    assert (await asyncio.to_thread(called, "resume", **settings)).code == 0
+    routes.advance(2_000)
+    assert "one" in await routes.drain()

@@ -76,6 +76,33 @@ def scopes_of(table: RouteTable) -> Mapping[str, str]:
     return {state.label: state.scope for state in table.states if ":model:" not in state.scope}
 
 
+class UnknownNameError(Exception):
+    """No route or account has the name that was given; the message says which there are."""
+
+
+def scopes_to_change(table: RouteTable, route: str, account: str, *, limits: bool) -> list[str]:
+    """The scopes of the states that an operator means: of a route, of an account, or of the whole fleet.
+
+    Limits are an account's: there, a route stands for its account, and one of several must be named. Raises
+    UnknownNameError.
+    """
+    if route and account:
+        raise UnknownNameError("--route and --account: give one of them")
+    routes = {spec.name: spec for spec in table.routes}
+    if route and route not in routes:
+        raise UnknownNameError(f"--route: there is no such route; there are {', '.join(routes)}")
+    if account and account not in table.accounts:
+        raise UnknownNameError(f"--account: there is no such account; there are {', '.join(table.accounts)}")
+    if route and not limits:
+        return [table.route_state(routes[route]).scope]
+    named = routes[route].account if route else account
+    if named:
+        return [table.account_state(table.accounts[named]).scope]
+    if limits and len(table.accounts) > 1:
+        raise UnknownNameError(f"--account: name one of {', '.join(table.accounts)}")
+    return [state.scope for state in table.states]
+
+
 def read_routes(redis: Any, table: RouteTable) -> list[RouteView]:
     """Every route, in the order of the file. Raises redis.RedisError."""
     states = {
