@@ -8,18 +8,12 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
+    from api_contracts.anyfast import MODELS, InputMessage, ResponsesRequest
     from api_contracts.errors import ErrorCode, MappedError, UpstreamError
     from api_contracts.fields import Timestamp, rfc3339
     from api_contracts.generation import CONTRACT_VERSION, Attempt, GenerationRequest, GenerationResult, Timing
-    from api_contracts.responses import (
-        MODELS,
-        ErrorBody,
-        InputMessage,
-        ResponseObject,
-        ResponsesRequest,
-        StreamEvent,
-        Usage,
-    )
+    from api_contracts.profiles import contract
+    from api_contracts.responses import ErrorBody, ResponseObject, StreamEvent, Usage
     from api_contracts.violations import ContractViolation, Violation
 
 __all__ = [
@@ -41,10 +35,11 @@ __all__ = [
     "UpstreamError",
     "Usage",
     "Violation",
+    "contract",
     "rfc3339",
 ]
 
-_MODULES: Final = ("violations", "errors", "fields", "responses", "generation")
+_MODULES: Final = ("violations", "errors", "fields", "responses", "anyfast", "generation", "profiles")
 
 
 def __getattr__(name: str) -> Any:

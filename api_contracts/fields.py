@@ -50,7 +50,8 @@ def _instant(value: object) -> datetime:
     raise RefusedValue("must be an RFC 3339 time with its offset, like 2026-01-31T09:30:00.000Z")
 
 
-def _whole(value: object) -> object:
+def whole(value: object) -> object:
+    """A float without a fraction as the integer it is; any other value as it came."""
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
@@ -98,7 +99,7 @@ Timestamp = Annotated[
 ]
 """An instant: aware, in UTC. Read from RFC 3339 text with any offset, written by `rfc3339`."""
 
-WHOLE: Final = BeforeValidator(_whole)
+WHOLE: Final = BeforeValidator(whole)
 """Beside a strict `int`: a float without a fraction counts as the integer it is."""
 
 Name = Annotated[str, Field(min_length=1, max_length=MAX_NAME_CHARS, pattern=r"^[A-Za-z0-9._:-]+$")]
@@ -112,7 +113,7 @@ LooseNumber = Annotated[float | None, PlainValidator(_number_or_none, json_schem
 TokenCount = Annotated[int, Field(ge=0), BeforeValidator(_zero_if_null)]
 
 
-def _tidy(schema: dict[str, Any]) -> None:
+def tidy(schema: dict[str, Any]) -> None:
     """Keeps the JSON Schema to what the wire knows: `null` defaults and derived titles are pydantic's."""
     for field in schema.get("properties", {}).values():
         field.pop("title", None)
@@ -128,7 +129,7 @@ class WireModel(BaseModel):
         extra="allow",
         use_attribute_docstrings=True,
         hide_input_in_errors=True,
-        json_schema_extra=_tidy,
+        json_schema_extra=tidy,
     )
 
     def __repr_args__(self) -> Iterable[tuple[str | None, Any]]:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final
 
+from api_contracts.envelope import Envelope
 from api_contracts.fields import rfc3339
 from api_contracts.fingerprints import fingerprint
 from api_contracts.generation import GenerationRequest
@@ -16,6 +17,9 @@ from api_contracts.violations import ContractViolation, Violation, unknown_names
 
 MAX_BODY: Final = 4 * 1024 * 1024
 """Bytes of a request's body, encoded, that a worker takes unless its operators say otherwise (`WORKER_MAX_BODY`)."""
+
+Contract = type[Envelope]
+"""Of a profile and its models, as `api_contracts.contract` returns it."""
 
 _STRICT: Final = "must be strict JSON (RFC 8259): no NaN or infinity, no lone surrogates, nothing but JSON's own types"
 
@@ -29,15 +33,17 @@ class Outgoing:
     document: bytes
 
 
-def prepare(envelope: Mapping[str, Any], *, tenant: str, max_body: int = MAX_BODY) -> Outgoing:
+def prepare(
+    envelope: Mapping[str, Any], *, tenant: str, max_body: int = MAX_BODY, contract: Contract = GenerationRequest
+) -> Outgoing:
     """The envelope with its tenant and time of enqueueing, encoded. Raises ContractViolation as a worker would.
 
     It refuses unknown fields too, which a worker only ignores: the caller is at hand to hear of a typo.
     """
     now = datetime.now(UTC)
     stamped = {"tenant": tenant, "enqueued_at": rfc3339(now), **envelope}
-    request = GenerationRequest.parse(stamped)
-    if unknown := unknown_names(envelope, GenerationRequest.model_fields):
+    request = contract.parse(stamped)
+    if unknown := unknown_names(envelope, contract.model_fields):
         raise ContractViolation(unknown)
     document = strict_json(stamped, max_body=max_body)
     _check_times(request, now)
@@ -62,7 +68,7 @@ def strict_json(envelope: Mapping[str, Any], *, max_body: int = MAX_BODY) -> byt
     return document
 
 
-def _check_times(request: GenerationRequest, now: datetime) -> None:
+def _check_times(request: Envelope, now: datetime) -> None:
     for name, moment in (("enqueued_at", request.enqueued_at), ("deadline", request.deadline)):
         if moment is not None and abs(moment - now) > FARTHEST:
             wanted = f"{name} must be at most {FARTHEST.days} days from now"

@@ -1,107 +1,15 @@
-"""The wire of `POST /v1/responses`: a strict request, and tolerant readings of what the gateway answers.
+"""Tolerant readings of what the gateway answers to `POST /v1/responses`.
 
-The request refuses what the gateway's OpenAPI document does not allow, so that a mistake costs no call. The
-read models accept more than that document promises: unknown fields are kept, missing and null ones have
-defaults, because an answer that was paid for is not thrown away over a field nobody needed.
+They accept more than the gateway's document promises: unknown fields are kept, missing and null ones have defaults,
+because an answer that was paid for is not thrown away over a field nobody needed.
 """
 
-from typing import Annotated, Any, Final, Literal, Self, get_args
+from typing import Annotated, Any, Final, Self
 
-from pydantic import (
-    AfterValidator,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    WithJsonSchema,
-    model_validator,
-)
+from pydantic import BeforeValidator, Field, model_validator
 
-from api_contracts.fields import WHOLE, Lenient, LooseNumber, LooseText, Omissible, TokenCount, WireModel
+from api_contracts.fields import Lenient, LooseNumber, LooseText, TokenCount, WireModel
 from api_contracts.violations import RefusedValue
-
-Model = Literal["gpt-5.4-mini"]
-MODELS: Final[tuple[str, ...]] = get_args(Model)
-"""The models that requests may name. Add one to `Model`, nowhere else."""
-
-
-class RequestPart(WireModel):
-    """A part of a request: strict about what it knows, and passing on what it does not."""
-
-    model_config = ConfigDict(strict=True)
-
-
-class InputMessage(RequestPart):
-    """One turn of the conversation."""
-
-    role: Literal["user", "assistant", "system"]
-    """The speaker."""
-    content: str
-    """The words."""
-
-
-class TextFormat(RequestPart):
-    """The form of the output text."""
-
-    type: Omissible[Literal["text", "json_object"]] = None
-    """Plain text, or one JSON object."""
-
-
-class TextOptions(RequestPart):
-    """The style of the model's writing."""
-
-    format: Omissible[TextFormat] = None
-    """The form of the output."""
-    verbosity: Omissible[Literal["low", "medium", "high"]] = None
-    """Length of the model's writing; the gateway's default is medium."""
-
-
-class ReasoningOptions(RequestPart):
-    """The model's thinking before it writes."""
-
-    effort: Omissible[Literal["none", "low", "medium", "high", "xhigh"]] = None
-    """Amount of the model's thinking; the gateway's default is none."""
-    summary: Omissible[Literal["auto", "concise", "detailed"]] = None
-    """Whether, and how fully, the thinking is summarised."""
-
-
-def _beyond_the_contract(extra: dict[str, Any]) -> dict[str, Any]:
-    reserved = sorted(extra.keys() & (ResponsesRequest.model_fields.keys() | {"background"}))
-    if "background" in reserved:
-        raise RefusedValue("may not name background; the worker waits for the answer and publishes it")
-    if reserved:
-        raise RefusedValue(f"may not name {', '.join(reserved)}; it is for parameters newer than the contract")
-    return extra
-
-
-class ResponsesRequest(RequestPart):
-    """The body of `POST /v1/responses`, and `extra_body` for parameters newer than this contract."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    model: Annotated[Model, WithJsonSchema({"type": "string", "enum": list(MODELS)})]
-    """The model that generates."""
-    input: Annotated[list[InputMessage], Field(min_length=1, fail_fast=True)]
-    """The conversation so far, oldest turn first."""
-    stream: bool = False
-    """Whether the worker asks the gateway for server-sent events, and publishes deltas as they come."""
-    top_p: Omissible[Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]] = None
-    """Nucleus sampling: the share of probability that is sampled from."""
-    max_output_tokens: Omissible[Annotated[int, Field(ge=1), WHOLE]] = None
-    """The most tokens to generate, thinking included. Set it tight: the rate budget reserves this many."""
-    text: Omissible[TextOptions] = None
-    """The style of the model's writing."""
-    reasoning: Omissible[ReasoningOptions] = None
-    """The model's thinking before it writes."""
-    tools: Omissible[Annotated[list[dict[str, Any]], Field(fail_fast=True)]] = None
-    """The tools that the model may call."""
-    tool_choice: Omissible[str] = None
-    """The tool, if any, that the model calls."""
-    store: bool = True
-    """Whether the gateway keeps the response for later retrieval."""
-    user: Omissible[str] = None
-    """An identifier of the end user, stable and meaningless to others."""
-    extra_body: Omissible[Annotated[dict[str, Any], AfterValidator(_beyond_the_contract)]] = None
-    """Parameters newer than this contract, merged into the body; may not name its keys or `background`."""
 
 
 def _message_only(value: object) -> object:

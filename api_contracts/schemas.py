@@ -1,19 +1,18 @@
 """The contract for every language: JSON Schemas of request, result and error, and an AsyncAPI 3 document over them."""
 
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from pydantic import BaseModel
 
+from api_contracts.envelope import Envelope
 from api_contracts.errors import MappedError
 from api_contracts.generation import CONTRACT_VERSION, GenerationRequest, GenerationResult
 from api_contracts.queues import DEAD_STREAM, DEFAULT_LANES, RESULT_STREAM, TASK_NAME, delta_stream, lane_queue
+from api_contracts.requests import SHAPED, RequestBody
 
 _DIALECT: Final = "https://json-schema.org/draft/2020-12/schema"
-MODELS: Final[dict[str, type[BaseModel]]] = {
-    "request": GenerationRequest,
-    "result": GenerationResult,
-    "error": MappedError,
-}
+_DEFINITIONS: Final = "#/$defs/"
+_COMPONENTS: Final = "#/components/schemas/"
 DELTA_ENTRY: Final[dict[str, Any]] = {
     "type": "object",
     "required": ["type", "data"],
@@ -35,15 +34,39 @@ DELTA_ENTRY: Final[dict[str, Any]] = {
 """Fields of an entry in a stream of deltas."""
 
 
-def json_schemas() -> dict[str, dict[str, Any]]:
-    """By name: `request` is what callers write, `result` and `error` what workers write."""
+def json_schemas(request: type[Envelope] = GenerationRequest) -> dict[str, dict[str, Any]]:
+    """By name: `request` is what callers write, of this contract; `result` and `error` are what workers write."""
     return {
-        name: {"$schema": _DIALECT, "$comment": f"contract {CONTRACT_VERSION}", **model.model_json_schema()}
-        for name, model in MODELS.items()
+        name: {"$schema": _DIALECT, "$comment": f"contract {CONTRACT_VERSION}", **schema}
+        for name, schema in _schemas(request).items()
     }
 
 
-def asyncapi() -> dict[str, Any]:
+def documents(request: type[Envelope] = GenerationRequest) -> dict[str, dict[str, Any]]:
+    """Every document of a contract, by file name."""
+    schemas = {f"{name}.schema.json": schema for name, schema in json_schemas(request).items()}
+    return schemas | {"asyncapi.json": asyncapi(request)}
+
+
+def _schemas(request: type[Envelope]) -> dict[str, dict[str, Any]]:
+    models: dict[str, type[BaseModel]] = {"request": request, "result": GenerationResult, "error": MappedError}
+    schemas = {name: model.model_json_schema() for name, model in models.items()}
+    _put_shapes(schemas["request"], request.body_type())
+    return schemas
+
+
+def _put_shapes(schema: dict[str, Any], body: type[RequestBody]) -> None:
+    """Puts the shapes of fields, which pydantic does not know, into the schema of a body."""
+    shapes = body.shapes()
+    if shapes is None:
+        return
+    properties = schema["$defs"][body.__name__]["properties"]
+    for name in [name for name, field in properties.items() if field.pop(SHAPED, False)]:
+        properties[name] |= shapes.fields[name]
+        schema["$defs"] |= shapes.below(shapes.fields[name])
+
+
+def asyncapi(request: type[Envelope] = GenerationRequest) -> dict[str, Any]:
     """Lanes to push to and streams to read, with the messages on them."""
     lanes = {lane: _channel(lane_queue(lane), f"Requests of the lane {lane}.", "request") for lane in DEFAULT_LANES}
     streams = {
@@ -76,7 +99,7 @@ def asyncapi() -> dict[str, Any]:
         "servers": {"redis": {"host": "redis:6379", "protocol": "redis"}},
         "channels": lanes | streams,
         "operations": _operations(lanes, streams),
-        "components": {"messages": _messages(), "schemas": _components()},
+        "components": {"messages": _messages(), "schemas": _components(request)},
     }
 
 
@@ -122,11 +145,21 @@ def _messages() -> dict[str, Any]:
     }
 
 
-def _components() -> dict[str, Any]:
+def _components(request: type[Envelope]) -> dict[str, Any]:
     """Every model once, so that references between them stay inside the document."""
     components: dict[str, Any] = {}
-    for name, model in MODELS.items():
-        schema = model.model_json_schema(ref_template="#/components/schemas/{model}")
+    for name, schema in _schemas(request).items():
         components |= schema.pop("$defs", {})
         components[name] = schema
-    return components
+    return cast("dict[str, Any]", _moved(components))
+
+
+def _moved(schema: object) -> object:
+    """The schema with its references to definitions turned into references to components."""
+    if isinstance(schema, dict):
+        return {key: _moved(value) for key, value in cast("dict[str, object]", schema).items()}
+    if isinstance(schema, list):
+        return [_moved(entry) for entry in cast("list[object]", schema)]
+    if isinstance(schema, str) and schema.startswith(_DEFINITIONS):
+        return _COMPONENTS + schema.removeprefix(_DEFINITIONS)
+    return schema

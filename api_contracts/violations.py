@@ -45,26 +45,11 @@ _WHAT_IS_RIGHT: Final[Mapping[str, str]] = {
 }
 
 
-_WAYS_OUT: Final[tuple[tuple[re.Pattern[str], str], ...]] = (
-    (
-        re.compile(r"body\.stream_options extra_forbidden"),
-        "is not needed: every result carries the usage, streamed or not; leave it out",
-    ),
-    (
-        re.compile(r"body\.background extra_forbidden"),
-        "is not needed: the worker waits for the answer and publishes it; leave it out",
-    ),
-    (
-        re.compile(r"body\.input\.\d+\.content string_type"),
-        "must be a string; of content parts, join the text of those of type input_text",
-    ),
-    (
-        re.compile(r"body\.text\.format\.type literal_error"),
-        "must be 'text' or 'json_object'; for json_schema, ask for json_object and write the schema into a message",
-    ),
-    (re.compile(r"body\.input list_type"), "must be an array of messages such as {role: user, content: text}"),
-)
-"""Advice for callers of the OpenAI SDK, by field and type of mistake, where this contract takes less than the SDK."""
+WaysOut = tuple[tuple[re.Pattern[str], str], ...]
+"""Advice by "<field> <type of mistake>", where it is better than what is right in general."""
+
+UNION_STEP: Final = "\0"
+"""Begins those steps of a path that name an alternative of a union and no place of the document."""
 
 
 class RefusedValue(ValueError):  # noqa: N818 - it names what happened; pydantic turns it into a violation
@@ -95,13 +80,16 @@ class ContractViolation(ValueError):  # noqa: N818 - the term of the interface, 
         return "; ".join(violation.message for violation in self.violations)
 
 
-def violations_of(error: ValidationError, *, root: str, known: Iterable[str] = ()) -> tuple[Violation, ...]:
+def violations_of(
+    error: ValidationError, *, root: str, known: Iterable[str] = (), ways_out: WaysOut = ()
+) -> tuple[Violation, ...]:
     """The findings of a validation, in the order of the contract's fields.
 
-    `root` names the message itself; `known` are the names an unknown key may have been meant to be.
+    `root` names the message itself; `known` are the names an unknown key may have been meant to be, and `ways_out`
+    are a profile's advice.
     """
     details = error.errors(include_url=False, include_input=False)
-    found = [_violation(detail, root, known) for detail in details[:MAX_VIOLATIONS]]
+    found = [_violation(detail, root, known, ways_out) for detail in details[:MAX_VIOLATIONS]]
     if unsaid := len(details) - len(found):
         found[-1] = Violation(
             field=root, message=f"{root} breaks its contract in {unsaid + 1} more ways", type="too_many"
@@ -114,16 +102,17 @@ def printable(name: object) -> str:
     return "".join(char if char.isprintable() else "?" for char in str(name)[:MAX_NAME])
 
 
-def _violation(detail: Mapping[str, Any], root: str, known: Iterable[str]) -> Violation:
-    field = ".".join(printable(part) for part in detail["loc"]) or root
-    return Violation(field=field, message=f"{field} {_advice(field, detail, known)}", type=detail["type"])
+def _violation(detail: Mapping[str, Any], root: str, known: Iterable[str], ways_out: WaysOut) -> Violation:
+    steps = [part for part in detail["loc"] if not str(part).startswith(UNION_STEP)]
+    field = ".".join(map(printable, steps)) or root
+    return Violation(field=field, message=f"{field} {_advice(field, detail, known, ways_out)}", type=detail["type"])
 
 
-def _advice(field: str, detail: Mapping[str, Any], known: Iterable[str]) -> str:
+def _advice(field: str, detail: Mapping[str, Any], known: Iterable[str], ways_out: WaysOut) -> str:
     context = detail.get("ctx", {})
     if isinstance(refused := context.get("error"), RefusedValue):
         return str(refused)
-    for known_mistake, way_out in _WAYS_OUT:
+    for known_mistake, way_out in ways_out:
         if known_mistake.fullmatch(f"{field} {detail['type']}"):
             return way_out
     if detail["type"] == "extra_forbidden":

@@ -11,6 +11,7 @@ from api_contracts.tickets import Delta, Ticket
 if TYPE_CHECKING:
     from api_contracts.client.core import Outcome
     from api_contracts.generation import GenerationResult
+    from api_contracts.outgoing import Contract
 
 
 class AsyncResponsesClient:
@@ -27,6 +28,7 @@ class AsyncResponsesClient:
         backlog_limit: int = BACKLOG_LIMIT,
         backlog_bytes: int = BACKLOG_BYTES,
         max_body: int | None = None,
+        contract: "Contract | None" = None,
     ) -> None:
         from api_contracts.client import asynchronous, connecting
         from api_contracts.client.core import Core
@@ -35,9 +37,8 @@ class AsyncResponsesClient:
         clients = [connecting.asynchronous(place) for place in places]
         self._owned = connecting.made(clients, places)
         self._driver = asynchronous.Driver(clients)
-        self._core = Core.of(
-            self._driver.block_s, len(clients), tenant, backlog_limit, backlog_bytes, max_body=max_body
-        )
+        limits: Any = {"max_body": max_body, "contract": contract}
+        self._core = Core.of(self._driver.block_s, len(clients), tenant, backlog_limit, backlog_bytes, **limits)
 
     async def __aenter__(self) -> Self:
         return self

@@ -8,8 +8,8 @@ from api_contracts.client import reading, streaming, waiting
 from api_contracts.client.effects import Steps
 from api_contracts.client.sending import Sender
 from api_contracts.client.waiting import OnState
-from api_contracts.generation import GenerationResult
-from api_contracts.outgoing import MAX_BODY
+from api_contracts.generation import GenerationRequest, GenerationResult
+from api_contracts.outgoing import MAX_BODY, Contract
 from api_contracts.queues import result_stream
 from api_contracts.tickets import NoAnswerError, NotAnsweredError, Ticket
 
@@ -34,6 +34,7 @@ class Core:
         backlog_bytes: int,
         *,
         max_body: int | None,
+        contract: Contract | None,
     ) -> "Core":
         sender = Sender(
             tenant=tenant,
@@ -41,6 +42,7 @@ class Core:
             backlog_limit=backlog_limit,
             backlog_bytes=backlog_bytes,
             max_body=MAX_BODY if max_body is None else max_body,
+            contract=contract or GenerationRequest,
         )
         return cls(sender, block_s)
 

@@ -11,7 +11,8 @@ from api_contracts.client.bounds import BACKLOG_BYTES, BACKLOG_LIMIT
 from api_contracts.client.effects import Ask, Command, Steps
 from api_contracts.client.routing import cell_of
 from api_contracts.client.waiting import FINAL
-from api_contracts.outgoing import MAX_BODY, Outgoing, prepare
+from api_contracts.generation import GenerationRequest
+from api_contracts.outgoing import MAX_BODY, Contract, Outgoing, prepare
 from api_contracts.queues import DELAYED, LANES, cancel_key, lane_list, request_key
 from api_contracts.tickets import BackloggedError, Ticket
 
@@ -35,10 +36,12 @@ class Sender:
     backlog_limit: int = BACKLOG_LIMIT
     backlog_bytes: int = BACKLOG_BYTES
     max_body: int = MAX_BODY
+    contract: Contract = GenerationRequest
     _warned: dict[str, float] = field(default_factory=dict[str, float])
 
     def enqueue_many(self, envelopes: Iterable[Mapping[str, Any]], lane: str, priority: int) -> Steps[list[Ticket]]:
-        prepared = [prepare(envelope, tenant=self.tenant, max_body=self.max_body) for envelope in envelopes]
+        checks: Any = {"tenant": self.tenant, "max_body": self.max_body, "contract": self.contract}
+        prepared = [prepare(envelope, **checks) for envelope in envelopes]
         tickets: dict[str, Ticket] = {}
         for cell, chunk in self._chunks(prepared):
             for one, ticket in zip(chunk, (yield from self._push(cell, chunk, lane, priority)), strict=True):

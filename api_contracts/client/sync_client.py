@@ -11,6 +11,7 @@ from api_contracts.tickets import Delta, Ticket
 if TYPE_CHECKING:
     from api_contracts.client.core import Outcome
     from api_contracts.generation import GenerationResult
+    from api_contracts.outgoing import Contract
 
 
 class ResponsesClient:
@@ -18,6 +19,7 @@ class ResponsesClient:
 
     `redis` is a URL as workers take it (`redis://`, `rediss://`, `unix://`, `sentinel://`), a `redis.Redis` of your
     own, which you close yourself, or a list of either: one for each cell, in the same order in every service.
+    `contract` is the fleet's, as `api_contracts.contract` returns it; by default the gateway's own.
     """
 
     def __init__(
@@ -28,6 +30,7 @@ class ResponsesClient:
         backlog_limit: int = BACKLOG_LIMIT,
         backlog_bytes: int = BACKLOG_BYTES,
         max_body: int | None = None,
+        contract: "Contract | None" = None,
     ) -> None:
         from api_contracts.client import blocking, connecting
         from api_contracts.client.core import Core
@@ -36,9 +39,8 @@ class ResponsesClient:
         clients = [connecting.blocking(place) for place in places]
         self._owned = connecting.made(clients, places)
         self._driver = blocking.Driver(clients)
-        self._core = Core.of(
-            self._driver.block_s, len(clients), tenant, backlog_limit, backlog_bytes, max_body=max_body
-        )
+        limits: Any = {"max_body": max_body, "contract": contract}
+        self._core = Core.of(self._driver.block_s, len(clients), tenant, backlog_limit, backlog_bytes, **limits)
 
     def __enter__(self) -> Self:
         return self

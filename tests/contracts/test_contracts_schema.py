@@ -6,7 +6,6 @@ a JSON Schema validator, over bodies generated from the document's schema and ov
 
 import json
 from collections import Counter
-from copy import deepcopy
 from pathlib import Path
 from typing import Any, Final, cast
 
@@ -15,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 from pydantic import BaseModel
+from support.mutations import ALMOST, mutated
 
 from api_contracts import (
     Attempt,
@@ -29,7 +29,6 @@ from api_contracts import (
 )
 
 Json = dict[str, Any]
-Place = tuple[str | int, ...]
 
 SEED: Final[Json] = json.loads((Path(__file__).parents[1] / "data" / "seed_request_schema.json").read_text())
 """The request body of the document, without its prose."""
@@ -38,18 +37,6 @@ VALIDATOR: Any = Draft202012Validator(SEED)
 
 # Reproducible, and quick enough for every run; raise `max_examples` by hand after a change of the contract.
 EXAMPLES = settings(max_examples=2000, deadline=None, derandomize=True, database=None)
-
-NUMBERS: Final = (0, 1, -1, 2, 0.0, 1.0, 0.5, 1.5, -0.5, 1.0000001, 1e300, 10**400)
-WORDS: Final = ("", "1", "true", "user", "text", "none", "low", "LOW", "auto", "xhigh", "gpt-5.4-mini")
-MESSAGES: Final = ({"role": "user"}, {"role": "user", "content": None}, {"role": "user", "content": ""})
-ALMOST: Final[st.SearchStrategy[Any]] = st.one_of(
-    st.sampled_from([None, True, False]),
-    st.sampled_from(NUMBERS),
-    st.sampled_from(WORDS),
-    st.sampled_from([*MESSAGES, {}]).map(deepcopy),
-    st.lists(st.sampled_from([*MESSAGES, {}, [], 1, None]), max_size=2).map(deepcopy),
-)
-"""Values that belong somewhere in a body, or nearly do; fresh ones, since mutations mutate them."""
 
 NEIGHBOURS: Final = (*SEED["properties"], "role", "content", "format", "type", "effort", "temperature")
 
@@ -80,41 +67,6 @@ def conforming_object(schema: Json, unknown: st.SearchStrategy[Json]) -> st.Sear
 VALID_BODIES: Final = conforming_object(SEED, unknown=st.just({}))
 
 
-def entries(value: object) -> list[tuple[str | int, object]]:
-    if isinstance(value, dict):
-        return list(cast("Json", value).items())
-    return list(enumerate(cast("list[object]", value))) if isinstance(value, list) else []
-
-
-def places(value: object, here: Place = ()) -> list[Place]:
-    """Every place below `value`."""
-    return [place for key, below in entries(value) for place in ((*here, key), *places(below, (*here, key)))]
-
-
-@st.composite
-def mutated(draw: st.DrawFn) -> Json:
-    """A valid body with one or two places replaced, removed, or given a neighbour."""
-    body: Json = json.loads(json.dumps(draw(VALID_BODIES)))
-    for _ in range(draw(st.integers(1, 2))):
-        mutate(draw, body, draw(st.sampled_from(places(body) or [("model",)])))
-    return body
-
-
-def mutate(draw: st.DrawFn, body: Json, place: Place) -> None:
-    spot: Any = body
-    for parent in place[:-1]:
-        spot = spot[parent]
-    match draw(st.sampled_from(["replace", "replace", "remove", "neighbour"])):
-        case "replace":
-            spot[place[-1]] = draw(ALMOST)
-        case "remove" if entries(spot):
-            del spot[place[-1]]
-        case _ if isinstance(spot, dict):
-            spot[draw(st.sampled_from(NEIGHBOURS))] = draw(ALMOST)
-        case _:
-            spot.append(draw(ALMOST))
-
-
 def violations(body: Json) -> tuple[Violation, ...]:
     try:
         GenerationRequest.parse({"body": body})
@@ -140,7 +92,7 @@ def test_mutations_are_judged_as_json_schema_judges_them() -> None:
     verdicts: Counter[str] = Counter()
 
     @EXAMPLES
-    @given(body=mutated())
+    @given(body=mutated(VALID_BODIES, NEIGHBOURS))
     def judge(body: Json) -> None:
         found = violations(body)
         if body.keys() <= SEED["properties"].keys():

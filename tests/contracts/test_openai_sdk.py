@@ -1,14 +1,17 @@
 """We publish the gateway's own words: the official SDK reads the one like the other."""
 
 import json
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from threading import Thread
 
 import pytest
 from openai import OpenAI
+from openai.types.responses import Response
 from support.producer import Producer, body
+from support.sdk_calls import ANSWER, answered, recorded
+from support.sdk_items import every_call
 from support.worker_process import Fleet
 
 from worker.devtools.devstack import Simulator
@@ -17,14 +20,22 @@ from worker.devtools.devstack import Simulator
 @contextmanager
 def replaying(response: bytes) -> Generator[str]:
     """A server that answers every POST with these bytes."""
+    with answering(lambda _: (response, "application/json")) as url:
+        yield f"{url}/v1"
+
+
+@contextmanager
+def answering(answer: Callable[[bytes], tuple[bytes, str]]) -> Generator[str]:
+    """A server that answers every POST with what `answer` makes of its body, and a content type."""
 
     class Replay(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
-            self.rfile.read(int(self.headers["content-length"]))
+            content, kind = answer(self.rfile.read(int(self.headers["content-length"])))
             self.send_response(200)
-            self.send_header("content-type", "application/json")
+            self.send_header("content-type", kind)
+            self.send_header("content-length", str(len(content)))
             self.end_headers()
-            self.wfile.write(response)
+            self.wfile.write(content)
 
         def log_message(self, format: str, *args: object) -> None:  # noqa: A002  # the base class' name for it
             pass
@@ -33,7 +44,7 @@ def replaying(response: bytes) -> Generator[str]:
     thread = Thread(target=server.serve_forever, daemon=True)
     thread.start()
     try:
-        yield f"http://127.0.0.1:{server.server_port}/v1"
+        yield f"http://127.0.0.1:{server.server_port}"
     finally:
         server.shutdown()
         server.server_close()
@@ -69,3 +80,27 @@ def test_the_openai_sdk_reads_our_bytes_like_the_gateways(
     assert actual.output_text == expected.output_text
     assert prompt.strip() in actual.output_text
     assert actual.usage == expected.usage
+
+
+def test_a_worker_sends_what_the_sdk_writes_and_the_sdk_reads_what_it_publishes(
+    redis_url: str, producer: Producer
+) -> None:
+    """Every call of the corpus through one worker process: the same bytes upstream, and results of the SDK's type."""
+    written = [sent for call in every_call().values() for sent in recorded(call)]
+    arrived: list[bytes] = []
+
+    def answer(sent: bytes) -> tuple[bytes, str]:
+        arrived.append(sent)
+        return answered(json.loads(sent))
+
+    with answering(answer) as url, Fleet(redis_url, url) as fleet:
+        fleet.start(contract="openai")
+        for sent in written:
+            producer.enqueue({"body": json.loads(sent)})
+        results = producer.results(len(written), within_s=60)
+
+    assert len(written) > 80
+    assert sorted(arrived) == sorted(written)
+    assert {result["outcome"] for result in results} == {"completed"}
+    expected = Response.model_validate(ANSWER)
+    assert all(Response.model_validate(result["response"]) == expected for result in results)

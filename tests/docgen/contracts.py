@@ -16,8 +16,10 @@ from api_contracts import (
     ResponsesRequest,
     Timing,
     UpstreamError,
+    contract,
 )
-from api_contracts.schemas import asyncapi, json_schemas
+from api_contracts.openai import OpenAIRequest
+from api_contracts.schemas import documents, json_schemas
 from docgen.celery_surface import CELERY_SURFACE
 from docgen.markdown import member_docstrings, one_line, page, table
 from worker.failures.classes import ERRORS
@@ -34,6 +36,19 @@ _LIMITS: Final = {
 }
 
 
+_DIFFERENCES: Final = """
+- `background` must not be true: the worker waits for the answer and publishes it.
+- An item of `input` whose `type` is newer than the schema passes.
+- A message of the assistant may hold `output_text` and `refusal` parts without the ids of a whole answer.
+- Items of an answer may be sent back as they came, nulls included.
+- A function tool needs no `strict` and no `parameters`, an `input_image` no `detail`, and an `image_generation_call`
+  only its id: OpenAI's guides leave them out.
+- Bounds that the SDK states in prose hold: of `temperature`, `top_p`, `top_logprobs`, `max_output_tokens`, `metadata`.
+- `model` may be missing only beside `prompt`, and `input` only beside `prompt`, `previous_response_id` or
+  `conversation`.
+"""
+
+
 def request_page() -> str:
     return page(
         "The request",
@@ -41,13 +56,30 @@ def request_page() -> str:
         "[Enqueue a request](../use/enqueue.md) says how to send it; "
         "[its JSON Schema](contracts/request.schema.json) is for other languages.",
         "## Envelope",
-        _fields(GenerationRequest),
+        _fields(GenerationRequest.model_json_schema()),
         "Unknown keys of the envelope are ignored, with a warning in the worker's log: a caller may be newer "
         "than the workers.",
         "## Body",
         "The body is sent as the caller wrote it. No defaults are filled in. An unknown key is refused, and the "
         "message names the nearest known one. `extra_body` holds parameters that are newer than this contract.",
-        _fields(ResponsesRequest, nested=True),
+        _fields(ResponsesRequest.model_json_schema(), nested=True),
+        "The workers of a fleet with `WORKER_CONTRACT=openai` take [the body as the OpenAI SDK writes it](openai.md).",
+    )
+
+
+def openai_page() -> str:
+    return page(
+        "The body as the OpenAI SDK writes it",
+        "A fleet with `WORKER_CONTRACT=openai` takes what the OpenAI SDK can write, and sends it as it was written. "
+        "A fleet without this setting takes [the gateway's own request](request.md). The envelope is the same.",
+        "## Body",
+        "An unknown key is refused, and the message names the nearest known one. `extra_body` holds parameters that "
+        "are newer than this contract. Unknown keys further inside pass.",
+        _fields(json_schemas(contract("openai"))["request"]["$defs"][OpenAIRequest.__name__]),
+        "## Types",
+        "The types are those of the OpenAI SDK. What it types as wrong is refused, and the message names the field. "
+        "[The JSON Schema](contracts/openai/request.schema.json) has them all. It differs from the SDK here:",
+        _DIFFERENCES,
     )
 
 
@@ -91,11 +123,12 @@ def celery_page() -> str:
 
 
 def contract_documents() -> dict[str, str]:
-    """The JSON documents by file name, as `responses-worker contracts` writes them."""
-    documents = {f"{name}.schema.json": schema for name, schema in json_schemas().items()}
+    """The JSON documents by file name, as `responses-worker contracts` writes them; of `openai`, in its directory."""
+    profiles = {"": contract(), "openai/": contract("openai")}
     return {
-        name: json.dumps(document, indent=2, ensure_ascii=False) + "\n"
-        for name, document in (documents | {"asyncapi.json": asyncapi()}).items()
+        f"{folder}{name}": json.dumps(document, indent=2, ensure_ascii=False) + "\n"
+        for folder, request in profiles.items()
+        for name, document in documents(request).items()
     }
 
 
@@ -104,7 +137,8 @@ def contracts_page() -> str:
     return page(
         "JSON Schemas and AsyncAPI",
         "Other languages generate their types from these documents. `responses-worker contracts --out DIR` writes the "
-        "same files. [How versions of the contract change](../upgrade.md#the-contract) is a page of its own.",
+        "same files; with `--contract openai` those for [the body as the OpenAI SDK writes it](openai.md). "
+        "[How versions of the contract change](../upgrade.md#the-contract) is a page of its own.",
         links,
     )
 
@@ -117,9 +151,8 @@ def _sections(*sections: tuple[str, type[BaseModel]]) -> Iterable[str]:
         yield table(("field", "type", "meaning"), rows)
 
 
-def _fields(model: type[BaseModel], *, nested: bool = False) -> str:
-    """The fields that a caller may write. A field left out and a `null` are the same."""
-    schema = model.model_json_schema()
+def _fields(schema: Json, *, nested: bool = False) -> str:
+    """The fields that a caller may write."""
     rows = [
         (f"`{name}`", _kind(_written(rule)), "yes" if rule.get("needed") else "", one_line(rule.get("description")))
         for name, rule in _rules(schema, schema["$defs"] if nested else {})
@@ -150,7 +183,7 @@ def _kind(rule: Json) -> str:
     if "$ref" in rule:
         return "error code" if rule["$ref"].endswith("/ErrorCode") else "object"
     if "enum" in rule:
-        return ", ".join(f"`{value}`" for value in rule["enum"])
+        return ", ".join(f"`{value if isinstance(value, str) else json.dumps(value)}`" for value in rule["enum"])
     kind = f"array of {_kind(rule['items'])}s" if "items" in rule else str(rule.get("type", "any"))
     limits = [words.format(rule[key]) for key, words in _LIMITS.items() if key in rule]
     return ", ".join((kind, *limits))

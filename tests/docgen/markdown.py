@@ -91,6 +91,8 @@ def _plain(value: Any) -> str:
         return value.get_secret_value()
     if isinstance(value, dict):
         return ",".join(f"{name}={_plain(item)}" for name, item in cast("dict[str, Any]", value).items())
+    if isinstance(value, tuple):
+        return ",".join(map(_plain, cast("tuple[Any, ...]", value)))
     return str(value)
 
 

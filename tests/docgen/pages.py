@@ -6,7 +6,15 @@ from typing import Final
 
 from docgen.chart import chart_readme
 from docgen.commands import commands_page
-from docgen.contracts import celery_page, contract_documents, contracts_page, errors_page, request_page, result_page
+from docgen.contracts import (
+    celery_page,
+    contract_documents,
+    contracts_page,
+    errors_page,
+    openai_page,
+    request_page,
+    result_page,
+)
 from docgen.operators import acl_page, alerts_page, config_file_page, metrics_page, settings_page, simulator_page
 from docgen.runbook import runbook_index, runbook_pages
 
@@ -26,6 +34,7 @@ _REFERENCE: Final[dict[str, Callable[[], str]]] = {
     "contracts": contracts_page,
     "errors": errors_page,
     "metrics": metrics_page,
+    "openai": openai_page,
     "request": request_page,
     "result": result_page,
     "settings": settings_page,

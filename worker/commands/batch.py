@@ -2,7 +2,7 @@
 """`responses-worker batch`."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Final
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
@@ -33,8 +33,8 @@ def batch(
         raise ended(f"{source}: no such file", WRONG)
     checked = settings()
     with connected(checked) as redis:
-        client = ResponsesClient(redis, max_body=checked.max_body)
-        job = Batch(client=client, source=source, answers=answers, lane=lane, max_body=checked.max_body)
+        checks: Any = {"max_body": checked.max_body, "contract": checked.envelope}
+        job = Batch(client=ResponsesClient(redis, **checks), source=source, answers=answers, lane=lane, **checks)
         try:
             _summarize(_shown(job), job)
         except KeyboardInterrupt:

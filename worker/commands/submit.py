@@ -44,9 +44,10 @@ def submit(
 
     if not re.fullmatch(r"[A-Za-z0-9_\-]{1,64}", lane):
         raise ended("--lane: must be a name of letters, digits, - and _", WRONG)
+    checked = settings()
     options = {"stream": stream or None, "max_output_tokens": max_output_tokens}
-    envelope = _envelope(text, file, body=options, request_id=request_id, tenant=tenant)
-    with _client(settings()) as client:
+    envelope = _envelope(text, file, checked.models[0], body=options, request_id=request_id, tenant=tenant)
+    with _client(checked) as client:
         ticket = _enqueued(client, envelope, lane)
         printed = stream and not as_json and _streamed(client, ticket, timeout)
         if wait or stream:
@@ -56,13 +57,13 @@ def submit(
     typer.echo(json.dumps(ids) if as_json else ticket.request_id)
 
 
-def _envelope(text: str | None, file: Path | None, *, body: Mapping[str, Any], **fields: Any) -> dict[str, Any]:
+def _envelope(
+    text: str | None, file: Path | None, model: str, *, body: Mapping[str, Any], **fields: Any
+) -> dict[str, Any]:
     """The envelope that arguments, file and options make; options win over the file."""
-    from api_contracts import MODELS
-
     if (text is None) == (file is None):
         raise ended("give either TEXT or --file", WRONG)
-    envelope = _read(file) if file else {"body": {"model": MODELS[0], "input": [{"role": "user", "content": text}]}}
+    envelope = _read(file) if file else {"body": {"model": model, "input": [{"role": "user", "content": text}]}}
     if isinstance(envelope.get("body"), dict):
         envelope["body"] |= {name: value for name, value in body.items() if value is not None}
     return envelope | {name: value for name, value in fields.items() if value is not None}
@@ -89,7 +90,7 @@ def _client(settings: "Settings") -> "Generator[ResponsesClient]":
     from api_contracts.client import ResponsesClient
 
     with connected(settings) as redis:
-        yield ResponsesClient(redis)
+        yield ResponsesClient(redis, contract=settings.envelope)
 
 
 def _enqueued(client: "ResponsesClient", envelope: Mapping[str, Any], lane: str) -> "Ticket":

@@ -13,10 +13,21 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field, SecretStr, field_validator, model_validator
 from pydantic_settings import NoDecode, SettingsConfigDict
 
+from api_contracts import MODELS, contract
+from api_contracts.envelope import Envelope
+from api_contracts.profiles import DEFAULT_PROFILE, Profile
 from worker.config.config_file import read_config_file
 from worker.config.environment import EnvironmentSettings, WrongSettingsError, load_settings, variable
 from worker.config.routing import Budget, Routing
-from worker.config.values import between, gateway_url, lane_deadlines, lane_patience, lane_weights, read_key
+from worker.config.values import (
+    between,
+    gateway_url,
+    lane_deadlines,
+    lane_patience,
+    lane_weights,
+    model_names,
+    read_key,
+)
 from worker.storage.connection import RedisTarget
 
 __all__ = ["Settings", "WrongSettingsError", "check_keys", "load"]
@@ -36,6 +47,12 @@ class Settings(EnvironmentSettings):
 
     upstream_url: str = "https://www.anyfast.ai"
     """The OpenAI-compatible gateway; `/v1/responses` is appended."""
+
+    contract: Profile = DEFAULT_PROFILE
+    """The bodies that are taken: `anyfast`, as the gateway's document allows, or `openai`, as the OpenAI SDK writes."""
+
+    models: Annotated[tuple[str, ...], NoDecode, BeforeValidator(model_names)] = MODELS
+    """The models that requests may name, such as `gpt-5.4-mini,gpt-5.5`."""
 
     upstream_api_key: SecretStr | None = None
     """The gateway's key. Secret; never logged."""
@@ -173,6 +190,11 @@ class Settings(EnvironmentSettings):
             max_in_flight=self.max_in_flight,
         )
         return Routing.single(self.upstream_url, self.api_key, budget)
+
+    @property
+    def envelope(self) -> type[Envelope]:
+        """The contract that requests are checked against."""
+        return contract(self.contract, self.models)
 
     def api_key(self) -> str:
         """The key as it is now: a mounted file is read at every call. Empty if there is none, or none can be read."""

@@ -17,6 +17,7 @@ LONGEST_KEY_BYTES: Final = 16 * 1024
 _UNITS: Final = {"ms": 0.001, "": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}
 _DURATION: Final = re.compile(r"([0-9]{1,12}(?:\.[0-9]{1,12})?)\s*(ms|s|m|h|d|)")
 _LANE: Final = re.compile(r"[A-Za-z0-9_\-]{1,64}")
+_MODEL: Final = re.compile(r"[A-Za-z0-9._:/@-]{1,128}")
 _WEIGHT: Final = re.compile(r"[1-9][0-9]{0,2}|1000")
 _NOT_IN_URLS: Final = re.compile(r"""[\s<>"{}|\\^`]""")
 
@@ -75,6 +76,16 @@ def lane_patience(text: object) -> object:
 
 def _patience(text: str) -> timedelta | None:
     return None if text == "deadline" else duration_within(text, "0s", "7d")
+
+
+def model_names(text: object) -> tuple[str, ...]:
+    """Reads `gpt-5.4-mini,gpt-5.5`."""
+    if isinstance(text, tuple):
+        return cast("tuple[str, ...]", text)
+    names = [name.strip() for name in str(text).split(",")]
+    if not all(map(_MODEL.fullmatch, names)):
+        raise ValueError("must name models, such as gpt-5.4-mini,gpt-5.5")
+    return tuple(dict.fromkeys(names))
 
 
 def gateway_url(url: str, key_goes_to: str = "WORKER_UPSTREAM_API_KEY") -> str:

@@ -13,8 +13,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO, Final, Self, cast
 
-from api_contracts import ContractViolation
-from api_contracts.outgoing import MAX_BODY, prepare
+from api_contracts import ContractViolation, GenerationRequest
+from api_contracts.outgoing import MAX_BODY, Contract, prepare
 
 URL: Final = "/v1/responses"
 AROUND_BODY: Final = 64 * 1024
@@ -55,9 +55,9 @@ def hash_of(source: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()[:16]
 
 
-def lines_of(source: Path, *, max_body: int = MAX_BODY) -> Iterator[Line]:
+def lines_of(source: Path, *, max_body: int = MAX_BODY, contract: Contract = GenerationRequest) -> Iterator[Line]:
     """Every line that is not blank, in order; a repeated `custom_id` is a problem of its line."""
-    reader = _Reader(max_body)
+    reader = _Reader(max_body, contract)
     with source.open("rb") as file:
         number, offset = 0, 0
         while raw := file.readline(reader.longest):
@@ -67,9 +67,11 @@ def lines_of(source: Path, *, max_body: int = MAX_BODY) -> Iterator[Line]:
             offset += size
 
 
-def line_at(source: Path, offset: int, number: int, *, max_body: int = MAX_BODY) -> Line:
+def line_at(
+    source: Path, offset: int, number: int, *, max_body: int = MAX_BODY, contract: Contract = GenerationRequest
+) -> Line:
     """The line that begins at `offset`, read again."""
-    reader = _Reader(max_body)
+    reader = _Reader(max_body, contract)
     with source.open("rb") as file:
         file.seek(offset)
         raw = file.readline(reader.longest)
@@ -87,6 +89,7 @@ def _skip_rest(file: BinaryIO, raw: bytes) -> int:
 @dataclass(slots=True)
 class _Reader:
     max_body: int
+    contract: Contract
     seen: set[str] = field(default_factory=set[str])
     """Every `custom_id` so far."""
 
@@ -102,7 +105,7 @@ class _Reader:
             given = _given(raw.removeprefix(_BOM) if number == 1 else raw)
             custom_id = _custom_id(given)
             self._check_new(custom_id)
-            body = _body(given, custom_id, self.max_body)
+            body = _body(given, custom_id, max_body=self.max_body, contract=self.contract)
         except _ProblemError as problem:
             digest = f"line-{number}-{hashlib.sha256(raw).hexdigest()[:16]}"
             said = f"line {number} {problem}"
@@ -144,12 +147,12 @@ def _custom_id(given: Mapping[str, Any]) -> str:
     return custom_id
 
 
-def _body(given: Mapping[str, Any], custom_id: str, max_body: int) -> Mapping[str, Any]:
+def _body(given: Mapping[str, Any], custom_id: str, **checks: Any) -> Mapping[str, Any]:
     if given.get("url", URL) != URL:
         raise _ProblemError(f"must have the url {URL}")
     envelope = {"body": given["body"], "metadata": {"custom_id": custom_id}}
     try:
-        prepare(envelope, tenant="batch", max_body=max_body)
+        prepare(envelope, tenant="batch", **checks)
     except ContractViolation as invalid:
         raise _ProblemError(f"is not valid: {invalid.violations[0].message}") from None
     return given["body"]

@@ -12,9 +12,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
-from api_contracts import ErrorCode, GenerationResult
+from api_contracts import ErrorCode, GenerationRequest, GenerationResult
 from api_contracts.client import ResponsesClient
-from api_contracts.outgoing import MAX_BODY
+from api_contracts.outgoing import MAX_BODY, Contract
 from worker.operations.batch_files import BatchError, Line, Output, hash_of, line_at, lines_of
 
 WINDOW: Final = 2_000
@@ -67,6 +67,7 @@ class Batch:
     answers: Path
     lane: str = "batch"
     max_body: int = MAX_BODY
+    contract: Contract = GenerationRequest
     on_progress: Callable[[int], None] = lambda _: None
     output: Output = field(init=False)
     _file_id: str = ""
@@ -81,7 +82,7 @@ class Batch:
         if self.answers.exists() and self.answers.samefile(self.source):
             raise BatchError(f"{self.answers}: must be another file than the input")
         self._file_id, summary = hash_of(self.source), Summary()
-        with self.output.open({line.digest for line in lines_of(self.source, max_body=self.max_body)}):
+        with self.output.open({line.digest for line in lines_of(self.source, **self._checks)}):
             # First what an earlier run asked for and did not read: asked for again, failures would run anew.
             for result in self._results(idle_s=LEFT_OVER_S):
                 self._note(result, summary)
@@ -94,6 +95,10 @@ class Batch:
         return summary
 
     @property
+    def _checks(self) -> Any:
+        return {"max_body": self.max_body, "contract": self.contract}
+
+    @property
     def _output_id(self) -> str:
         return hashlib.sha256(str(self.answers.resolve()).encode("utf-8", "surrogateescape")).hexdigest()[:16]
 
@@ -103,7 +108,7 @@ class Batch:
 
     def _open_lines(self, summary: Summary) -> Iterator[Line]:
         """The lines that still need an answer; those that are no requests are answered right here."""
-        for line in lines_of(self.source, max_body=self.max_body):
+        for line in lines_of(self.source, **self._checks):
             summary.lines += 1
             if line.digest in self.output.done:
                 continue
@@ -144,7 +149,7 @@ class Batch:
         if digest in self.output.done:  # written by a run that died before it could acknowledge
             return
         if asked and self._is_forgotten(result):
-            line = line_at(self.source, asked.offset, asked.number, max_body=self.max_body)
+            line = line_at(self.source, asked.offset, asked.number, **self._checks)
             self._ask([line], suffix=f":{self._output_id}")
             return
         summary.add(result)

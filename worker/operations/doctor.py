@@ -32,7 +32,7 @@ def examine(settings: Settings, environment: Mapping[str, str]) -> Iterator[Find
         yield from examine_routes(settings.routing)
     else:
         key = api_key(settings)
-        yield from examine_gateway(settings.upstream_url, key if isinstance(key, str) else "")
+        yield from examine_gateway(settings.upstream_url, key if isinstance(key, str) else "", settings.models)
 
 
 def misread(mistakes: str) -> list[Finding]:

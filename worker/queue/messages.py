@@ -15,6 +15,7 @@ from typing import Any, Final, Self
 import orjson
 
 from api_contracts import ContractViolation, GenerationRequest, Violation
+from api_contracts.envelope import Envelope
 from api_contracts.fingerprints import fingerprint
 from worker.queue.celery_message import (
     STRICT_JSON,
@@ -38,6 +39,7 @@ class Terms:
     """The caller's wishes beside its body's content. Times are aware."""
 
     model: str
+    """Empty where a stored template names it."""
     streams: bool
     """Whether the caller wants token deltas."""
     max_output_tokens: int | None
@@ -51,9 +53,9 @@ class Terms:
     """A fingerprint of the caller's `prompt_cache_key`, else of its `user`: such requests share a gateway's cache."""
 
     @classmethod
-    def of(cls, request: GenerationRequest) -> Self:
+    def of(cls, request: Envelope) -> Self:
         return cls(
-            model=request.body.model,
+            model=request.body.model or "",
             streams=bool(request.body.stream),
             max_output_tokens=request.body.max_output_tokens,
             enqueued_at=request.enqueued_at,
@@ -128,7 +130,7 @@ class Unreadable:
     reason: str
 
 
-def decode(raw: bytes, *, max_body: int) -> Message | Unreadable:
+def decode(raw: bytes, *, max_body: int, contract: type[Envelope] = GenerationRequest) -> Message | Unreadable:
     """Never raises; `max_body` bounds, in bytes, what is worth decoding, and thereby the memory it takes."""
     if (cut := uncut(raw)) is not None:
         ends, size = cut
@@ -139,14 +141,14 @@ def decode(raw: bytes, *, max_body: int) -> Message | Unreadable:
         outer = read_outer(raw)
     except BrokenMessageError as broken:
         return _recovered(raw, broken, dead_letter_reason="not a JSON object")
-    return _decoded(raw, outer, max_body)
+    return _decoded(raw, outer, max_body, contract)
 
 
-def _decoded(raw: bytes, outer: Mapping[str, Any], max_body: int) -> Message | Unreadable:
+def _decoded(raw: bytes, outer: Mapping[str, Any], max_body: int, contract: type[Envelope]) -> Message | Unreadable:
     headers, envelope = as_object(outer.get("headers")), None
     try:
         envelope = read_envelope(outer, headers)
-        request = GenerationRequest.parse(envelope)
+        request = contract.parse(envelope)
         wire = _wire(request, max_body)
         eta, expires = read_time(headers, "eta"), read_time(headers, "expires")
     except ContractViolation as invalid:
@@ -204,7 +206,7 @@ def _answerable(found: Identity, raw: bytes, broken: BrokenMessageError, *, dead
     )
 
 
-def _wire(request: GenerationRequest, max_body: int) -> bytes:
+def _wire(request: Envelope, max_body: int) -> bytes:
     try:
         wire = orjson.dumps(request.wire_body())
     except TypeError:

@@ -10,7 +10,8 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Final
 
-from api_contracts import ErrorCode, MappedError, Violation
+from api_contracts import ErrorCode, GenerationRequest, MappedError, Violation
+from api_contracts.envelope import Envelope
 from api_contracts.limits import FARTHEST
 from api_contracts.queues import result_stream
 from worker.failures.failure import Failure, Route
@@ -56,6 +57,8 @@ class Policy:
     timeout: timedelta
     default_deadline: Mapping[str, timedelta]
     result_ttl: timedelta
+    contract: type[Envelope] = GenerationRequest
+    """The requests that are taken."""
     republish: bool = True
     """Whether the kept result of a request goes to a second stream that asks for it."""
     patience: Mapping[str, timedelta | None] = field(default_factory=dict[str, timedelta | None])

@@ -59,7 +59,8 @@ class Processor:
         try:
             if execution.delivery.lost:
                 return await self._refuse(execution, LOST, dead_letter_reason="lost")
-            message = decode(execution.delivery.message, max_body=self.policy.max_body)
+            policy, raw = self.policy, execution.delivery.message
+            message = decode(raw, max_body=policy.max_body, contract=policy.contract)
             execution.let_go()
             if isinstance(message, Unreadable):
                 return await self._bury(execution, message)

@@ -127,6 +127,7 @@ def policy(settings: Settings) -> Policy:
         timeout=settings.request_timeout,
         default_deadline=settings.default_deadline,
         result_ttl=settings.result_ttl,
+        contract=settings.envelope,
         republish=settings.republish == "tenant",
         patience=settings.patience,
         retries=RetryPolicy(longest_pause_s=settings.max_pause.total_seconds()),

@@ -44,7 +44,7 @@ def line_of(execution: Execution) -> dict[str, Any]:
         **ids_of(execution),
         "reply_to": message.reply_to if message else None,
         "model": model_of(message),
-        "response_model": foreign_id(answer.model, body) if answer else None,
+        "response_model": foreign_id(answer.model, body, model=model_of(message) or "") if answer else None,
         "response_id": foreign_id(answer.response_id, body) if answer else None,
         "error_code": error.code if error else None,
         "retryable": error.retryable if error else None,
@@ -181,7 +181,9 @@ def _gen_ai(execution: Execution, message: Message) -> Mapping[str, Any]:
         "gen_ai.request.model": terms.model if terms else None,
         "gen_ai.request.max_tokens": terms.max_output_tokens if terms else None,
         "gen_ai.response.streaming": terms.streams if terms else None,
-        "gen_ai.response.model": foreign_id(answer.model, message.body) if answer else None,
+        "gen_ai.response.model": foreign_id(answer.model, message.body, model=model_of(message) or "")
+        if answer
+        else None,
         "gen_ai.response.id": foreign_id(answer.response_id, message.body) if answer else None,
         "gen_ai.response.finish_reasons": [answer.status] if answer else None,
         "gen_ai.usage.input_tokens": usage.input_tokens if usage else None,
