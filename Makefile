@@ -10,12 +10,13 @@ BUGSINK := $(VENV)/bugsink/.installed
 AUDIT := $(VENV)/audit/.installed
 INTEROP := $(VENV)/interop/.installed
 FLOWER := $(VENV)/flower/.installed
+SERVICES := $(VENV)/services/.installed
 LITELLM := $(VENV)/litellm/.installed
 PIP := $(BIN)/pip install --quiet --disable-pip-version-check
 COMPILE := $(BIN)/uv pip compile --universal --generate-hashes --no-emit-index-url --no-header --quiet
 
 .PHONY: demo help test check lint types layers docs site docs-serve format lock fuzz sbom audit clean coverage \
-	test-faults test-gateway test-sentry test-interop test-flower test-helm test-image chaos demo-oncall \
+	test-faults test-gateway test-sentry test-interop test-flower test-services test-helm test-image chaos demo-oncall \
 	bench-throughput bench-scoreboard bench-deltas bench-links bench-batch bench-telemetry bench-autoscale
 
 demo: $(STAMP)  ## the main job end to end: embedded Valkey, simulated gateway, a real worker
@@ -67,6 +68,7 @@ lock: $(STAMP)  ## after a change of dependencies in pyproject.toml
 	$(COMPILE) --group docs --constraints requirements.lock --output-file tests/docgen/requirements.lock
 	$(COMPILE) --group flower --constraints requirements.lock --output-file tests/flower/requirements.lock
 	$(COMPILE) --group plots --constraints requirements.lock --output-file bench/requirements.lock
+	$(COMPILE) --group services --constraints requirements.lock --output-file tests/services/requirements.lock pyproject.toml
 
 fuzz: $(STAMP)  ## 20,000 hostile envelopes and 20,000 hostile answers, against bounds of time and memory; about an hour
 	FUZZ_EXAMPLES=20000 $(BIN)/pytest -n 2 --timeout 7200 tests/hostile/test_fuzz.py
@@ -91,6 +93,9 @@ test-interop: $(INTEROP)  ## Node asks and reads; AsyncAPI's own parser reads th
 
 test-flower: $(FLOWER)  ## Flower's own API shows workers and tasks
 	$(BIN)/pytest tests/flower
+
+test-services: $(SERVICES)  ## the examples of services in FastAPI and Django, against a live worker
+	$(BIN)/pytest tests/services
 
 test-helm: $(CHART_TOOLS)  ## the chart with Helm 3 and 4, its scaling on a real Valkey, rules, dashboard, Dockerfile
 	$(BIN)/pytest helm/tests/chart
@@ -160,6 +165,12 @@ $(FLOWER): $(STAMP) tests/flower/requirements.lock
 $(AUDIT): $(STAMP)
 	$(BIN)/uv venv --quiet --clear $(VENV)/audit
 	$(BIN)/uv pip install --quiet --python $(VENV)/audit/bin/python 'pip-audit>=2.9,<3'
+	touch $@
+
+$(SERVICES): $(STAMP) tests/services/requirements.lock
+	$(BIN)/uv venv --quiet --clear $(VENV)/services
+	$(BIN)/uv pip install --quiet --no-deps --require-hashes --python $(VENV)/services/bin/python \
+		-r tests/services/requirements.lock
 	touch $@
 
 $(INTEROP): $(STAMP) tests/interop/kits.py $(wildcard examples/node/package*.json tests/interop/asyncapi/package*.json)

@@ -6,19 +6,17 @@ All that wait share one connection per cell: a task reads it, and pairs replies 
 import asyncio
 import logging
 import time
-from collections.abc import AsyncGenerator, Iterator, Sequence
+from collections.abc import AsyncGenerator, Coroutine, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, Final, Self, TypeVar
 
-from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import ResponseError
-from redis.exceptions import TimeoutError as RedisTimeoutError
 
+from api_contracts.client.async_link import Link
 from api_contracts.client.effects import (
     Ask,
     ClosedError,
-    Command,
     Effect,
     Emit,
     Look,
@@ -29,106 +27,14 @@ from api_contracts.client.effects import (
     Steps,
     Wait,
 )
-from api_contracts.client.watching import (
-    CHECK_S,
-    PING,
-    REFUSED,
-    REPLY_S,
-    TRACKING,
-    Pushed,
-    Watched,
-    checked,
-    own_options,
-    paces,
-    wire,
-)
+from api_contracts.client.watching import CHECK_S, REFUSED, checked, paces, wire
 
 T = TypeVar("T")
 
 WIND_UP_S: Final = 2.0
 """The longest that a reader who was cancelled takes to hand back what it has read."""
 
-_GONE: Final = (RedisConnectionError, RedisTimeoutError, OSError)
 _log: Final = logging.getLogger(__name__)
-
-
-async def _pushed(push: Sequence[Any]) -> Pushed:  # redis-py awaits it
-    return Pushed.of(push)
-
-
-class Link:
-    """One tracking connection, shared by all who wait on one loop."""
-
-    def __init__(self, pool: Any) -> None:
-        self._watched, self._heard_at = Watched(), time.monotonic()
-        self._connection: Any = pool.connection_class(**own_options(pool))
-        self._reading: asyncio.Task[None] | None = None
-
-    async def open(self) -> None:
-        """Raises LostError, and ResponseError where Redis refuses."""
-        try:
-            async with asyncio.timeout(REPLY_S):
-                await self._connection.connect()
-        except _GONE as error:
-            raise LostError from error
-        parser = self._connection._parser  # noqa: SLF001  # redis-py has no public way to hear of what changed
-        parser.set_invalidation_push_handler(_pushed)
-        self._reading = asyncio.create_task(self._read())
-        try:
-            await self.look(Notice(), [TRACKING])
-        except ResponseError:
-            await self.close()
-            raise
-
-    @property
-    def is_open(self) -> bool:
-        return self._reading is not None and not self._reading.done()
-
-    async def look(self, notice: Notice, commands: Sequence[Command]) -> Replies:
-        if not self.is_open:
-            raise LostError
-        looking, over = self._watched.asked(commands, notice), asyncio.Event()
-        looking.done = over.set
-        try:
-            async with asyncio.timeout(REPLY_S):
-                packed = self._connection.pack_commands(commands)
-                await self._connection.send_packed_command(packed, check_health=False)
-                await over.wait()
-        except _GONE as error:
-            await self.close()
-            raise LostError from error
-        return looking.outcome()
-
-    async def check(self) -> None:
-        """Raises LostError where the connection was silent for long and does not answer."""
-        if time.monotonic() - self._heard_at >= CHECK_S:
-            await self.look(Notice(), [PING])
-
-    def forget(self, notice: Notice) -> None:
-        self._watched.forget(notice)
-
-    async def close(self) -> None:
-        if self._reading:
-            self._reading.cancel()
-            await asyncio.wait([self._reading])
-        await self._connection.disconnect()
-
-    async def _read(self) -> None:
-        try:
-            while True:
-                try:
-                    said = await self._connection.read_response(disable_decoding=True, push_request=True)
-                except ResponseError as refused:
-                    said = refused
-                self._heard_at = time.monotonic()
-                self._watched.heard(said)
-        except _GONE as error:
-            lost = LostError()
-            lost.__cause__ = error
-            self._watched.lost(lost)
-        except asyncio.CancelledError:
-            self._watched.lost(LostError())
-            raise
 
 
 @dataclass(slots=True)
@@ -173,6 +79,7 @@ class Driver:
 
     def __init__(self, clients: Sequence[Any]) -> None:
         self._cells = [Cell(client) for client in clients]
+        self._tidying: set[asyncio.Task[None]] = set()
 
     @property
     def block_s(self) -> float:
@@ -198,10 +105,18 @@ class Driver:
                         await session.perform(effect, running)
             except (GeneratorExit, asyncio.CancelledError):
                 with suppress(Exception):  # the reader is leaving, and what is not tidied up now is found in a minute
-                    await asyncio.shield(session.wind_up(running))
+                    await asyncio.shield(self._in_background(session.wind_up(running)))
                 raise
 
+    def _in_background(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        """A task that outlives the one that waits for it, which may be cancelled more than once."""
+        task = asyncio.create_task(work)
+        self._tidying.add(task)
+        task.add_done_callback(self._tidying.discard)
+        return task
+
     async def close(self) -> None:
+        await asyncio.gather(*self._tidying, return_exceptions=True)
         for cell in self._cells:
             await cell.close()
 

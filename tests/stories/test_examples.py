@@ -39,6 +39,9 @@ def test_the_producers_request_reaches_the_consumer(fleet: Fleet, redis_url: str
         enqueued = _python("producer.py", "Grüße,", "世界!", redis_url=redis_url)
         line = next_line(consumer)
 
+        answered = _python("ask.py", "A", "story", redis_url=redis_url)
+
+    assert answered == "Echo: A story\n"
     assert enqueued == f"enqueued {line.split()[0]}\n"
     assert line.endswith("{'order': '17'} Echo: Grüße, 世界!\n")
 
