@@ -11,6 +11,7 @@ from support.processor_parts import ANSWER, World, failing, message, process
 
 from api_contracts import ErrorCode
 from worker.failures.failure import Failure, Route
+from worker.queue.attempts import AttemptRecord
 from worker.request.charges import INTERRUPTED, Spent
 from worker.request.retries import OWN_REFUSALS, OWN_THROTTLES
 
@@ -24,13 +25,13 @@ async def life(
     outcomes: list[Failure], *, shared: bool = False, gate: Any = "", **envelope: Any
 ) -> tuple[int, str | None]:
     """One request that meets these in turn, then the last for ever: how often it calls, and the code of its answer."""
-    calls, spent = 0, {"failures": 0, "own": 0}
+    calls, spent, past = 0, {"failures": 0, "own": 0}, ()
     while calls < 100:
         met = [*outcomes[calls:], *[outcomes[-1]] * 100]
-        world = World(
-            shared=shared, grants=deque([gate] * 100), outcomes=deque(met), lease={"left_ms": DAY_MS, **spent}
-        )
+        lease = {"left_ms": DAY_MS, "attempts": past, **spent}
+        world = World(shared=shared, grants=deque([gate] * 100), outcomes=deque(met), lease=lease)
         await process(world, message(envelope))
+        past = (*past, *(attempt(calls + n, each) for n, each in enumerate(met[: len(world.calls)], 1)))
         calls += len(world.calls)
         if completed := world.heard("complete"):
             assert len(completed) == 1
@@ -40,6 +41,12 @@ async def life(
             break
         spent = {name: parked[0][name] for name in spent}
     return calls, None
+
+
+def attempt(number: int, failure: Failure) -> bytes:
+    """As the ledger keeps it while the request is parked."""
+    outcome = "failed" if failure.route is Route.RETRY else "throttled"
+    return AttemptRecord(number=number, outcome=outcome, code=failure.code, maybe_billed=failure.maybe_billed).encode()
 
 
 @given(

@@ -31,12 +31,19 @@ def decide(
     failure: Failure = BROKEN,
     *,
     failures: int = 1,
+    costly: int | None = None,
     max_attempts: int = 5,
     time_left_s: float = LONG_S,
     draw: float = 0.5,
 ) -> Retry | GiveUp:
+    """Unless said otherwise, all failures were alike."""
     return POLICY.after_failure(
-        failure, failures=failures, max_attempts=max_attempts, time_left_s=time_left_s, rng=Extreme(draw)
+        failure,
+        failures=failures,
+        costly=failures if costly is None else costly,
+        max_attempts=max_attempts,
+        time_left_s=time_left_s,
+        rng=Extreme(draw),
     )
 
 
@@ -86,7 +93,7 @@ def test_a_retry_after_beyond_the_longest_pause_is_tried_by_its_end(asked_s: flo
     patient = RetryPolicy(longest_pause_s=900)
 
     decision = patient.after_failure(
-        asking(asked_s), failures=1, max_attempts=5, time_left_s=1800, rng=random.Random(1)
+        asking(asked_s), failures=1, costly=0, max_attempts=5, time_left_s=1800, rng=random.Random(1)
     )
 
     assert isinstance(decision, Retry)
@@ -173,7 +180,12 @@ def test_whatever_is_asked_a_retry_keeps_all_promises(
     failure: Failure, failures: int, max_attempts: int, time_left_s: float, rng: random.Random
 ) -> None:
     decision = POLICY.after_failure(
-        failure, failures=failures, max_attempts=max_attempts, time_left_s=time_left_s, rng=rng
+        failure,
+        failures=failures,
+        costly=failures,
+        max_attempts=max_attempts,
+        time_left_s=time_left_s,
+        rng=rng,
     )
 
     if isinstance(decision, GiveUp):
@@ -190,7 +202,8 @@ def test_requests_that_failed_together_do_not_return_together() -> None:
     """A thousand that were told to wait 30 s spread over 3 s, evenly: no second takes half of them."""
     rng = random.Random(7)
     decisions = [
-        POLICY.after_failure(asking(30.0), failures=1, max_attempts=5, time_left_s=LONG_S, rng=rng) for _ in range(1000)
+        POLICY.after_failure(asking(30.0), failures=1, costly=0, max_attempts=5, time_left_s=LONG_S, rng=rng)
+        for _ in range(1000)
     ]
 
     delays = [decision.delay_s for decision in decisions if isinstance(decision, Retry)]
@@ -255,3 +268,13 @@ def test_a_request_that_is_refused_alone_is_answered_in_the_end(failure: Failure
 
     assert [isinstance(each, Retry) for each in decisions] == [True] * (allowed - 1) + [False]
     assert decisions[-1] == GiveUp(failure)
+
+
+def test_what_cost_nothing_does_not_count_against_what_did() -> None:
+    """Three errors and then a first call without an answer: that one is made once more."""
+    billed = Failure.of(ErrorCode.UPSTREAM_TIMEOUT)
+
+    assert isinstance(decide(billed, failures=4, costly=1), Retry)
+    assert isinstance(decide(billed, failures=4, costly=2), GiveUp)
+    assert isinstance(decide(BROKEN, failures=3, costly=2), Retry)
+    assert isinstance(decide(billed, failures=5, costly=1), GiveUp)

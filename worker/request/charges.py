@@ -4,7 +4,7 @@ Every call is charged to the request that made it, probes included, so that no r
 
 | the call | costs | bound |
 |---|---|---|
-| failed | an attempt | `max_attempts`; 2 where calls may have been billed |
+| failed | an attempt | `max_attempts`; and 2 of those that may have been billed |
 | was refused, as the whole fleet is | nothing | the deadline, and the patience of its lane |
 | was refused alone | a refusal of its own | 4; 8 where it was throttled |
 | was broken off by this worker | nothing | |

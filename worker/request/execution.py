@@ -160,6 +160,11 @@ class Execution:
             self.tried[self.attempts[-1].upstream] += 1
 
     @property
+    def costly(self) -> int:
+        """Attempts that failed and may have been billed; those that this worker broke off cost no attempt."""
+        return sum(each.maybe_billed and each.outcome != "interrupted" for each in self.attempts)
+
+    @property
     def unsaved_charges(self) -> bool:
         """Whether the ledger does not know yet what this delivery was charged."""
         return self.claimed and (self.spent.failures, self.spent.own) != (self.lease.failures, self.lease.own)

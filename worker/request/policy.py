@@ -146,7 +146,10 @@ class Policy:
         message = execution.request
         model = message.terms.model if message.terms else ""
         left = failure.route is not Route.RETRY or not self.retries.used_up(
-            failure, failures=execution.spent.failures, max_attempts=self._max_attempts(execution)
+            failure,
+            failures=execution.spent.failures,
+            costly=execution.costly,
+            max_attempts=self._max_attempts(execution),
         )
         return may_move(failure, attempts_left=left, time_left_s=execution.time_left_s) and self.routes.others(
             model, execution.tried, failure, execution.attempts[-1].upstream
@@ -160,6 +163,7 @@ class Policy:
         return self.retries.after_failure(
             failure,
             failures=execution.spent.failures,
+            costly=execution.costly,
             max_attempts=self._max_attempts(execution),
             time_left_s=execution.time_left_s,
             rng=rng,

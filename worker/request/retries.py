@@ -62,14 +62,17 @@ class RetryPolicy:
     """No Retry-After is believed beyond this, as no pause of the fleet is."""
 
     def after_failure(
-        self, failure: Failure, *, failures: int, max_attempts: int, time_left_s: float, rng: random.Random
+        self, failure: Failure, *, failures: int, costly: int, max_attempts: int, time_left_s: float, rng: random.Random
     ) -> Retry | GiveUp:
         """Retry or GiveUp, for a failure that spent an attempt; `failures` counts from 1 and includes it.
 
+        `costly` are those of them that may have been billed.
         With attempts used up the failure stands as it is. With attempts but no time left it becomes
         `deadline_exceeded`, the upstream's last words attached.
         """
-        if failure.route is Route.ANSWER or self.used_up(failure, failures=failures, max_attempts=max_attempts):
+        if failure.route is Route.ANSWER or self.used_up(
+            failure, failures=failures, costly=costly, max_attempts=max_attempts
+        ):
             return GiveUp(failure)
         opens_s = self._believed_s(failure.retry_after_s)
         closes_s = max(self._backoff_s(failures), opens_s * (1 + RETRY_AFTER_SPREAD))
@@ -79,9 +82,14 @@ class RetryPolicy:
         return Retry(rng.uniform(opens_s, min(closes_s, last_s)))
 
     @staticmethod
-    def used_up(failure: Failure, *, failures: int, max_attempts: int) -> bool:
-        """Whether no attempt is left after this failure; fewer are allowed where calls may have been billed."""
-        return failures >= min(max_attempts, failure.max_attempts or max_attempts)
+    def used_up(failure: Failure, *, failures: int, costly: int, max_attempts: int) -> bool:
+        """Whether no attempt is left after this failure.
+
+        Failures that may have been billed have a lower bound among themselves: those before that cost nothing do not
+        count against it.
+        """
+        alike = costly if failure.maybe_billed else failures
+        return failures >= max_attempts or alike >= (failure.max_attempts or max_attempts)
 
     def after_refusal(self, failure: Failure, *, own: int, time_left_s: float, rng: random.Random) -> Retry | GiveUp:
         """Retry or GiveUp, for a refusal that no other request shared; `own` counts from 1 and includes it.
