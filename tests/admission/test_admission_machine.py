@@ -24,7 +24,7 @@ from support.movable_clock import CLOCK, on_movable_clock
 from worker.admission.commands import ADMISSION, ADMIT, HEARD, OVERRIDE, PAUSE, REPORT, RESUME
 from worker.admission.evidence import Evidence, Verdict
 from worker.admission.grants import Ask, Limits, Reservation
-from worker.storage.commands import Command, Row, Script
+from worker.storage.commands import Command, Row, Script, together
 
 R = TypeVar("R")
 EXAMPLES: Final = int(os.environ.get("ADMISSION_EXAMPLES", "100"))
@@ -195,7 +195,9 @@ class AdmissionMachine(RuleBasedStateMachine):
         before, arg = self.seen, SimpleNamespace(**args)
         asked = [SimpleNamespace(**row.args) for row in rows]
         text = ON_TEST_TIME.text_for(command)
-        self.last = self.server.execute_command("EVALSHA", self.shas[text], *command.words(names, args, rows))
+        self.last = self.server.execute_command(
+            "EVALSHA", self.shas[text], *together([command.words(names, args, rows)])
+        )
         self.seen = look(self.server)
         learned, gate = self.seen.learned(), self.seen.gate()
         if command is ADMIT:

@@ -40,7 +40,7 @@ from worker.queue.commands import (
     RETURNS,
 )
 from worker.storage import keys
-from worker.storage.commands import Command, Row
+from worker.storage.commands import Command, Row, together
 
 EXAMPLES: Final = int(os.environ.get("LEDGER_EXAMPLES", "120"))
 DAY_MS: Final = 24 * 3_600_000
@@ -266,7 +266,9 @@ class LedgerMachine(RuleBasedStateMachine):
         held = before["inflight"].get(args.get("token"))
         holder = held.message if held else ""
         reply = plain(
-            self.server.execute_command("EVALSHA", self.shas[command.name], *command.words(names, args, rows))
+            self.server.execute_command(
+                "EVALSHA", self.shas[command.name], *together([command.words(names, args, rows)])
+            )
         )
         expected = plain(
             getattr(self.model, command.name)(

@@ -16,7 +16,7 @@ from worker.admission.grants import Gate
 from worker.operations.dead_letters import LETTERS, REPLAY
 from worker.queue import commands as ledger
 from worker.queue.queued_cancellation import PAGES, TAKE
-from worker.storage.commands import Command, Row, Rows, Script, SignatureError
+from worker.storage.commands import Command, Row, Rows, Script, SignatureError, together
 
 LUA: Final = """
 local commands = {}
@@ -84,15 +84,30 @@ def test_lua_that_uses_an_undeclared_name_is_not_loaded(use: str, instead: str) 
         Script.of(LUA.replace(use, instead), commands=(MOVE,))
 
 
+def test_one_run_makes_several_calls_and_the_error_of_one_is_its_own(valkey: Any) -> None:
+    lanes = [Row({"list": f"list-{lane}"}, {"lane": lane}) for lane in "ab"]
+    names, script = {"target": "t", "source": "s"}, Script.of(LUA, commands=(MOVE,)).text_for(MOVE)
+    good = MOVE.words(names, {"amount": 41, "token": "x"}, lanes)
+    bad = MOVE.words(names, {"amount": 1, "token": "y"})
+    unknown = good._replace(args=(b"nonsense", *good.args[1:]))
+
+    first, broken, nonsense, last = valkey.execute_command("EVAL", script, *together([good, bad, unknown, good]))
+
+    assert first == last == [b"s", b"t", b"x", 42, 2, b"list-a", b"b"]
+    assert isinstance(broken, ResponseError)
+    assert "unknown command nonsense" in str(nonsense)
+
+
 def test_names_and_types_arrive_as_declared(valkey: Any) -> None:
     """Keys are counted, so that a proxy that reads the command sees them."""
     lanes = [Row({"list": f"list-{lane}"}, {"lane": lane}) for lane in "ab"]
     names = {"target": "t", "source": "s", "unused": "u"}
     words = MOVE.words(names, {"amount": 41, "token": "x"}, lanes)
 
-    reply = valkey.execute_command("EVAL", Script.of(LUA, commands=(MOVE,)).text_for(MOVE), *words)
+    reply = valkey.execute_command("EVAL", Script.of(LUA, commands=(MOVE,)).text_for(MOVE), *together([words]))
 
-    assert words == (b"4", b"s", b"t", b"list-a", b"list-b", b"move", b"x", b"41", b"a", b"b")
+    assert words.keys == (b"s", b"t", b"list-a", b"list-b")
+    assert words.args == (b"move", b"4", b"4", b"x", b"41", b"a", b"b")
     assert reply == [b"s", b"t", b"x", 42, 2, b"list-a", b"b"]
 
 
@@ -114,7 +129,7 @@ def test_a_wrong_argument_is_named(args: dict[str, Any], error: str) -> None:
 
 def test_an_unknown_command_is_an_error(valkey: Any) -> None:
     with pytest.raises(ResponseError, match="unknown command nonsense"):
-        valkey.eval(ledger.DELIVERIES.refusing, 0, "nonsense")
+        valkey.eval(ledger.DELIVERIES.refusing, 0, "nonsense", 0, 0)
 
 
 def test_the_diagram_of_a_delivery_has_the_places_and_moves_of_the_code() -> None:

@@ -3,7 +3,7 @@
 import asyncio
 import gc
 import weakref
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 from contextvars import ContextVar
 from typing import Any
 
@@ -93,9 +93,9 @@ async def test_a_batch_is_bounded_by_bytes(runner: ScriptRunner, monkeypatch: py
     batches: list[list[int]] = []
     round_trip = Sender._round_trip  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]  # what goes out together is the point
 
-    async def weighed(sender: Sender, batch: list[Call]) -> list[Any]:
-        batches.append([call.size for call in batch])
-        return await round_trip(sender, batch)
+    async def weighed(sender: Sender, runs: Sequence[Sequence[Call]]) -> list[Any]:
+        batches.append([call.size for run in runs for call in run])
+        return await round_trip(sender, runs)
 
     monkeypatch.setattr(Sender, "_round_trip", weighed)
     large = "x" * int(BATCH_BYTES / share - 100)

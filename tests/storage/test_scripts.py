@@ -66,7 +66,7 @@ async def test_calls_made_together_leave_together(runner: ScriptRunner, valkey: 
     replies = await asyncio.gather(*(runner.call(TALLY, COUNT, {}, token=token) for token in tokens))
 
     assert [reply.decode() for reply in replies] == tokens
-    assert valkey.info("commandstats")["cmdstat_evalsha"]["calls"] == len(tokens)
+    assert valkey.info("commandstats")["cmdstat_evalsha"]["calls"] < len(tokens) / 10, "a run of the script for many"
     assert valkey.info("stats")["total_reads_processed"] < 20, "a round trip for many"
     assert "cmdstat_script|load" not in valkey.info("commandstats"), "once for the life of the process"
 

@@ -22,7 +22,8 @@ _ENTRY_ID: Final = re.compile(r"\d{1,20}-\d{1,20}")
 dead = typer.Typer(
     help="Look at dead letters, send them back to their lanes, or drop them.",
     no_args_is_help=True,
-    context_settings={"help_option_names": ["-h", "--help"]},
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120},
 )
 
 

@@ -1,7 +1,6 @@
 # ruff: noqa: PLC0415  # imports wait until the command runs: --help stays quick
 """`responses-worker pause`, `resume` and `limits`: what an operator decides for the whole fleet, at once."""
 
-import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated
@@ -72,6 +71,8 @@ class Wanted:
 
 
 def _with_admission(act: "Callable[[Admission], Awaitable[None]]", wanted: Wanted) -> None:
+    import asyncio
+
     from worker.admission.client import Admission
     from worker.admission.grants import Limits
     from worker.queue.leases import LEASE_MS

@@ -58,15 +58,20 @@ def settings() -> "Settings":
 @contextmanager
 def connected(settings: "Settings") -> Generator[Any]:
     """A Redis client that answers; a failure of Redis, then or later, exits 1 and never shows the password."""
-    import redis
-    from kombu.exceptions import OperationalError
-
     target = settings.redis
     client: Any = target.client()
     try:
         with client:
             client.ping()
             yield client
-    except (redis.RedisError, OperationalError) as error:
+    except _lost() as error:
         where = target.path or ", ".join(f"{host}:{port}" for host, port in target.hosts)
         raise ended(f"Redis at {where} (WORKER_REDIS_URL): {error}") from None
+
+
+def _lost() -> tuple[type[Exception], ...]:
+    """The failures of Redis, as its client and as Celery's call them; asked for when something was raised."""
+    import redis
+    from kombu.exceptions import OperationalError
+
+    return redis.RedisError, OperationalError

@@ -18,6 +18,7 @@ from api_contracts.envelope import Envelope
 from api_contracts.profiles import DEFAULT_PROFILE, Profile
 from worker.config.config_file import read_config_file
 from worker.config.environment import EnvironmentSettings, WrongSettingsError, load_settings, variable
+from worker.config.proxies import environment_proxy, proxy_url
 from worker.config.routing import Budget, Routing
 from worker.config.values import (
     between,
@@ -59,6 +60,10 @@ class Settings(EnvironmentSettings):
 
     upstream_api_key_file: Path | None = None
     """A file that holds the key instead (a mounted secret); read again when the key is refused."""
+
+    upstream_proxy: SecretStr | None = None
+    """The HTTP proxy that calls go through, such as `http://proxy:3128`. Without it `HTTPS_PROXY`, `HTTP_PROXY` and
+    `NO_PROXY` decide."""
 
     requests_per_minute: int = Field(0, ge=0, le=10**9)
     """The gateway's request limit for this key, shared by the fleet; 0 = unknown."""
@@ -164,6 +169,11 @@ class Settings(EnvironmentSettings):
             read_config_file(file)
         return file
 
+    @field_validator("upstream_proxy")
+    @classmethod
+    def _upstream_proxy_is_http(cls, url: SecretStr | None) -> SecretStr | None:
+        return url and SecretStr(proxy_url(url.get_secret_value()))
+
     @field_validator("default_deadline")
     @classmethod
     def _every_lane_has_a_deadline(cls, by_lane: dict[str, timedelta]) -> dict[str, timedelta]:
@@ -203,15 +213,24 @@ class Settings(EnvironmentSettings):
                 return read_key(self.upstream_api_key_file)
         return self.upstream_api_key.get_secret_value() if self.upstream_api_key else ""
 
+    def proxy_for(self, url: str) -> str:
+        """The proxy that calls of this gateway go through, empty for none. Raises ValueError: see `check_keys`."""
+        return self.upstream_proxy.get_secret_value() if self.upstream_proxy else environment_proxy(url)
+
     def deadline_for(self, lane: str) -> timedelta:
         return self.default_deadline.get(lane, self.default_deadline["*"])
 
 
 def check_keys(settings: Settings) -> None:
-    """Looks at keys in files and variables before a worker starts; other commands need none.
+    """Looks at keys in files and variables, and at proxies, before a worker starts; other commands need none.
 
     Raises WrongSettingsError with a line for each.
     """
+    try:
+        for route in settings.routing.routes.values():
+            settings.proxy_for(route.url)
+    except ValueError as error:
+        raise WrongSettingsError(str(error)) from None
     if settings.config_file is None:
         _check_key_file(settings)
     elif mistakes := list(_missing_keys(settings.routing)):

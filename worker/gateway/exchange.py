@@ -8,7 +8,7 @@ import asyncio
 import contextlib
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Final
+from typing import Final, cast
 
 import aiohttp
 import httpx
@@ -29,7 +29,7 @@ TAIL_BYTES: Final = 256 * 1024  # of that: read at once, so it must not keep oth
 WHOLE_S: Final = 1.0  # of silence after a body that ends like a document: then it is read as it stands
 STALE_S: Final = 2.0  # a peer that had closed a kept connection says so within a round trip, not later
 
-LOST: Final = (OSError, httpx.TransportError, aiohttp.ClientError)
+LOST: Final = (OSError, aiohttp.ClientError)
 
 _LOST_OR_TIME_UP: Final = {
     Phase.CONNECTING: (TransportKind.UNREACHABLE, TransportKind.CONNECT_TIMEOUT),
@@ -61,7 +61,7 @@ class Exchange:
         self.progress.phase = Phase.READING
         self.status = response.status_code
         self.headers = self.guard.clean_headers(response.headers)
-        chunks = self._inflated(response.aiter_raw())
+        chunks = self._inflated(aiter(cast("httpx.AsyncByteStream", response.stream)))
         if not response.is_success:
             within_s = ERROR_S if self.silence_s is None else min(ERROR_S, self.silence_s)
             said = self.guard.clean(await self._rest(chunks, within_s=within_s))

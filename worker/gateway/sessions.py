@@ -11,7 +11,6 @@ import ssl
 from contextvars import ContextVar
 from dataclasses import dataclass
 from enum import IntEnum, auto
-from http.cookiejar import CookieJar
 from typing import Any, Final
 
 import aiohttp
@@ -50,7 +49,7 @@ class Progress:
 
 
 progress: ContextVar[Progress] = ContextVar("progress")
-"""Set one before each request: httpx, above this session, passes nothing of ours down to it."""
+"""Set one before each request: aiohttp passes nothing of ours down to its connections."""
 
 
 class WatchedRequest(aiohttp.ClientRequest):
@@ -78,17 +77,6 @@ class WatchedRequest(aiohttp.ClientRequest):
             sending.phase, sending.sent = Phase.WAITING, self.loop.time()
 
 
-class NoCookies(CookieJar):
-    """Remembers nothing: a load balancer's cookie would tie all calls to one backend.
-
-    Doing so by a policy instead would still parse every answer's headers, a tenth of the CPU of a call.
-    """
-
-    def extract_cookies(self, response: object, request: object) -> None: ...
-
-    def add_cookie_header(self, request: object) -> None: ...
-
-
 class TolerantConnector(aiohttp.TCPConnector):
     """Makes connections that read heads as `heads.py` says; aiohttp has no public place to say so."""
 
@@ -97,8 +85,12 @@ class TolerantConnector(aiohttp.TCPConnector):
         self._factory = functools.partial(TolerantHandler, loop=self._loop)
 
 
-def open_session(ssl_context: ssl.SSLContext) -> aiohttp.ClientSession:
-    """A session without aiohttp's limit of 100 connections, which caps concurrency silently."""
+def open_session(ssl_context: ssl.SSLContext, *, connect_s: float | None = None) -> aiohttp.ClientSession:
+    """A session without aiohttp's limit of 100 connections, which caps concurrency silently.
+
+    `connect_s` covers name lookup, TCP and TLS. Cookies are not kept: a load balancer's would tie all calls to one
+    backend.
+    """
     return aiohttp.ClientSession(
         connector=TolerantConnector(
             limit=0, keepalive_timeout=KEEP_IDLE_S, ssl=ssl_context, socket_factory=_open_socket
@@ -107,7 +99,7 @@ def open_session(ssl_context: ssl.SSLContext) -> aiohttp.ClientSession:
         max_field_size=MAX_HEAD_BYTES,
         cookie_jar=aiohttp.DummyCookieJar(),
         request_class=WatchedRequest,
-        timeout=aiohttp.ClientTimeout(total=None),
+        timeout=aiohttp.ClientTimeout(total=None, connect=connect_s, sock_connect=connect_s),
         trust_env=False,
     )
 

@@ -1,11 +1,10 @@
 """One call of `POST /v1/responses` as a value: what became of it is an `Answer` or a `Failure`, no exception.
 
-The only module that knows httpx. Beneath it works aiohttp, through `httpx-aiohttp`: httpx's own pool looks at
-every connection for every request, ten times the CPU at a thousand calls in flight (encode/httpx #3215).
+It speaks httpx's transport interface, and `transport.py` works aiohttp beneath it: httpx's own pool looks at every
+connection for every request, ten times the CPU at a thousand calls in flight (encode/httpx #3215).
 
 **What a broken call means follows from how far it got**, which `sessions.py` notes. The exceptions cannot
-tell: `httpx-aiohttp` 0.2 reports a reset after the request was sent, and a refused connection, both as a
-timeout to connect, and aiohttp says "server disconnected" whether or not the body had left.
+tell: aiohttp says "server disconnected" whether or not the body had left.
 
 | phase      | ends with                          | the connection was lost | time was up     |
 |------------|------------------------------------|-------------------------|-----------------|
@@ -31,7 +30,6 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 import httpx
-from httpx_aiohttp import AiohttpTransport
 
 from api_contracts.errors import ErrorCode
 from worker import __version__
@@ -40,7 +38,8 @@ from worker.failures.failure import Failure
 from worker.gateway.answers import Answer
 from worker.gateway.exchange import LOST, Exchange, now
 from worker.gateway.key_guard import KeyGuard
-from worker.gateway.sessions import NoCookies, Progress, open_session, progress
+from worker.gateway.sessions import Progress, progress
+from worker.gateway.transport import SessionTransport
 
 __all__ = ["Answer", "Call", "Upstream"]
 
@@ -73,7 +72,8 @@ class Upstream:
     `base_url` may end in `/v1` or not. `api_key` is asked for every call, so that a mounted secret may
     change, and its value is kept nowhere. `connect_s` covers name lookup, TCP and TLS; `write_s` the whole
     request; `silence_s` the silence between two pieces of an answer that has begun, None for as long as the
-    call may take. An answer, or one event, of more than `max_answer_bytes` is refused.
+    call may take. An answer, or one event, of more than `max_answer_bytes` is refused. `proxy` is the URL of an HTTP
+    proxy that every call goes through.
     """
 
     def __init__(
@@ -87,6 +87,7 @@ class Upstream:
         silence_s: float | None = None,
         max_answer_bytes: int = MAX_ANSWER_BYTES,
         ssl_context: ssl.SSLContext | None = None,
+        proxy: str = "",
     ) -> None:
         self.name = name
         self._url = _endpoint(base_url)
@@ -94,15 +95,15 @@ class Upstream:
         self._write_s = write_s
         self._silence_s = silence_s
         self._max_answer_bytes = max_answer_bytes
-        ssl_context = ssl_context or _shared_ssl_context()
-        self._client = httpx.AsyncClient(
-            transport=AiohttpTransport(ssl_context, client=functools.partial(open_session, ssl_context)),
-            # We time the reading. `pool` is what the adapter makes aiohttp's limit on connecting as a whole.
-            timeout=httpx.Timeout(None, connect=connect_s, pool=connect_s),
-            headers={"user-agent": f"responses-worker/{__version__}", "accept-encoding": "gzip, deflate"},
-            cookies=NoCookies(),
-            trust_env=False,
+        self._headers = httpx.Headers(
+            {
+                "host": self._url.netloc.decode(),
+                "user-agent": f"responses-worker/{__version__}",
+                "accept-encoding": "gzip, deflate",
+                "content-type": "application/json",
+            }
         )
+        self._transport = SessionTransport(ssl_context or _shared_ssl_context(), connect_s=connect_s, proxy=proxy)
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}(name={self.name!r}, url={str(self._url)!r})"
@@ -138,31 +139,29 @@ class Upstream:
 
     async def aclose(self) -> None:
         """Close every connection; calls still in flight end as lost, later ones as never sent."""
-        await self._client.aclose()
+        await self._transport.aclose()
 
     async def _perform(self, exchange: Exchange, body: bytes, key: str, *, stream: bool) -> Answer | Failure:
-        if self._client.is_closed:
+        if self._transport.is_closed:
             return exchange.broken()
         request = self._request(body, f"Bearer {key}", stream=stream)
         mark = progress.set(exchange.progress)
         try:
-            async with exchange.limit, contextlib.aclosing(await self._client.send(request, stream=True)) as response:
+            answered = self._transport.handle_async_request(request)
+            async with exchange.limit, contextlib.aclosing(await answered) as response:
                 return await exchange.read(response)
         except LOST as error:
-            time_up = isinstance(error, TimeoutError) or isinstance(error.__cause__, TimeoutError)
-            return exchange.broken(error, time_up=time_up)
+            return exchange.broken(error, time_up=isinstance(error, TimeoutError))
         finally:
             progress.reset(mark)
 
     def _request(self, body: bytes, authorization: str, *, stream: bool) -> httpx.Request:
-        headers = {
-            "authorization": authorization,
-            "content-type": "application/json",
-            "content-length": str(len(body)),
-            "accept": "text/event-stream" if stream else "application/json",
-        }
+        headers = self._headers.copy()
+        headers["authorization"] = authorization
+        headers["content-length"] = str(len(body))
+        headers["accept"] = "text/event-stream" if stream else "application/json"
         content = body if len(body) <= STEP_BYTES else _in_steps(body)
-        return self._client.build_request("POST", self._url, content=content, headers=headers)
+        return httpx.Request("POST", self._url, content=content, headers=headers)
 
 
 def _endpoint(base_url: str) -> httpx.URL:

@@ -29,10 +29,11 @@ def examine(settings: Settings, environment: Mapping[str, str]) -> Iterator[Find
     yield from judge_settings(settings, environment)
     yield from examine_redis(settings.redis, settings.lanes)
     if settings.config_file:
-        yield from examine_routes(settings.routing)
+        yield from examine_routes(settings.routing, settings.proxy_for)
     else:
-        key = api_key(settings)
-        yield from examine_gateway(settings.upstream_url, key if isinstance(key, str) else "", settings.models)
+        key, url = api_key(settings), settings.upstream_url
+        known = key if isinstance(key, str) else ""
+        yield from examine_gateway(url, known, settings.models, settings.proxy_for)
 
 
 def misread(mistakes: str) -> list[Finding]:

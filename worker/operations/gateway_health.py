@@ -15,7 +15,7 @@ new-api's `middleware/auth.go` (`TokenAuth` looks at status, expiry, quota and a
 """
 
 import time
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any, Final, Self, cast
@@ -36,13 +36,25 @@ _JUDGED: Final = frozenset({ErrorCode.INVALID_REQUEST, ErrorCode.MODEL_UNAVAILAB
 """The answers of a gateway that has looked into the request itself."""
 
 
-def examine_gateway(base_url: str, key: str, models: Collection[str] = MODELS) -> Iterator[Finding]:
+def direct(_url: str) -> str:
+    """No proxy."""
+    return ""
+
+
+def examine_gateway(
+    base_url: str, key: str, models: Collection[str] = MODELS, proxy_for: Callable[[str], str] = direct
+) -> Iterator[Finding]:
     """Every finding about the gateway; only whether it answers, where there is no key to ask with.
 
     `models` are those that calls name there.
     """
     where = urlsplit(base_url).netloc
-    with _Gateway.at(base_url, key) as gateway:
+    try:
+        proxy = proxy_for(base_url)
+    except ValueError as error:
+        yield fail("gateway", str(error), "correct the variable, or set WORKER_UPSTREAM_PROXY")
+        return
+    with _Gateway.at(base_url, key, proxy) as gateway:
         try:
             started = time.perf_counter()
             listing = gateway.models(keyed=bool(key))
@@ -60,11 +72,16 @@ class _Gateway:
     key: str
 
     @classmethod
-    def at(cls, base_url: str, key: str) -> "_Gateway":
-        """As the worker calls: no proxies, no redirects, the same trusted certificates."""
-        context = httpx.create_ssl_context()
-        agent = {"user-agent": f"responses-worker/{__version__}"}
-        client = httpx.Client(base_url=base_url, headers=agent, timeout=TIMEOUT_S, trust_env=False, verify=context)
+    def at(cls, base_url: str, key: str, proxy: str) -> "_Gateway":
+        """As the worker calls: by the same proxy, without redirects, with the same trusted certificates."""
+        client = httpx.Client(
+            base_url=base_url,
+            headers={"user-agent": f"responses-worker/{__version__}"},
+            timeout=TIMEOUT_S,
+            trust_env=False,
+            verify=httpx.create_ssl_context(),
+            proxy=proxy or None,
+        )
         return cls(client, key)
 
     def __enter__(self) -> Self:

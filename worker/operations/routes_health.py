@@ -1,6 +1,6 @@
 """The doctor's view of a configuration file: its keys, limits and URLs, and whether each route answers."""
 
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import replace
 from typing import Final
 from urllib.parse import urlsplit
@@ -10,7 +10,7 @@ from worker.config.environment import variable
 from worker.config.routing import Route, Routing
 from worker.config.settings import Settings
 from worker.operations.findings import Finding, fail, ok, warn
-from worker.operations.gateway_health import examine_gateway
+from worker.operations.gateway_health import direct, examine_gateway
 
 UNENCRYPTED: Final = "the key and all prompts travel unencrypted"
 UNKNOWN_LIMITS: Final = "no limit of the gateway is known, so the fleet finds it by being refused"
@@ -50,11 +50,11 @@ def judge_routing(routing: Routing, given: Collection[str]) -> Iterator[Finding]
     yield from _judge_accounts(routing)
 
 
-def examine_routes(routing: Routing) -> Iterator[Finding]:
+def examine_routes(routing: Routing, proxy_for: Callable[[str], str] = direct) -> Iterator[Finding]:
     """Every finding about the gateway and the key of each route, as `gateway_health` makes them."""
     for route in routing.routes.values():
         there = tuple(route.models.values()) or MODELS
-        for finding in examine_gateway(route.url, route.key.read(), there):
+        for finding in examine_gateway(route.url, route.key.read(), there, proxy_for):
             check = f"routes.{route.name}{finding.check.removeprefix('gateway')}"
             change = finding.change.replace("WORKER_UPSTREAM_URL", f"routes.{route.name}.url")
             yield replace(finding, check=check, change=change)

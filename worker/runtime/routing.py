@@ -56,6 +56,7 @@ def gateways_of(settings: Settings) -> Gateways:
             route.key.read,
             silence_s=settings.idle_timeout.total_seconds() or None,
             max_answer_bytes=settings.max_answer,
+            proxy=settings.proxy_for(route.url),
         )
         for route in routes
     }

@@ -8,24 +8,23 @@ Python declares a `Command`; Lua repeats the names above the function that imple
 
 `Script.load` compares the two and raises `SignatureError` when they differ, so that a mismatch ends the import and
 never reaches a server. It then writes the end of the script: a dispatch that reads KEYS and ARGV into `key`, `arg`
-and `rows` by these names.
+and `rows` by these names, for one call or for several.
 """
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.resources import files
 from types import UnionType
 from typing import Any, Final, Generic, NamedTuple, TypeVar
 
+from worker.storage.arguments import Argument, Encoder, Kind, encoders_of
+
+__all__ = ["Argument", "Command", "Kind", "Row", "Rows", "Script", "SignatureError", "Words", "together"]
+
 R = TypeVar("R")
-Argument = str | bytes | int | float | None
-Kind = type[str | bytes | int | float | None] | UnionType
-"""Of an argument. `int | None` is a number that may be missing."""
-
-Encoder = Callable[[Argument], bytes]
-
 PRELUDE: Final = "storage/lua/prelude.lua"
+CALLS: Final = "storage/lua/calls.lua"
 
 
 class SignatureError(Exception):
@@ -42,7 +41,7 @@ class Rows:
     encoders: tuple[tuple[str, Encoder], ...] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "encoders", _encoders_of(self.args))
+        object.__setattr__(self, "encoders", encoders_of(self.args))
 
 
 class Row(NamedTuple):
@@ -50,6 +49,26 @@ class Row(NamedTuple):
 
     keys: Mapping[str, str]
     args: Mapping[str, Argument]
+
+
+class Words(NamedTuple):
+    """One call: its keys; and the command's name, the numbers of keys and of arguments, the arguments."""
+
+    keys: tuple[bytes, ...]
+    args: tuple[bytes, ...]
+
+    @property
+    def size(self) -> int:
+        return sum(map(len, self.keys)) + sum(map(len, self.args))
+
+
+def together(calls: Collection[Words]) -> tuple[bytes, ...]:
+    """The words behind EVALSHA and the digest for calls of one script, of which one run makes all.
+
+    The reply is that of the call where it is one, and a list of their replies and errors where there are several.
+    """
+    keys = [key for call in calls for key in call.keys]
+    return (b"%d" % len(keys), *keys, *(word for call in calls for word in call.args))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -71,7 +90,7 @@ class Command(Generic[R]):
     _encoders: tuple[tuple[str, Encoder], ...] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "_encoders", _encoders_of(self.args))
+        object.__setattr__(self, "_encoders", encoders_of(self.args))
 
     def words(
         self,
@@ -79,8 +98,8 @@ class Command(Generic[R]):
         args: Mapping[str, Argument],
         rows: Sequence[Row] = (),
         groups: Sequence[Row] = (),
-    ) -> tuple[bytes, ...]:
-        """The words behind EVALSHA and the digest: the number of keys, the keys, the command's name, its arguments.
+    ) -> "Words":
+        """The call as its script reads it.
 
         `keys` may hold more than the command wants. Raises TypeError for an argument that is missing, unknown or of
         another type, and KeyError for a missing key.
@@ -89,14 +108,14 @@ class Command(Generic[R]):
             raise TypeError(f"{self.name} takes the arguments {', '.join(self.args)}; given: {', '.join(args)}")
         found = [keys[name].encode() for name in self.keys]
         found += [keys[name].encode() for name in self.optional if name in keys]
-        said = [self.name.encode(), *(encode(args[name]) for name, encode in self._encoders)]
+        said = [encode(args[name]) for name, encode in self._encoders]
         if self.groups is not None:
             said.append(b"%d" % len(groups))
         for table, each in ((self.groups or Rows(""), groups), (self.rows or Rows(""), rows)):
             for row in each:
                 found += [row.keys[name].encode() for name in table.keys]
                 said += [encode(row.args[name]) for name, encode in table.encoders]
-        return (b"%d" % len(found), *found, *said)
+        return Words(tuple(found), (self.name.encode(), b"%d" % len(found), b"%d" % len(said), *said))
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,8 +131,7 @@ class Script:
 
         Raises SignatureError where the files and `commands` differ.
         """
-        sources = [files("worker").joinpath(name).read_text(encoding="utf-8") for name in (PRELUDE, *names)]
-        return cls.of("\n".join(sources), commands=commands, **constants)
+        return cls.of("\n".join(map(_source, (PRELUDE, *names))), commands=commands, **constants)
 
     @classmethod
     def of(cls, source: str, *, commands: Sequence[Command[Any]], **constants: str | int) -> "Script":
@@ -127,39 +145,8 @@ class Script:
         return self.insisting if command.even_when_full else self.refusing
 
 
-def _encoders_of(args: Mapping[str, Kind]) -> tuple[tuple[str, Encoder], ...]:
-    return tuple((name, _encoder(name, kind)) for name, kind in args.items())
-
-
-def _encoder(name: str, kind: Kind) -> Encoder:
-    """Writes one argument as Redis takes it; raises TypeError, naming the argument, for a value of another type."""
-    types, encode = _ENCODINGS[kind]
-
-    def encoded(value: Argument) -> bytes:
-        if type(value) in types or (isinstance(value, str) and str in types):
-            return encode(value)
-        raise TypeError(f"{name} must be {getattr(kind, '__name__', kind)}, not {type(value).__name__}")
-
-    return encoded
-
-
-def _text(value: Any) -> bytes:
-    return value if type(value) is bytes else value.encode()
-
-
-def _number(value: Any) -> bytes:
-    return b"" if value is None else repr(value).encode()
-
-
-_ENCODINGS: Final[dict[Kind, tuple[tuple[type[Any], ...], Encoder]]] = {
-    str: ((str, bytes), _text),
-    bytes: ((str, bytes), _text),
-    bool: ((bool,), lambda flag: b"1" if flag else b"0"),
-    int: ((int,), _number),
-    float: ((int, float), _number),
-    int | None: ((int, type(None)), _number),
-    float | None: ((int, float, type(None)), _number),
-}
+def _source(name: str) -> str:
+    return files("worker").joinpath(name).read_text(encoding="utf-8")
 
 
 def _literal(value: str | int) -> str:
@@ -168,51 +155,61 @@ def _literal(value: str | int) -> str:
 
 # The end of the script
 
+_CALL: Final = """
+local K, A, k, a = KEYS, ARGV, 0, 0
+local function make_call()
+  local rows, groups = {}, {}"""
+
 
 def _dispatch(commands: Sequence[Command[Any]]) -> str:
-    """A branch for each command; written out, because a table of readers would be built anew by every call."""
-    lines = ["local K, A, rows, groups = KEYS, ARGV, {}, {}"]
-    for command in commands:
-        lines += [f"if A[1] == '{command.name}' then", *_group_reader(command), *_row_reader(command)]
-        keys = [f"{name} = K[{at}]" for at, name in enumerate(command.keys, 1)]
-        keys += [f"{name} = K[{at}] or false" for at, name in enumerate(command.optional, 1 + len(command.keys))]
-        args = [f"{name} = {_read(kind, str(at))}" for at, (name, kind) in enumerate(command.args.items(), 2)]
-        lines += [
-            f"return commands.{command.name}({{ {', '.join(keys)} }}, {{ {', '.join(args)} }}, rows, groups)",
-            "end",
-        ]
-    return "\n".join([*lines, "return redis.error_reply('ERR unknown command ' .. tostring(A[1]))"])
+    """A branch for each command; written out, because a table of readers would be built anew by every run."""
+    branches = [line for command in commands for line in _branch(command)]
+    last = "  return redis.error_reply('ERR unknown command ' .. tostring(A[a + 1]))"
+    return "\n".join([_CALL, *branches, last, "end", _source(CALLS)])
+
+
+def _branch(command: Command[Any]) -> list[str]:
+    keys = [f"{name} = K[k + {at}]" for at, name in enumerate(command.keys, 1)]
+    optional = enumerate(command.optional, 1 + len(command.keys))
+    keys += [f"{name} = tonumber(A[a + 2]) >= {at} and K[k + {at}]" for at, name in optional]
+    args = [f"{name} = {_read(kind, f'a + {at}')}" for at, (name, kind) in enumerate(command.args.items(), 4)]
+    given = f"{{ {', '.join(keys)} }}, {{ {', '.join(args)} }}, rows, groups"
+    return [
+        f"  if A[a + 1] == '{command.name}' then",
+        *_group_reader(command),
+        *_row_reader(command),
+        f"    return commands.{command.name}({given})",
+        "  end",
+    ]
 
 
 def _row_reader(command: Command[Any]) -> list[str]:
     if command.rows is None:
         return []
     keys, args = command.rows.keys, command.rows.args
-    first_key, first_arg = str(1 + len(command.keys)), str(2 + len(command.args))
+    first_key, first_arg = str(len(command.keys)), str(len(command.args))
     if command.groups is not None:
         first_key += f" + {len(command.groups.keys)} * #groups"
         first_arg += f" + 1 + {len(command.groups.args)} * #groups"
-    count = f"(#K - ({first_key}) + 1) / {len(keys)}" if keys else f"(#A - ({first_arg}) + 1) / {len(args)}"
-    return [f"for i = 0, {count} - 1 do rows[i + 1] = {{ {_fields(command.rows, first_key, first_arg)} }} end"]
+    count = f"(A[a + 2] - ({first_key})) / {len(keys)}" if keys else f"(A[a + 3] - ({first_arg})) / {len(args)}"
+    return [f"    for i = 0, {count} - 1 do rows[i + 1] = {{ {_fields(command.rows, first_key, first_arg)} }} end"]
 
 
 def _group_reader(command: Command[Any]) -> list[str]:
     if command.groups is None:
         return []
-    length = 2 + len(command.args)
-    fields = _fields(command.groups, str(1 + len(command.keys)), str(1 + length))
-    return [
-        f"for i = 0, tonumber(A[{length}]) - 1 do groups[i + 1] = {{ {fields} }} end",
-    ]
+    length = len(command.args)
+    fields = _fields(command.groups, str(len(command.keys)), str(length + 1))
+    return [f"    for i = 0, A[a + {length + 4}] - 1 do groups[i + 1] = {{ {fields} }} end"]
 
 
-def _fields(rows: Rows, first_key: str, first_arg: str) -> str:
+def _fields(rows: Rows, keys_before: str, args_before: str) -> str:
     """The fields of row `i`, counted from 0."""
     keys, args = len(rows.keys), len(rows.args)
-    fields = [f"{name} = K[{first_key} + {at} + {keys} * i]" for at, name in enumerate(rows.keys)]
+    fields = [f"{name} = K[k + {keys_before} + {at} + {keys} * i]" for at, name in enumerate(rows.keys, 1)]
     fields += [
-        f"{name} = {_read(kind, f'{first_arg} + {at} + {args} * i')}"
-        for at, (name, kind) in enumerate(rows.args.items())
+        f"{name} = {_read(kind, f'a + {args_before} + {at} + {args} * i')}"
+        for at, (name, kind) in enumerate(rows.args.items(), 4)
     ]
     return ", ".join(fields)
 

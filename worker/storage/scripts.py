@@ -20,7 +20,7 @@ from typing import Any, Final, TypeVar
 import redis.asyncio
 from redis.exceptions import NoScriptError
 
-from worker.storage.commands import Argument, Command, Row, Script
+from worker.storage.commands import Argument, Command, Row, Script, together
 from worker.storage.connection import SOCKET_TIMEOUT_S
 from worker.storage.errors import ScriptError
 from worker.storage.events import RedisEvents, Unheard
@@ -101,7 +101,7 @@ def call_blocking(  # noqa: PLR0917  # as `ScriptRunner.call`
     **args: Argument,
 ) -> R:
     """One call by a blocking `redis.Redis`, without retries: for threads and command lines. Raises RedisError."""
-    text, words = script.text_for(command), command.words(keys, args, rows, groups)
+    text, words = script.text_for(command), together([command.words(keys, args, rows, groups)])
     try:
         reply = client.execute_command("EVALSHA", _sha(text), *words)
     except NoScriptError:

@@ -1,5 +1,7 @@
 """Sends script calls over one connection: what waits goes out in one round trip, what is lost is sent again.
 
+Calls of one script share a run of it: reading a script costs Redis more than most commands in it.
+
 Batches are written to redis-py's `Connection` and read from it one reply after the other, under one limit; its
 `Pipeline` sets a timer for every reply and dispatches each by command name, a quarter of the CPU a call costs.
 """
@@ -7,12 +9,14 @@ Batches are written to redis-py's `Connection` and read from it one reply after 
 import asyncio
 import contextvars
 from collections import deque
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
 import redis.asyncio
 from redis.exceptions import NoScriptError, ReadOnlyError, RedisError, ResponseError
 
+from worker.storage.commands import Words, together
 from worker.storage.connection import SOCKET_TIMEOUT_S
 from worker.storage.errors import ScriptError, kind_of, may_pass
 from worker.storage.events import RedisEvents, Unheard
@@ -20,6 +24,9 @@ from worker.storage.silence import unless_silent
 
 BATCH: Final = 128
 """Calls per round trip: enough to make the fixed cost vanish, small enough to keep replies coming."""
+
+RUN: Final = 16
+"""Calls that one run of a script makes: Redis serves nobody else for these one or two milliseconds."""
 
 BATCH_BYTES: Final = 1024 * 1024
 """A call that would take a batch above this waits for the next one: on a slow link replies come between batches."""
@@ -30,16 +37,16 @@ RETRY_S: Final = (0.05, 0.1, 0.2, 0.5, 1.0)
 
 @dataclass(eq=False, slots=True)
 class Call:
-    """One call and the future of its reply; `text` is its script's, `words` follow the digest after EVALSHA."""
+    """One call and the future of its reply; `text` is its script's."""
 
     text: str
-    words: tuple[bytes, ...]
+    words: Words
     reply: "asyncio.Future[Any]"
     tries: int = 0
     size: int = field(init=False)
 
     def __post_init__(self) -> None:
-        self.size = sum(map(len, self.words))
+        self.size = self.words.size
 
 
 @dataclass(slots=True)
@@ -114,34 +121,38 @@ class Sender:
 
     async def _send(self, batch: list[Call]) -> bool:
         """Sends the batch once; False where Redis could not be reached and all of it must be sent again."""
+        runs = list(_runs(batch))
         try:
-            replies = await self._round_trip(batch)
+            answers = await self._round_trip(runs)
         except (RedisError, OSError) as error:
             if may_pass(error):
                 self.redis.cut_off.add(self)
                 self.redis.failed(error)
                 return False
-            replies = [error] * len(batch)  # the script itself cannot be loaded
+            answers = [error] * len(runs)  # the script itself cannot be loaded
         self.redis.cut_off.discard(self)
-        for call, reply in zip(batch, replies, strict=True):
-            self._settle(call, reply)
-        if any(isinstance(reply, ReadOnlyError) for reply in replies):
+        for run, answer in zip(runs, answers, strict=True):
+            for call, reply in zip(run, _replies(run, answer), strict=True):
+                self._settle(call, reply)
+        if any(isinstance(answer, ReadOnlyError) for answer in answers):
             # After a failover the address means another server.
             await self.redis.client.connection_pool.disconnect(inuse_connections=False)
         self.redis.served()
         return True
 
-    async def _round_trip(self, batch: list[Call]) -> list[Any]:
-        """One reply each, or the error Redis gave instead. Raises for a connection, or a script, that is no good."""
+    async def _round_trip(self, runs: Sequence[Sequence[Call]]) -> list[Any]:
+        """The reply to each run, or Redis' error. Raises for a connection, or a script, that is no good."""
         pool = self.redis.client.connection_pool
         async with asyncio.timeout(self.redis.within_s):
             connection: Any = await pool.get_connection()  # an AbstractConnection, whose replies have half a type
         try:
             async with unless_silent(connection, self.redis.within_s):
-                await self._load(connection, {call.text for call in batch} - self.redis.shas.keys())
-                commands = [(b"EVALSHA", self.redis.shas[call.text], *call.words) for call in batch]
+                await self._load(connection, {run[0].text for run in runs} - self.redis.shas.keys())
+                commands = [
+                    (b"EVALSHA", self.redis.shas[run[0].text], *together([call.words for call in run])) for run in runs
+                ]
                 await connection.send_packed_command(connection.pack_commands(commands))
-                return [await _reply(connection) for _ in batch]
+                return [await _reply(connection) for _ in runs]
         finally:
             # If a reply is still owed, reading it was interrupted, and redis-py has closed the connection for that.
             await pool.release(connection)
@@ -169,6 +180,22 @@ class Sender:
         self.redis.failed(error)
         asyncio.get_running_loop().call_later(_pause_s(call.tries), self.send, call)
         call.tries += 1
+
+
+def _runs(batch: Iterable[Call]) -> Iterable[Sequence[Call]]:
+    """The calls by script, RUN at most together. Any order is right: nobody has seen a reply to any of them."""
+    by_script: dict[str, list[Call]] = {}
+    for call in batch:
+        by_script.setdefault(call.text, []).append(call)
+    for calls in by_script.values():
+        yield from (calls[start : start + RUN] for start in range(0, len(calls), RUN))
+
+
+def _replies(run: Sequence[Call], answer: Any) -> Sequence[Any]:
+    """The reply to each call of a run; an error of the run, such as full memory, is the error of each."""
+    if len(run) == 1 or isinstance(answer, Exception):
+        return [answer] * len(run)
+    return answer
 
 
 async def _reply(connection: Any) -> Any:

@@ -69,6 +69,7 @@ end
 -- ARGV rpm tpm burst_ms
 function commands.pause(key, arg)
   local s = State.load(key, arg)
+  s:reread()
   return redis.call('HSET', s.key.quota, 'paused', now)
 end
 
@@ -80,6 +81,7 @@ function commands.resume(key, arg)
   s:open()
   s.pause_until, s.probing = 0, 0
   s:save()
+  s:reread()
   return redis.call('HDEL', s.key.quota, 'paused')
 end
 
@@ -89,6 +91,7 @@ end
 -- ARGV rpm tpm burst_ms limit_rpm limit_tpm limit_in_flight
 function commands.limits(key, arg)
   local s = State.load(key, arg)
+  s:reread()
   for _, field in ipairs({ 'limit_rpm', 'limit_tpm', 'limit_in_flight' }) do
     local wanted = arg[field]
     if wanted == 'default' then redis.call('HDEL', s.key.quota, field)

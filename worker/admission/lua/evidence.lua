@@ -41,7 +41,9 @@ local function rule_of(kind)
 end
 
 -- Reads all tallies, as JSON; most of the time there is none.
-function State:load_tallies() self.stored.tallies = pairs_of(redis.call('HGETALL', self.key.evidence)) end
+function State:load_tallies()
+  self.stored.tallies = self.tallies or pairs_of(redis.call('HGETALL', self.key.evidence))
+end
 
 function State:tally(kind)
   local json = self.tallies[kind]

@@ -112,9 +112,13 @@ end
 
 -- Reads what is known of these kinds of calls into `self.times`.
 function State:load_times(kinds)
-  self.stored.times = {}
-  local packed = #kinds > 0 and redis.call('HMGET', self.key.times, unpack(kinds)) or {}
-  for i, kind in ipairs(kinds) do self.times[kind] = packed[i] and unpacked(packed[i]) or nil end
+  local times, unread = self.times or {}, {}
+  for _, kind in ipairs(kinds) do
+    if not times[kind] then unread[#unread + 1] = kind end
+  end
+  self.stored.times = times
+  local packed = #unread > 0 and redis.call('HMGET', self.key.times, unpack(unread)) or {}
+  for i, kind in ipairs(unread) do times[kind] = packed[i] and unpacked(packed[i]) or nil end
 end
 
 function State:all_times()
@@ -136,7 +140,10 @@ function State:add_time(kind, mean, deviation)
     known = known + 1
     if time.granted_at < at then oldest, at = other, time.granted_at end
   end
-  if known >= MOST_KINDS then redis.call('HDEL', self.key.times, oldest) end
+  if known >= MOST_KINDS then
+    redis.call('HDEL', self.key.times, oldest)
+    self.times[oldest] = nil
+  end
   self.times[kind] = { mean = mean, deviation = deviation, answers = 0, floor = 0, window_ms = 0, window = 0,
     granted_at = 0 }
 end

@@ -83,11 +83,19 @@ local UNKNOWN_MS = 1000
 local State = {}
 State.__index = State
 
-function State.load(key, arg)
+local states = {} -- key of quota -> its fields: a run of the script reads them once for all of its calls
+
+local function read(key)
   local stored = setmetatable({ key = key }, State)
   local flat = redis.call('HGETALL', key.quota)
   for i = 1, #flat, 2 do stored[flat[i]] = tonumber(flat[i + 1]) or flat[i + 1] end
   stored.stored = stored
+  return stored
+end
+
+function State.load(key, arg)
+  local stored = states[key.quota] or read(key)
+  states[key.quota] = stored
   local s = setmetatable({}, { __index = stored })
   s.rpm, s.tpm = stored.limit_rpm or arg.rpm, stored.limit_tpm or arg.tpm
   stored.known = s.rpm > 0 or s.tpm > 0
@@ -108,8 +116,13 @@ function State:save()
       changed[#changed + 1], changed[#changed + 2] = name, value
     end
   end
-  if #changed > 0 then redis.call('HSET', self.key.quota, unpack(changed)) end
+  if #changed == 0 then return end
+  redis.call('HSET', self.key.quota, unpack(changed))
+  for i = 1, #changed, 2 do self.stored[changed[i]] = changed[i + 1] end
 end
+
+-- For commands that write fields themselves: whoever comes next reads them all.
+function State:reread() states[self.key.quota] = nil end
 
 function State:drop(names)
   redis.call('HDEL', self.key.quota, unpack(names))

@@ -177,6 +177,19 @@ local function add_attempts(reply, known)
   return reply
 end
 
+local streams = {} -- result streams that this run of the script has looked at
+
+-- The fields of the request; or nil and the type of the key that is in the way, its own or that of its results. Found
+-- later, after a call was paid for, it would fail every time and come back for ever.
+local function facts_of(key)
+  local flat = redis.pcall('HGETALL', key.request)
+  local in_the_way = flat.err and other_type(key.request, 'hash')
+  if not in_the_way and not streams[key.results] then in_the_way = other_type(key.results, 'stream') end
+  if in_the_way then return nil, in_the_way end
+  streams[key.results] = true
+  return pairs_of(flat)
+end
+
 -- Decides whether this delivery may run its request, and makes it the request's one delivery.
 -- Returns a status and server time; with LEASE, CANCELLED or EXPIRED also enqueued_at, enqueued_at_source, deadline,
 -- claimed_at, failures, own, crashes, throttle_ms, group, alone and the attempts so far.
@@ -186,15 +199,13 @@ function commands.claim(key, arg)
   local record = redis.call('HGET', key.inflight, arg.token)
   if not record then return { 'SUPERSEDED', now } end
   local header, message = unpack_record(record)
-  -- Found later, after a call was paid for, it would fail every time and come back for ever.
-  local in_the_way = other_type(key.request, 'hash') or other_type(key.results, 'stream')
-  if in_the_way then
+  local known, in_the_way = facts_of(key)
+  if not known then
     local reason = 'the key of its request or of its results is a ' .. in_the_way
     dead_letter(key, arg.lane, reason, arg.tenant, arg.request_id, message)
     drop(key, arg.token)
     return { 'DEAD_LETTERED', now }
   end
-  local known = pairs_of(redis.call('HGETALL', key.request))
   local refused = refusal(key, arg, known)
   if refused then
     if not UNANSWERED[refused] then drop(key, arg.token) end
@@ -215,6 +226,6 @@ function commands.begin(key, arg)
   if not holds(key, arg.token) then return 'SUPERSEDED' end
   redis.call('HSET', key.request, 'attempt:' .. arg.number, arg.attempt, 'calling', arg.number)
   if arg.previous_number then redis.call('HSET', key.request, 'attempt:' .. arg.previous_number, arg.previous) end
-  redis.call('HDEL', key.request, 'attempt:' .. (arg.number - ATTEMPTS_KEPT))
+  if arg.number > ATTEMPTS_KEPT then redis.call('HDEL', key.request, 'attempt:' .. (arg.number - ATTEMPTS_KEPT)) end
   return 'OK'
 end

@@ -14,14 +14,24 @@ local function publish_all(key, arg, waiting)
   return ' ' .. table.concat(others, ' ') .. ' '
 end
 
--- Keeps the result for duplicates and for callers that wait for one id. The attempts are in the result.
-local function keep(key, arg, deadline, replied)
+-- The fields that an answered request needs no more: the attempts are in its result.
+local function obsolete(key, calling)
+  local fields = { 'waiting' }
+  if calling > 0 then -- the last attempt
+    for number = math.max(1, calling - ATTEMPTS_KEPT + 1), calling do fields[#fields + 1] = 'attempt:' .. number end
+    return fields
+  end
+  for _, field in ipairs(redis.call('HKEYS', key.request)) do
+    if string.sub(field, 1, 8) == 'attempt:' then fields[#fields + 1] = field end
+  end
+  return fields
+end
+
+-- Keeps the result for duplicates and for callers that wait for one id.
+local function keep(key, arg, deadline, replied, calling)
   redis.call('HSET', key.request, 'state', arg.outcome, 'token', arg.token, 'result', arg.result,
     'retryable', arg.retryable and 1 or 0, 'replied', replied, 'calling', 0)
-  redis.call('HDEL', key.request, 'waiting')
-  for _, field in ipairs(redis.call('HKEYS', key.request)) do
-    if string.sub(field, 1, 8) == 'attempt:' then redis.call('HDEL', key.request, field) end
-  end
+  redis.call('HDEL', key.request, unpack(obsolete(key, calling)))
   redis.call('PEXPIREAT', key.request, now + math.max(deadline - now + MARKER_MS, MARKER_MS, arg.kept_ms))
   redis.call('ZADD', key.kept, now + arg.kept_ms, key.request)
 end
@@ -40,20 +50,20 @@ end
 -- KEYS inflight leases request cancel deltas results streams kept dead permits list0 list3 list6 list9
 -- ARGV lane token tenant request_id outcome retryable result kept_ms dead_reason streamed
 function commands.complete(key, arg)
-  local known = redis.call('HMGET', key.request, 'state', 'token', 'deadline', 'waiting')
-  local record = redis.call('HGET', key.inflight, arg.token)
+  local known = redis.call('HMGET', key.request, 'state', 'token', 'deadline', 'waiting', 'calling')
+  local held = redis.call('HEXISTS', key.inflight, arg.token) == 1
   if FINAL[known[1]] then
     if known[2] == arg.token then return 'OK' end
     hand_back(key, arg.token)
     return 'DUPLICATE'
   end
-  local ours = record and (known[2] == arg.token or not known[1])
+  local ours = held and (known[2] == arg.token or not known[1])
   if not ours and (arg.outcome == 'failed' or not known[1]) then return 'SUPERSEDED' end
   if arg.dead_reason ~= '' then
-    local _, message = unpack_record(record)
+    local _, message = unpack_record(redis.call('HGET', key.inflight, arg.token))
     dead_letter(key, arg.lane, arg.dead_reason, arg.tenant, arg.request_id, message)
   end
-  keep(key, arg, tonumber(known[3] or now), publish_all(key, arg, known[4]))
+  keep(key, arg, tonumber(known[3] or now), publish_all(key, arg, known[4]), tonumber(known[5] or 0))
   drop(key, arg.token)
   redis.call('DEL', key.cancel) -- it would cancel a later request under this id
   redis.call('ZREM', key.permits, arg.token)

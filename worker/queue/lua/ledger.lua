@@ -64,8 +64,11 @@ local function unpack_record(record)
   return cjson.decode(string.sub(record, 1, cut - 1)), string.sub(record, cut + 1)
 end
 
+local noted = {} -- result streams that this run of the script has noted
+
 local function publish(key, tenant, request_id, outcome, result)
-  redis.call('SADD', key.streams, key.results)
+  if not noted[key.results] then redis.call('SADD', key.streams, key.results) end
+  noted[key.results] = true
   redis.call('XADD', key.results, '*', 'request_id', request_id, 'tenant', tenant, 'outcome', outcome, 'result', result)
 end
 
