@@ -32,6 +32,7 @@ PERMANENT: Final = (
     "responses.",
     "responses:inflight:",
     "responses:leases:",
+    "responses:claims:",
     "responses:delayed:",
     "responses:parked:",
     "responses:permits:",

@@ -28,6 +28,7 @@ def look(server: Any) -> dict[str, Any]:
         for name in _LISTS:
             batch.lrange(name, 0, -1)
         for lane in LANES:
+            batch.hgetall(f"responses:claims:{lane}")
             batch.hgetall(f"responses:inflight:{lane}").zrange(f"responses:leases:{lane}", 0, -1, withscores=True)
             batch.hgetall(f"responses:parked:{lane}").zrange(f"responses:delayed:{lane}", 0, -1, withscores=True)
         for key in _KEYS:
@@ -58,9 +59,15 @@ def look(server: Any) -> dict[str, Any]:
 def _deliveries(rows: Iterator[Any]) -> dict[str, Any]:
     seen: dict[str, dict[str, Any]] = {"inflight": {}, "leases": {}, "parked": {}, "due": {}}
     for lane in LANES:
+        claims, held = next(rows), set[bytes]()
         for records, times in (("inflight", "leases"), ("parked", "due")):
-            seen[records] |= {plain(token): _record(lane, record) for token, record in next(rows).items()}
+            found = next(rows)
+            held |= found.keys()
+            seen[records] |= {
+                plain(token): _record(lane, record, plain(claims.get(token, b""))) for token, record in found.items()
+            }
             seen[times] |= {plain(token): int(at) for token, at in next(rows)}
+        assert claims.keys() <= held, "a delivery that is over is forgotten"
     return seen
 
 
@@ -75,7 +82,6 @@ def _requests(rows: Iterator[Any]) -> dict[str, Any]:
     }
 
 
-def _record(lane: str, record: bytes) -> Record:
+def _record(lane: str, record: bytes, request: str) -> Record:
     header, message = record.split(b"\n", 1)
-    fields = json.loads(header)
-    return Record(lane, fields["list"], message.decode(), fields.get("request", ""))
+    return Record(lane, json.loads(header)["list"], message.decode(), request)

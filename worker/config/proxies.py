@@ -4,7 +4,7 @@ from typing import Final
 from urllib.parse import urlsplit
 from urllib.request import getproxies_environment, proxy_bypass
 
-from worker.storage import urls
+from api_contracts import urls
 
 _WANTED: Final = "must be http://host:port, with user:password@ before the host where the proxy wants them"
 

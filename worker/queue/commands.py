@@ -17,7 +17,7 @@ from worker.storage.replies import flags, number, record, records, text
 MARKER_MS: Final = 3_600_000
 """The time after its deadline for which a request is remembered, to know duplicates."""
 
-HELD: Final = ("inflight", "leases")
+HELD: Final = ("inflight", "leases", "claims")
 
 
 class Popped(NamedTuple):
@@ -86,7 +86,7 @@ def outcome(reply: bytes) -> WriteOutcome:
 POP: Final = Command(
     name="pop",
     args={"lease_ms": int, "pop_id": str, "total": int, "bytes": int, "largest": int},
-    rows=Rows("lanes", (*HELD, *LISTS), {"lane": str, "quota": int, "limit": int}),
+    rows=Rows("lanes", ("inflight", "leases", *LISTS), {"lane": str, "quota": int, "limit": int}),
     reply=records(Popped, after=1),
     even_when_full=True,
     large_reply=True,
@@ -166,7 +166,7 @@ PARK: Final = Command(
 PROMOTE: Final = Command(
     name="promote",
     args={"limit": int},
-    rows=Rows("lanes", ("parked", "delayed", *LISTS)),
+    rows=Rows("lanes", ("parked", "delayed", "claims", *LISTS)),
     reply=number,
     even_when_full=True,
 )

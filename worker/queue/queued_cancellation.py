@@ -33,7 +33,7 @@ PAGES: Final = Command(
 )
 TAKE: Final = Command(
     name="take",
-    keys=("inflight", "leases", "list", "sweeper"),
+    keys=("inflight", "leases", "claims", "list", "sweeper"),
     args={"lease_ms": int, "token": str, "message": bytes},
     reply=bool,
     even_when_full=True,

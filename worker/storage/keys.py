@@ -34,7 +34,7 @@ PREFIXES: Final[Mapping[str, str]] = {
     "LOST": LOST,
     "FALLEN": FALLEN,
 }
-"""For scripts that find in a record which lane, message or process is meant: only there a key's name is made in Lua."""
+"""For scripts that find in Redis which lane, message or process is meant: only there a key's name is made in Lua."""
 
 LISTS: Final = tuple(f"list{priority}" for priority in PRIORITIES)
 """A lane's lists, the highest priority first."""
@@ -57,6 +57,7 @@ def lane(name: str) -> Keys:
     return {
         "inflight": f"{INFLIGHT}{name}",
         "leases": f"responses:leases:{name}",
+        "claims": f"responses:claims:{name}",
         "parked": f"{PARKED}{name}",
         "delayed": f"{DELAYED}{name}",
     } | {short: lane_list(name, priority) for short, priority in zip(LISTS, PRIORITIES, strict=True)}

@@ -95,7 +95,7 @@ end
 
 function State.load(key, arg)
   local stored = states[key.quota] or read(key)
-  states[key.quota] = stored
+  states[key.quota], stored.key = stored, key
   local s = setmetatable({}, { __index = stored })
   s.rpm, s.tpm = stored.limit_rpm or arg.rpm, stored.limit_tpm or arg.tpm
   stored.known = s.rpm > 0 or s.tpm > 0

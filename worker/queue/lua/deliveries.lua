@@ -193,16 +193,14 @@ end
 -- Decides whether this delivery may run its request, and makes it the request's one delivery.
 -- Returns a status and server time; with LEASE, CANCELLED or EXPIRED also enqueued_at, enqueued_at_source, deadline,
 -- claimed_at, failures, own, crashes, throttle_ms, group, alone and the attempts so far.
--- KEYS inflight leases request cancel cancel_task deltas results streams dead
+-- KEYS inflight leases claims request cancel cancel_task deltas results streams dead
 -- ARGV lane token tenant request_id fingerprint enqueued_at deadline default_deadline_ms longest_deadline_ms republish
 function commands.claim(key, arg)
-  local record = redis.call('HGET', key.inflight, arg.token)
-  if not record then return { 'SUPERSEDED', now } end
-  local header, message = unpack_record(record)
+  if redis.call('HEXISTS', key.inflight, arg.token) == 0 then return { 'SUPERSEDED', now } end
   local known, in_the_way = facts_of(key)
   if not known then
     local reason = 'the key of its request or of its results is a ' .. in_the_way
-    dead_letter(key, arg.lane, reason, arg.tenant, arg.request_id, message)
+    dead_letter(key, arg.lane, reason, arg.tenant, arg.request_id, message_of(key, arg.token))
     drop(key, arg.token)
     return { 'DEAD_LETTERED', now }
   end
@@ -212,15 +210,14 @@ function commands.claim(key, arg)
     return { refused, now }
   end
   known = adopt(key, arg, known)
-  header.request = key.request
-  redis.call('HSET', key.inflight, arg.token, pack(header, message))
+  redis.call('HSET', key.claims, arg.token, key.request)
   return add_attempts({ standing(key, known.deadline), now, known.enqueued_at, known.enqueued_at_source,
     known.deadline, known.claimed_at, known.failures, known.own, known.crashes, known.throttle_ms,
     known.group or 1, known.alone or 1 }, known)
 end
 
 -- Records an attempt before its call, so that a killed one is in the history.
--- KEYS inflight leases request list0 list3 list6 list9
+-- KEYS inflight leases claims request list0 list3 list6 list9
 -- ARGV token number attempt previous_number previous
 function commands.begin(key, arg)
   if not holds(key, arg.token) then return 'SUPERSEDED' end

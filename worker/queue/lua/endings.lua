@@ -47,7 +47,7 @@ end
 -- acknowledgement is part of it.
 -- A stale failure changes nothing. A stale answer is paid for: it counts while the request has no final state.
 -- If the request's hash expired or was evicted meanwhile, the delivery may still be answered.
--- KEYS inflight leases request cancel deltas results streams kept dead permits list0 list3 list6 list9
+-- KEYS inflight leases claims request cancel deltas results streams kept dead permits list0 list3 list6 list9
 -- ARGV lane token tenant request_id outcome retryable result kept_ms dead_reason streamed
 function commands.complete(key, arg)
   local known = redis.call('HMGET', key.request, 'state', 'token', 'deadline', 'waiting', 'calling')
@@ -60,8 +60,7 @@ function commands.complete(key, arg)
   local ours = held and (known[2] == arg.token or not known[1])
   if not ours and (arg.outcome == 'failed' or not known[1]) then return 'SUPERSEDED' end
   if arg.dead_reason ~= '' then
-    local _, message = unpack_record(redis.call('HGET', key.inflight, arg.token))
-    dead_letter(key, arg.lane, arg.dead_reason, arg.tenant, arg.request_id, message)
+    dead_letter(key, arg.lane, arg.dead_reason, arg.tenant, arg.request_id, message_of(key, arg.token))
   end
   keep(key, arg, tonumber(known[3] or now), publish_all(key, arg, known[4]), tonumber(known[5] or 0))
   drop(key, arg.token)
@@ -72,14 +71,12 @@ function commands.complete(key, arg)
 end
 
 -- Publishes a failed result for a delivery that does not own its request id.
--- KEYS inflight leases results streams dead
+-- KEYS inflight leases claims results streams dead
 -- ARGV lane token tenant request_id result dead_reason
 function commands.answer(key, arg)
-  local record = redis.call('HGET', key.inflight, arg.token)
-  if not record then return 'SUPERSEDED' end
+  if redis.call('HEXISTS', key.inflight, arg.token) == 0 then return 'SUPERSEDED' end
   if arg.dead_reason ~= '' then
-    local _, message = unpack_record(record)
-    dead_letter(key, arg.lane, arg.dead_reason, arg.tenant, arg.request_id, message)
+    dead_letter(key, arg.lane, arg.dead_reason, arg.tenant, arg.request_id, message_of(key, arg.token))
   end
   publish(key, arg.tenant, arg.request_id, 'failed', arg.result)
   drop(key, arg.token)
@@ -87,13 +84,11 @@ function commands.answer(key, arg)
 end
 
 -- Dead-letters a message for which no id can be read.
--- KEYS inflight leases dead
+-- KEYS inflight leases claims dead
 -- ARGV lane token reason
 function commands.bury(key, arg)
-  local record = redis.call('HGET', key.inflight, arg.token)
-  if not record then return 'SUPERSEDED' end
-  local _, message = unpack_record(record)
-  dead_letter(key, arg.lane, arg.reason, '', '', message)
+  if redis.call('HEXISTS', key.inflight, arg.token) == 0 then return 'SUPERSEDED' end
+  dead_letter(key, arg.lane, arg.reason, '', '', message_of(key, arg.token))
   drop(key, arg.token)
   return 'OK'
 end

@@ -7,6 +7,7 @@
 --   list0 list3 list6 list9  list    the lane: Celery's own queue and its priority sub-lists, 0 is the highest
 --   inflight                 hash    delivery token -> record
 --   leases                   zset    delivery token -> when its lease ends
+--   claims                   hash    delivery token -> key of the request, once it is claimed and until it is over
 --   parked                   hash    delivery token -> record
 --   delayed                  zset    delivery token -> when it is due
 --   request                  hash    one request; its fields are listed below
@@ -21,8 +22,9 @@
 --   reclaimer                hash    tick: server time of the last reclaim; hold_until: nothing is reclaimed before
 --   dead                     stream  dead letters: lane, reason, request_id, tenant, message
 --
--- A record is a JSON header, a newline, and the message as the producer wrote it. Fields of the header: v (1), list
--- (where the message came from), request (key of the request once it is claimed).
+-- A record is a JSON header, a newline, and the message as the producer wrote it. It is written once, however large: what
+-- is learned of a delivery is kept beside it. Fields of the header: v (1), list (where the message came from), and in
+-- records of the release before, request (what `claims` says now).
 --
 -- Fields of a request:
 --   v                   1, the version of this layout
@@ -66,6 +68,8 @@ end
 
 local noted = {} -- result streams that this run of the script has noted
 
+local function message_of(key, token) return select(2, unpack_record(redis.call('HGET', key.inflight, token))) end
+
 local function publish(key, tenant, request_id, outcome, result)
   if not noted[key.results] then redis.call('SADD', key.streams, key.results) end
   noted[key.results] = true
@@ -77,9 +81,19 @@ local function dead_letter(key, lane, reason, tenant, request_id, message)
     'request_id', request_id, 'tenant', tenant, 'message', message)
 end
 
-local function drop(key, token)
+local function let_go(key, token)
   redis.call('HDEL', key.inflight, token)
   redis.call('ZREM', key.leases, token)
+end
+
+local function drop(key, token)
+  let_go(key, token)
+  redis.call('HDEL', key.claims, token)
+end
+
+-- The key of the request that this delivery was claimed for; nil before that.
+local function request_of(key, token, record)
+  return header_of(record).request or redis.call('HGET', key.claims, token) or nil
 end
 
 -- The facts of a request that nobody has run yet.
@@ -100,20 +114,21 @@ local function write_request(key, state, token, lane, fields, deadline)
 end
 
 -- Returns a message to the front of the list it came from, or behind all that wait there: consumers take from the
--- right. Its list and its request are named in the record; the list is one of the lane's, which the caller passes as
--- KEYS. The key of the request is known to the caller only where it has claimed this delivery.
-local function back_to_lane(token, record, behind)
+-- right. Its list is named in the record, and is one of the lane's, which the caller passes as KEYS. The key of the
+-- request is known to the caller only where it has claimed this delivery.
+local function back_to_lane(key, token, record, behind)
   local header, message = unpack_record(record)
   redis.call(behind and 'LPUSH' or 'RPUSH', header.list, message)
-  local known = header.request and redis.call('HMGET', header.request, 'state', 'token') or {}
+  local request = request_of(key, token, record)
+  local known = request and redis.call('HMGET', request, 'state', 'token') or {}
   if known[2] == token and not FINAL[known[1]] then
-    redis.call('HSET', header.request, 'state', 'queued', 'token', '', 'calling', 0)
+    redis.call('HSET', request, 'state', 'queued', 'token', '', 'calling', 0)
   end
 end
 
 local function hand_back(key, token, behind)
   local record = redis.call('HGET', key.inflight, token)
-  if record then back_to_lane(token, record, behind) end
+  if record then back_to_lane(key, token, record, behind) end
   drop(key, token)
 end
 

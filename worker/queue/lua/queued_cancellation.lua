@@ -65,7 +65,7 @@ function commands.page(_, arg, lists)
 end
 
 -- Takes one message from anywhere in its list, under a lease, as `pop` would; returns 0 where it is gone.
--- KEYS inflight leases list sweeper
+-- KEYS inflight leases claims list sweeper
 -- ARGV lease_ms token message
 function commands.take(key, arg)
   if redis.call('HEXISTS', key.inflight, arg.token) == 1 then return 1 end

@@ -39,8 +39,8 @@ end
 local function process_of(token) return string.match(token, '^(%x+)%-') or token end
 
 -- Of the request that this delivery holds; nil where it holds none.
-local function crashes_of(token, record)
-  local request = record and header_of(record).request
+local function crashes_of(lane, token, record)
+  local request = record and request_of(lane, token, record)
   local held = request and redis.call('HMGET', request, 'token', 'crashes') or {}
   return held[1] == token and tonumber(held[2] or 0) or nil
 end
@@ -71,7 +71,7 @@ local function count_fallen(lanes, arg)
     for _, token in ipairs(ending) do
       local process = process_of(token)
       local losses = fallen[process] or recent_losses(process, arg.lease_ms)
-      local crashes = tostring(crashes_of(token, redis.call('HGET', lane.inflight, token)) or 0)
+      local crashes = tostring(crashes_of(lane, token, redis.call('HGET', lane.inflight, token)) or 0)
       losses[crashes] = (losses[crashes] or 0) + 1
       fallen[process] = losses
     end
@@ -81,8 +81,8 @@ end
 
 -- Counts the loss against the request that the delivery held. Returns its key, the number of the call under way, and
 -- the crashes so far; 0 where it held none.
-local function autopsy(token, record, losses)
-  local request, before = header_of(record).request, crashes_of(token, record)
+local function autopsy(lane, token, record, losses)
+  local request, before = request_of(lane, token, record), crashes_of(lane, token, record)
   if not before then return request or '', 0, 0 end
   local group, all = 0, 0
   for crashes, count in pairs(losses) do
@@ -118,8 +118,8 @@ end
 
 -- Decides where a lost delivery goes. Returns the token and the message where the caller has it now.
 local function settle(key, arg, lane, token, record, crashes)
-  local header, message = unpack_record(record)
-  local unclaimed = header.request == nil and count_unclaimed(message) or 0
+  local _, message = unpack_record(record)
+  local unclaimed = not request_of(lane, token, record) and count_unclaimed(message) or 0
   if crashes >= CRASHES_LAST or unclaimed >= LOST_LAST then
     dead_letter(key, lane.lane, 'lost', '', '', message)
   elseif unclaimed >= LOST_MOST then
@@ -127,25 +127,25 @@ local function settle(key, arg, lane, token, record, crashes)
   elseif unclaimed > 1 then
     set_aside(lane, token, record)
   else
-    back_to_lane(token, record)
+    back_to_lane(lane, token, record)
   end
   return '', ''
 end
 
 local function lose(key, arg, lane, token, record, fallen)
   local process = process_of(token)
-  note_loss(process, crashes_of(token, record) or 0, arg.lease_ms)
-  local request, calling, crashes = autopsy(token, record, fallen[process])
+  note_loss(process, crashes_of(lane, token, record) or 0, arg.lease_ms)
+  local request, calling, crashes = autopsy(lane, token, record, fallen[process])
   local given, message = settle(key, arg, lane, token, record, crashes)
   return { lane.lane, token, request, calling, crashes, given, message }
 end
 
 -- Ends deliveries whose lease ran out, mostly by returning them to the front of their lane. Returns lane, token,
 -- request key, calling and crashes of each, and its new token and its message where the caller has to answer it. The
--- key of each request is only in its record.
+-- key of each request is only in `claims`.
 -- KEYS reclaimer dead
 -- ARGV lease_ms limit pop_id
--- ROWS lanes: inflight leases parked delayed list0 list3 list6 list9 | lane
+-- ROWS lanes: inflight leases claims parked delayed list0 list3 list6 list9 | lane
 function commands.reclaim(key, arg, lanes)
   local hold_until, reclaimed, fallen = held_until(key.reclaimer, arg.lease_ms), {}, nil
   for _, lane in ipairs(lanes) do

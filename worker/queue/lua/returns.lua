@@ -5,7 +5,7 @@ local LANES_KEPT_MS = 30 * 24 * 3600 * 1000
 local LANES_MOST = 200
 
 -- Puts a delivery aside; it comes back by itself at a set time: a retry after backoff, or a Celery eta.
--- KEYS inflight leases parked delayed request task permits list0 list3 list6 list9
+-- KEYS inflight leases claims parked delayed request task permits list0 list3 list6 list9
 -- ARGV token delay_ms failures own throttle_ms number attempt
 function commands.park(key, arg)
   if redis.call('HEXISTS', key.parked, arg.token) == 1 then return 'OK' end
@@ -19,23 +19,24 @@ function commands.park(key, arg)
     'own', arg.own, 'throttle_ms', arg.throttle_ms)
   if arg.number then redis.call('HSET', key.request, 'attempt:' .. arg.number, arg.attempt) end
   redis.call('PEXPIREAT', key.request, now + arg.delay_ms + MARKER_MS, 'GT')
-  drop(key, arg.token)
+  let_go(key, arg.token)
   redis.call('ZREM', key.permits, arg.token)
   return 'OK'
 end
 
 -- Returns what has come due to the front of its lane, the earliest first in line. The key of each request is only in
--- its record.
+-- `claims`.
 -- ARGV limit
--- ROWS lanes: parked delayed list0 list3 list6 list9 |
+-- ROWS lanes: parked delayed claims list0 list3 list6 list9 |
 function commands.promote(_, arg, lanes)
   local promoted = 0
   for _, lane in ipairs(lanes) do
     local due = redis.call('ZRANGEBYSCORE', lane.delayed, '-inf', now, 'LIMIT', 0, arg.limit)
     for i = #due, 1, -1 do
       local record = redis.call('HGET', lane.parked, due[i])
-      if record then back_to_lane(due[i], record) end
+      if record then back_to_lane(lane, due[i], record) end
       redis.call('HDEL', lane.parked, due[i])
+      redis.call('HDEL', lane.claims, due[i])
       redis.call('ZREM', lane.delayed, due[i])
       promoted = promoted + 1
     end
@@ -45,7 +46,7 @@ end
 
 -- Hands a delivery back to its lane, at once and without spending anything: to the front, or behind all that wait.
 -- Without a request key, it was never claimed.
--- KEYS inflight leases permits list0 list3 list6 list9 [request]
+-- KEYS inflight leases claims permits list0 list3 list6 list9 [request]
 -- ARGV token behind throttle_ms number attempt
 function commands.release(key, arg)
   if redis.call('HEXISTS', key.inflight, arg.token) == 0 then return 'SUPERSEDED' end
@@ -62,13 +63,13 @@ end
 local function outlives_its_lease(key, token)
   local lease = redis.call('ZSCORE', key.leases, token)
   if lease and tonumber(lease) > now then return false end
-  local request = unpack_record(redis.call('HGET', key.inflight, token)).request
+  local request = request_of(key, token, redis.call('HGET', key.inflight, token))
   return request and tonumber(redis.call('HGET', request, 'calling') or 0) > 0
 end
 
 -- Extends every delivery of one lane that is still in flight, expired or not; returns the tokens that no longer are.
--- The key of a request is only looked up, in its record, where a lease ran out.
--- KEYS inflight leases permits
+-- The key of a request is only looked up, in `claims`, where a lease ran out.
+-- KEYS inflight leases claims permits
 -- ARGV lease_ms
 -- ROWS held: | token
 function commands.renew(key, arg, held)
