@@ -18,7 +18,7 @@ from support.worker_process import Fleet
 
 from worker.devtools.devstack import embedded_valkey, simulator_process
 
-TARGET_MB = 200
+TARGET_MB = 100
 PROMPT = "All work and no play makes Jack a dull boy. " * 23
 
 

@@ -19,14 +19,15 @@ def batch(
     answers: Annotated[Path, typer.Argument(metavar="OUT.jsonl", help="Answers; errors go to OUT.errors.jsonl.")],
     *,
     lane: Annotated[str, typer.Option(help="The lane to enqueue on.")] = "batch",
+    tenant: Annotated[str, typer.Option(help="On whose behalf.")] = "default",
+    concurrency: Annotated[int, typer.Option(min=1, help="The most requests that wait or run at a time.")] = 2000,
 ) -> None:
     """Answer every line of a file, once. Run it again to go on where it stopped.
 
     Exit code: 0 every line has its answer or error on disk, 1 the lane is full or another run writes the output,
     2 the file cannot be read, 130 interrupted.
     """
-    from api_contracts.client import BackloggedError, ResponsesClient
-    from worker.operations.batch_files import BatchError
+    from api_contracts.client import ResponsesClient
     from worker.operations.batches import Batch
 
     if not source.is_file():
@@ -34,15 +35,34 @@ def batch(
     checked = settings()
     with connected(checked) as redis:
         checks: Any = {"max_body": checked.max_body, "contract": checked.envelope}
-        job = Batch(client=ResponsesClient(redis, **checks), source=source, answers=answers, lane=lane, **checks)
-        try:
-            _summarize(_shown(job), job)
-        except KeyboardInterrupt:
-            raise ended(f"interrupted; {_GO_ON}", INTERRUPTED) from None
-        except BackloggedError as full:
-            raise ended(f"{full}; {_GO_ON}") from None
-        except BatchError as wrong:
-            raise ended(str(wrong)) from None
+        job = Batch(
+            client=ResponsesClient(redis, tenant=tenant, **checks),
+            source=source,
+            answers=answers,
+            lane=lane,
+            concurrency=concurrency,
+            prices=checked.routing.prices,
+            **checks,
+        )
+        _answer(job)
+
+
+def _answer(job: "Batch") -> None:
+    """Runs to the end, or ends the command with the reason that it stopped."""
+    from api_contracts import ContractViolation
+    from api_contracts.client import BackloggedError
+    from worker.operations.batch_files import BatchError
+
+    try:
+        _summarize(_shown(job), job)
+    except ContractViolation as wrong:
+        raise ended(f"--tenant: {wrong}", WRONG) from None
+    except KeyboardInterrupt:
+        raise ended(f"interrupted; {_GO_ON}", INTERRUPTED) from None
+    except BackloggedError as full:
+        raise ended(f"{full}; {_GO_ON}") from None
+    except BatchError as wrong:
+        raise ended(str(wrong)) from None
 
 
 def _shown(job: "Batch") -> "Summary":
@@ -65,9 +85,8 @@ def _shown(job: "Batch") -> "Summary":
 
 def _summarize(summary: "Summary", job: "Batch") -> None:
     outcomes = ", ".join(f"{count} {name}" for name, count in summary.outcomes.most_common())
-    typer.echo(
-        f"{summary.lines} lines; this run: {outcomes or 'nothing left to do'}; {summary.tokens} tokens", err=True
-    )
+    used = "; ".join(filter(None, (f"{summary.tokens} tokens", summary.told_cost())))
+    typer.echo(f"{summary.lines} lines; this run: {outcomes or 'nothing left to do'}; {used}", err=True)
     if summary.latencies_ms:
         p50, p95, p99 = (summary.percentile_s(share) for share in (0.5, 0.95, 0.99))
         typer.echo(f"from enqueueing to answer: p50 {p50:.1f} s, p95 {p95:.1f} s, p99 {p99:.1f} s", err=True)

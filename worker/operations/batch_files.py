@@ -17,6 +17,8 @@ from api_contracts import ContractViolation, GenerationRequest
 from api_contracts.outgoing import MAX_BODY, Contract, prepare
 
 URL: Final = "/v1/responses"
+CHAT_URL: Final = "/v1/chat/completions"
+_REWRITE: Final = f"write it for {URL}: `input` for messages, `max_output_tokens` for max_completion_tokens"
 AROUND_BODY: Final = 64 * 1024
 """Bytes of a line beside its body."""
 LONGEST_CUSTOM_ID: Final = 512
@@ -148,6 +150,8 @@ def _custom_id(given: Mapping[str, Any]) -> str:
 
 
 def _body(given: Mapping[str, Any], custom_id: str, **checks: Any) -> Mapping[str, Any]:
+    if _is_chat(given):
+        raise _ProblemError(f"is a request of {CHAT_URL}; {_REWRITE}")
     if given.get("url", URL) != URL:
         raise _ProblemError(f"must have the url {URL}")
     envelope = {"body": given["body"], "metadata": {"custom_id": custom_id}}
@@ -156,6 +160,13 @@ def _body(given: Mapping[str, Any], custom_id: str, **checks: Any) -> Mapping[st
     except ContractViolation as invalid:
         raise _ProblemError(f"is not valid: {invalid.violations[0].message}") from None
     return given["body"]
+
+
+def _is_chat(given: Mapping[str, Any]) -> bool:
+    """Whether the line says so, or its body does where the line is silent."""
+    body = given["body"]
+    has_messages = isinstance(body, dict) and "messages" in body and "input" not in body
+    return given.get("url") == CHAT_URL or ("url" not in given and has_messages)
 
 
 def _digest(custom_id: str, body: Mapping[str, Any]) -> str:

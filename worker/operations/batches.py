@@ -6,7 +6,6 @@ the results that the first one asked for, asks for the rest, and pays for nothin
 """
 
 import hashlib
-from collections import Counter
 from collections.abc import Callable, Generator, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,7 +14,9 @@ from typing import Any, Final
 from api_contracts import ErrorCode, GenerationRequest, GenerationResult
 from api_contracts.client import ResponsesClient
 from api_contracts.outgoing import MAX_BODY, Contract
+from worker.config.routing import Price
 from worker.operations.batch_files import BatchError, Line, Output, hash_of, line_at, lines_of
+from worker.operations.batch_summary import Summary
 
 WINDOW: Final = 2_000
 """Requests asked for and not yet answered: the client holds their ids, and Redis the requests."""
@@ -25,26 +26,6 @@ CHUNK: Final = 200
 CHUNK_BYTES: Final = 4 * 1024 * 1024
 LEFT_OVER_S: Final = 0.05
 GROUP: Final = "batch"
-
-
-@dataclass(slots=True)
-class Summary:
-    """The sum of a run; latencies are of this run's answers, in ms."""
-
-    lines: int = 0
-    outcomes: Counter[str] = field(default_factory=Counter[str])
-    tokens: int = 0
-    latencies_ms: list[int] = field(default_factory=list[int])
-
-    def add(self, result: GenerationResult) -> None:
-        self.outcomes[result.error.code if result.error else result.outcome] += 1
-        self.latencies_ms.append(result.timing.total_ms)
-        if result.response and result.response.usage:
-            self.tokens += result.response.usage.total_tokens
-
-    def percentile_s(self, share: float) -> float:
-        ordered = sorted(self.latencies_ms)
-        return ordered[min(len(ordered) - 1, int(share * len(ordered)))] / 1000 if ordered else 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +47,9 @@ class Batch:
     source: Path
     answers: Path
     lane: str = "batch"
+    concurrency: int = WINDOW
+    """Requests asked for and not yet answered, at most."""
+    prices: Mapping[str, Price] = field(default_factory=dict[str, Price])
     max_body: int = MAX_BODY
     contract: Contract = GenerationRequest
     on_progress: Callable[[int], None] = lambda _: None
@@ -81,15 +65,15 @@ class Batch:
         """Answers every line of the file once, from where an earlier run stopped. Raises BatchError."""
         if self.answers.exists() and self.answers.samefile(self.source):
             raise BatchError(f"{self.answers}: must be another file than the input")
-        self._file_id, summary = hash_of(self.source), Summary()
+        self._file_id, summary = hash_of(self.source), Summary(prices=self.prices)
         with self.output.open({line.digest for line in lines_of(self.source, **self._checks)}):
             # First what an earlier run asked for and did not read: asked for again, failures would run anew.
             for result in self._results(idle_s=LEFT_OVER_S):
                 self._note(result, summary)
             answered = self._results()
-            for chunk in _chunks(self._open_lines(summary)):
+            for chunk in _chunks(self._open_lines(summary), at_most=max(1, min(CHUNK, self.concurrency // 4))):
+                self._read(answered, summary, until=self.concurrency - len(chunk), until_bytes=WINDOW_BYTES)
                 self._ask(chunk)
-                self._read(answered, summary, until=WINDOW, until_bytes=WINDOW_BYTES)
             self._read(answered, summary, until=0, until_bytes=0)
         self.client.drop_results(self._reply_to)
         return summary
@@ -171,11 +155,11 @@ class Batch:
         self.on_progress(len(self.output.done))
 
 
-def _chunks(lines: Iterator[Line]) -> Iterator[list[Line]]:
+def _chunks(lines: Iterator[Line], *, at_most: int) -> Iterator[list[Line]]:
     chunk: list[Line] = []
     for line in lines:
         chunk.append(line)
-        if len(chunk) == CHUNK or sum(one.size for one in chunk) >= CHUNK_BYTES:
+        if len(chunk) == at_most or sum(one.size for one in chunk) >= CHUNK_BYTES:
             yield chunk
             chunk = []
     if chunk:
