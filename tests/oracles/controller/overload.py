@@ -3,8 +3,8 @@
 - Throttling (429) lowers the rate; overload (503, 529, calls that take longer) lowers `limit`, the number of calls in
   flight. Nothing limits it until the first overload.
 - A believed 503 sets the limit to CUT of the calls then in flight, once a round trip: calls that started before
-  the cut tell nothing new. Then the limit holds for a while, twice as long when the ceiling was met where it was met
-  before, and grows by GROWTH a window of answers while the fleet uses it up.
+  the cut tell nothing new. Then the limit holds for a while, longer each time that the ceiling was met where it was met
+  before, and grows by GROWTH a window of answers while the fleet uses it up; faster where it is far below the ceiling.
 - Where the share of 503s stays what it was after a cut, fewer calls do not help: no further cut.
 - Each kind of call (model and size) has a floor: the least mean time of a window of its answers. Where a window of
   answers takes SLOWER x the floor on average, the gateway is congested: a cut. If fewer calls then are no faster, the
@@ -22,12 +22,13 @@ from dataclasses import dataclass
 
 CUT, FIRST_CUT = 0.85, 0.5  # of a ceiling met before; of one that is new: calls must get fast to show what fast is
 FEWEST = 4.0
-GROWTH, REGROWTH, HEADROOM = 0.03, 0.1, 0.93  # a window of answers; below that share of the ceiling
-HOLD_MS, HOLD_MAX_MS = 5_000, 20_000
+GROWTH, REGROWTH, HEADROOM = 0.03, 0.1, 0.8  # a window of answers; below that share of the ceiling
+HOLD_MS, HOLD_AGAIN_MS, HOLD_MAX_MS = 5_000, 30_000, 60_000  # after a new ceiling; after one met before
 MET_AGAIN = 0.2  # a ceiling within this share of the last
 SLOWER = 1.25
 NO_FASTER = 0.95  # of the mean before the cut
 WINDOW, CROWDED = 120, 0.85  # answers: call times scatter by half, their mean over a window by 5 %
+QUICK = 30  # answers that let the limit grow while it is far below the ceiling
 FLOOR_FALL, FLOOR_DRIFT = 0.5, 1.001  # a window: noise has a low side, and what once was fast need not stay so
 RAISED = 1.05
 MANY_REFUSED, MOST, LOWER, LONG = 3, 0.5, 0.8, 40  # 429s that measure a share; where it is too large to ask; calls
@@ -129,7 +130,7 @@ def cut(flight: Flight, now_ms: float, granted_at_ms: float, in_flight: int) -> 
         return False
     ceiling = min(flight.limit, in_flight)
     again = abs(ceiling - flight.ceiling) <= MET_AGAIN * flight.ceiling
-    flight.hold_ms = min(HOLD_MAX_MS, flight.hold_ms * 2) if again else HOLD_MS
+    flight.hold_ms = min(HOLD_MAX_MS, max(HOLD_AGAIN_MS, flight.hold_ms * 2)) if again else HOLD_MS
     flight.ceiling, flight.limit = ceiling, max(FEWEST, (CUT if again else FIRST_CUT) * ceiling)
     flight.cut_at_ms, flight.hold_until_ms = now_ms, now_ms + flight.hold_ms
     _new_window(flight)
@@ -144,9 +145,11 @@ def answered(
         return
     flight.answers += 1
     flight.ratios += ratio
-    if flight.answers < max(WINDOW, min(flight.limit, n)):
-        return
     mean = flight.ratios / flight.answers
+    far = flight.crowded and flight.limit < HEADROOM * flight.ceiling
+    quick = far and mean <= SLOWER and not flight.ratio_before
+    if flight.answers < max(QUICK if quick else WINDOW, min(flight.limit, n)):
+        return
     if seq - flight.seq >= JUDGED and flight.refused <= WELL * (seq - flight.seq):
         flight.seq, flight.refused, flight.share = seq, 0, 0.0
     if flight.ratio_before:
@@ -156,7 +159,7 @@ def answered(
         flight.ceiling = before  # no news: it shows in good time
         cut(flight, now_ms, now_ms, n)
         flight.ratio_before, flight.limit_before = mean, before
-    elif flight.crowded and flight.limit < HEADROOM * flight.ceiling:
+    elif far:
         flight.limit += max(1.0, REGROWTH * flight.limit)
     elif flight.crowded and now_ms > flight.hold_until_ms:
         flight.limit += max(1.0, GROWTH * flight.limit)

@@ -4,7 +4,8 @@
 --   in flight. Nothing limits it until the first overload.
 -- * A believed 503 sets the limit to CUT of the calls then in flight, once a round trip: calls granted before the cut
 --   tell nothing new. Then the limit holds for a while, longer where the ceiling was met before, and grows by GROWTH a
---   window of answers while the fleet uses it up. Where cuts do not lower the share of 503s, there is no further cut.
+--   window of answers while the fleet uses it up; faster where it is far below the ceiling. Where cuts do not lower the
+--   share of 503s, there is no further cut.
 -- * Each kind of call (model and size) has a floor: the least mean time of a window of its answers. Where a window of
 --   answers takes SLOWER x the floor, the gateway is congested: a cut. If fewer calls then are no faster, the time was
 --   not of our making: the floors are raised and the limit is given back.
@@ -17,11 +18,12 @@
 
 local CUT, FIRST_CUT = 0.85, 0.5 -- of a ceiling met before; of one that is new: calls must get fast to show what fast is
 local FEWEST = 4
-local FLIGHT_GROWTH, REGROWTH, NEAR = 0.03, 0.1, 0.93 -- a window; a window below that share of the ceiling
-local FLIGHT_HOLD_MS, FLIGHT_HOLD_MAX_MS = 5000, 20000
+local FLIGHT_GROWTH, REGROWTH, NEAR = 0.03, 0.1, 0.8 -- a window; a window below that share of the ceiling
+local FLIGHT_HOLD_MS, HOLD_AGAIN_MS, FLIGHT_HOLD_MAX_MS = 5000, 30000, 60000 -- after a new ceiling; after one met before
 local MET_AGAIN = 0.2            -- a ceiling within this share of the last
 local SLOWER, NO_FASTER, RAISED = 1.25, 0.95, 1.05 -- x the floor; x the mean before the cut; of a floor that was too low
 local WINDOW, CROWDED = 120, 0.85 -- answers: call times scatter by half, their mean over a window by 5 %; of the limit
+local QUICK = 30                 -- answers that let the limit grow while it is far below the ceiling
 local FLOOR_FALL, FLOOR_DRIFT = 0.5, 1.001 -- a window: noise has a low side, and what once was fast need not stay so
 local JUDGED, HELPS = 20, 0.8    -- calls that measure a share of 503s; x the share before
 local LONELY = 8                 -- calls in flight that congest nobody
@@ -48,7 +50,7 @@ function State:cut_flight(granted_at, in_flight)
   if granted_at <= self.fl_cut_at then return false end
   local ceiling = math.min(self.fl_limit or math.huge, in_flight)
   local again = math.abs(ceiling - self.fl_ceiling) <= MET_AGAIN * self.fl_ceiling
-  self.fl_hold_ms = again and math.min(FLIGHT_HOLD_MAX_MS, self.fl_hold_ms * 2) or FLIGHT_HOLD_MS
+  self.fl_hold_ms = again and math.min(FLIGHT_HOLD_MAX_MS, math.max(HOLD_AGAIN_MS, self.fl_hold_ms * 2)) or FLIGHT_HOLD_MS
   self.fl_ceiling, self.fl_limit = ceiling, math.max(FEWEST, (again and CUT or FIRST_CUT) * ceiling)
   self.fl_cut_at, self.fl_hold_until = now, now + self.fl_hold_ms
   self:new_window()
@@ -81,8 +83,10 @@ function State:answered_in(ratio, granted_at, seq, in_flight)
   if granted_at <= self.fl_cut_at then return end
   self.fl_answers, self.fl_ratios = self.fl_answers + 1, self.fl_ratios + ratio
   local limit = self.fl_limit or math.huge
-  if self.fl_answers < math.max(WINDOW, math.min(limit, in_flight)) then return end
   local mean, started = self.fl_ratios / self.fl_answers, seq - self.fl_seq
+  local far = self.fl_crowded == 1 and limit < NEAR * self.fl_ceiling
+  local quick = far and mean <= SLOWER and self.fl_before == 0
+  if self.fl_answers < math.max(quick and QUICK or WINDOW, math.min(limit, in_flight)) then return end
   if started >= JUDGED and self.fl_refused <= WELL * started then
     self.fl_seq, self.fl_refused, self.fl_share = seq, 0, 0
   end
@@ -93,7 +97,7 @@ function State:answered_in(ratio, granted_at, seq, in_flight)
     self.fl_ceiling = before -- no news: it shows in good time
     self:cut_flight(now, in_flight)
     self.fl_before, self.fl_limit_before = mean, before
-  elseif self.fl_crowded == 1 and limit < NEAR * self.fl_ceiling then
+  elseif far then
     self:grow_flight(REGROWTH)
   elseif self.fl_crowded == 1 and now > self.fl_hold_until and self.fl_limit then
     self:grow_flight(FLIGHT_GROWTH)
