@@ -17,7 +17,7 @@ COMPILE := $(BIN)/uv pip compile --universal --generate-hashes --no-emit-index-u
 
 .PHONY: demo help test check lint types layers docs site docs-serve format lock fuzz sbom audit clean coverage \
 	test-faults test-gateway test-sentry test-interop test-flower test-services test-helm test-image chaos demo-oncall \
-	bench-throughput bench-scoreboard bench-deltas bench-links bench-batch bench-telemetry bench-autoscale
+	bench-throughput bench-latency bench-scoreboard bench-deltas bench-links bench-batch bench-telemetry bench-autoscale
 
 demo: $(STAMP)  ## the main job end to end: embedded Valkey, simulated gateway, a real worker
 	$(BIN)/responses-worker demo
@@ -111,6 +111,9 @@ demo-oncall: $(STAMP)  ## an outage, a revoked key and their repair: the log, th
 
 bench-throughput: $(STAMP)  ## CPU, memory and added time of a request, beside Celery's own pools
 	$(BIN)/python -m bench.throughput
+
+bench-latency: $(STAMP)  ## added time, idle cost and throughput of one worker, beside the usual recipe
+	$(BIN)/python -m bench.latency $(ARGS)
 
 bench-scoreboard: $(PLOTS)  ## 429s, lost requests and time against ideal, per scenario; hours; ARGS="--quick" for less
 	$(BIN)/python -m bench.scoreboard $(ARGS)

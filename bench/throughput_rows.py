@@ -67,6 +67,17 @@ class Sample:
     added_p99_ms: float | None = None
 
 
+RECIPE: Final = Row(
+    name="Celery + httpx, threads -c 100",
+    command=[*_CELERY, "-P", "threads", "-c", "100"],
+    task="bench.ask",
+    queue="bench",
+    stream="bench:results",
+    requests=0,
+)
+"""The first version that people write of this service."""
+
+
 def rows(*, quick: bool) -> list[Row]:
     few_s, many_s = (0.5, 2.5) if quick else (1.0, 5.0)
     few_requests, many_requests = (200, 1000) if quick else (1000, 5000)
@@ -117,7 +128,7 @@ def measure(row: Row, redis_url: str, gateway: Simulator, *, idle_s: float) -> S
     gateway.configure(latency_median_s=row.latency_s, latency_sigma=SPREAD)
     template = Template.captured(redis_url, task=row.task, queue=row.queue, prompt=PROMPT)
     load = Load(client, template, row.stream)
-    with _running(row, redis_url, gateway.url) as pid, Processes(pid) as processes:
+    with running(row, redis_url, gateway.url) as pid, Processes(pid) as processes:
         _warm_up(row, load)
         gateway.reset()
         counter, cpu_s, waited_s, started = (
@@ -181,7 +192,7 @@ def _added(times: Times, gateway: Simulator) -> dict[str, float]:
 
 
 @contextmanager
-def _running(row: Row, redis_url: str, gateway_url: str) -> Generator[int]:
+def running(row: Row, redis_url: str, gateway_url: str) -> Generator[int]:
     """The worker's process id once it takes work. Raises RuntimeError with the end of its log if it does not."""
     environment = {
         **{name: value for name, value in os.environ.items() if not name.startswith("WORKER_")},

@@ -87,7 +87,7 @@ class Model:
     def pop(self, _: Any, arg: Any, rows: list[Any]) -> list[Any]:
         tokens = {row.lane: [f"{arg.pop_id}.{row.lane}.{number}" for number in range(1, 100)] for row in rows}
         found = {lane: list(takewhile(self.inflight.__contains__, tokens[lane])) for lane in tokens}
-        full = False
+        full, empty = False, set[str]()
         for beyond_quota in () if any(found.values()) else (False, True):
             for row in rows:
                 taken = sum(len(mine) for mine in found.values())
@@ -97,12 +97,14 @@ class Model:
                     sizes = [len(self.inflight[one].message) for mine in found.values() for one in mine]
                     full = full or bool(sizes and sum(sizes) + size > arg.bytes)
                     if full or not size:
+                        empty |= {row.lane} if not full else set()
                         break
                     token = next(token for token in tokens[row.lane] if token not in self.inflight)
                     self._take(row.lane, token, arg.lease_ms)
                     found[row.lane].append(token)
         # The order of the reply is tested elsewhere, with lanes that are easier to read.
-        return [self.now, *sorted([one, lane, self.inflight[one].message] for lane in found for one in found[lane])]
+        given = [[one, lane, self.inflight[one].message] for lane in found for one in found[lane]]
+        return [sorted(empty), *sorted(given)]
 
     def _waiting(self, lane: str) -> list[str]:
         """The names of the lane's lists that are not empty, the highest priority first."""
@@ -291,7 +293,8 @@ class Model:
             for token in reversed(over):
                 row, apart = self._lose(lane, token, falling[process_of(token)], arg, apart)
                 reclaimed += row
-        return reclaimed
+        leased = {self.inflight[token].lane for token in self.leases}
+        return [" ".join(row.lane for row in lanes if row.lane not in leased), *reclaimed]
 
     def _falling(self, lanes: list[str], lease_ms: int, limit: int) -> dict[str, Counter[int]]:
         """For each process with leases that end: how many deliveries with how many crashes it loses."""

@@ -55,7 +55,9 @@ class House:
 
 
 def keeper(desk: Desk, heard: Heard) -> Maintenance:
-    return Maintenance(desk.ledger, desk.runner, LANES, timedelta(days=7), 5 * NODE, heard)
+    keeping = Maintenance(desk.ledger, desk.runner, LANES, timedelta(days=7), 5 * NODE, heard)
+    keeping.kept.hold(LANES)
+    return keeping
 
 
 @pytest.fixture
@@ -216,7 +218,7 @@ async def test_what_is_due_is_promoted_and_what_is_lost_is_reclaimed(house: Hous
     lost = await house.desk.taken("lost", lane="batch")
     house.desk.advance(10)
 
-    await house.keeping.promote()
+    await house.keeping.promote(LANES)
     for _ in range(6):
         await house.keeping.reclaim()
         house.desk.advance(3_000)
@@ -228,13 +230,13 @@ async def test_what_is_due_is_promoted_and_what_is_lost_is_reclaimed(house: Hous
 async def test_a_step_that_fails_is_told_and_does_not_stop_the_others(
     house: House, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for name in ("PROMOTE_S", "RECLAIM_S", "RETAIN_S"):
+    for name in ("TICK_S", "RECLAIM_S", "RETAIN_S"):
         monkeypatch.setattr(maintenance, name, 0.01)
     house.redis.set("responses:kept", "mine")
-    house.desk.redis.zadd("responses:delayed:batch", {"forgotten": 1})
+    house.desk.redis.zadd("responses:leases:batch", {"forgotten": 1})
 
     running = asyncio.create_task(house.keeping.run())
-    await eventually(lambda: len(house.heard.refusals) > 2 and not house.redis.exists("responses:delayed:batch"))
+    await eventually(lambda: len(house.heard.refusals) > 2 and not house.redis.exists("responses:leases:batch"))
     running.cancel()
     with suppress(asyncio.CancelledError):
         await running

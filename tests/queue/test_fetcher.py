@@ -14,7 +14,8 @@ from support.heard import Heard
 from support.ledger_parts import Desk, eventually, open_desk
 
 from worker.queue import fetcher
-from worker.queue.claims import Delivery
+from worker.queue.bell import Lanes
+from worker.queue.claims import Delivery, Pop
 from worker.queue.fetcher import BULK, Fetcher, Shares
 from worker.queue.ledger import Ledger
 
@@ -95,10 +96,13 @@ class Worker:
     heard: Heard = field(default_factory=Heard)
     asked: int = 0
     task: "asyncio.Task[None]" = field(init=False)
+    lanes: Lanes = field(init=False)
 
     def __post_init__(self) -> None:
         shares = Shares({"interactive": 4, "batch": 1})
-        self.intake = Fetcher(self.desk.ledger, shares, self._left, self._left_in, self.started.append, self.heard)
+        self.lanes = Lanes(lanes=list(shares.weights))
+        start = self.started.append
+        self.intake = Fetcher(self.desk.ledger, shares, self._left, self._left_in, start, self.heard, self.lanes)
 
     def begin(self) -> None:
         self.task = asyncio.create_task(self.intake.run())
@@ -109,6 +113,11 @@ class Worker:
 
     def _left_in(self, lane: str) -> int:
         return self.vacancies[lane] - sum(delivery.lane == lane for delivery in self.started)
+
+    @property
+    def pops(self) -> int:
+        """Calls of the script since the statistics began."""
+        return self.desk.redis.info("commandstats").get("cmdstat_evalsha", {"calls": 0})["calls"]
 
     async def leave(self) -> None:
         self.task.cancel()
@@ -152,26 +161,27 @@ async def test_no_more_is_taken_from_a_lane_than_it_has_vacancies(worker: Worker
 
 
 async def test_a_place_that_becomes_free_is_filled_at_once(worker: Worker, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(fetcher, "SLOW_POLL_S", 3600.0)
+    monkeypatch.setattr(fetcher, "ROOM_S", 3600.0)
     worker.places = 1
     worker.desk.enqueue("a", "b")
     worker.begin()
     await eventually(lambda: worker.started)
     asked = worker.asked
-    await eventually(lambda: worker.asked > asked or not worker.intake.freed.is_set())
+    await eventually(lambda: worker.asked > asked or not worker.lanes.news.is_set())
 
     worker.places = 2
-    worker.intake.freed.set()
+    worker.lanes.news.set()
 
     await eventually(lambda: len(worker.started) == 2)
 
 
 async def test_an_idle_intake_asks_about_five_times_a_second(worker: Worker) -> None:
-    """And once in 20 ms just after it has found something."""
+    """It does so where no bell rings, and once in 20 ms just after it has found something."""
+    worker.desk.redis.config_resetstat()
     worker.begin()
-    await eventually(lambda: worker.asked >= 8)  # the pause has grown
-    asked, started = worker.asked, asyncio.get_running_loop().time()
-    await eventually(lambda: worker.asked >= asked + 3)
+    await eventually(lambda: worker.pops >= 8)  # the pause has grown
+    asked, started = worker.pops, asyncio.get_running_loop().time()
+    await eventually(lambda: worker.pops >= asked + 3)
 
     assert asyncio.get_running_loop().time() - started > 0.35
 
@@ -196,11 +206,11 @@ async def test_what_a_pop_may_have_taken_is_known_while_it_arrives(worker: Worke
     pop = worker.desk.ledger.pop
 
     class Slow(Ledger):
-        async def pop(self, *args: Any, **more: Any) -> list[Delivery]:
-            deliveries = await pop(*args, **more)
+        async def pop(self, *args: Any, **more: Any) -> Pop:
+            popped = await pop(*args, **more)
             asked.set()
             await go_on.wait()
-            return deliveries
+            return popped
 
     worker.desk.enqueue(*"abc")
     worker.intake.ledger = Slow(worker.desk.runner)  # pyright: ignore[reportAttributeAccessIssue]  # a ledger far away
@@ -219,12 +229,12 @@ async def test_what_was_asked_for_before_leaving_is_still_started(worker: Worker
     pop = worker.desk.ledger.pop
 
     class SlowLedger(Ledger):
-        async def pop(self, *args: Any, **more: Any) -> list[Delivery]:
-            deliveries = await pop(*args, **more)
-            if deliveries:
+        async def pop(self, *args: Any, **more: Any) -> Pop:
+            popped = await pop(*args, **more)
+            if popped.deliveries:
                 blocked.set()
                 await release.wait()
-            return deliveries
+            return popped
 
     worker.intake.ledger = SlowLedger(worker.desk.runner)  # pyright: ignore[reportAttributeAccessIssue]  # the real one, with a slower reply
     worker.desk.enqueue(*(str(number) for number in range(BULK)))
@@ -246,9 +256,9 @@ async def test_leaving_does_not_wait_for_a_server_that_is_away(worker: Worker) -
     forever = asyncio.Event()
 
     class SilentLedger(Ledger):
-        async def pop(self, *_: Any, **__: Any) -> list[Delivery]:
+        async def pop(self, *_: Any, **__: Any) -> Pop:
             await forever.wait()
-            return []
+            return Pop([], frozenset())
 
     worker.intake.ledger = SilentLedger(worker.desk.runner)  # pyright: ignore[reportAttributeAccessIssue]  # one whose reply never comes
     worker.begin()

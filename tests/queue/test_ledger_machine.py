@@ -280,12 +280,12 @@ class LedgerMachine(RuleBasedStateMachine):
         self.asked.append((command, names, rows, args))
         if command is POP:
             taken = sorted(zip(reply[1::3], reply[2::3], reply[3::3], strict=True))
-            assert [reply[0], *map(list, taken)] == expected
+            assert [sorted(reply[0].split()), *map(list, taken)] == expected
             self.deliveries += [(lane, token, message) for token, lane, message in taken]
         else:
             assert reply == expected
         if command is RECLAIM:
-            self.deliveries += [(row[0], row[5], row[6]) for row in zip(*[iter(reply)] * 7, strict=True) if row[5]]
+            self.deliveries += [(row[0], row[5], row[6]) for row in zip(*[iter(reply[1:])] * 7, strict=True) if row[5]]
         self.seen, self.at_once = look(self.server), True
         assert self.seen == self.model.state(), command.name
         self.check_fencing(command.name, reply, holder, before)

@@ -18,17 +18,17 @@ LOST_LAST: Final = 7
 
 async def lose(desk: Desk) -> list[Reclaimed]:
     """Every lease runs out while the reclaimer ticks."""
-    rows = [*await desk.ledger.reclaim(LANES)]
+    rows = [*(await desk.ledger.reclaim(LANES)).lost]
     for _ in range(5):
         desk.advance(LEASE_MS // 4)
-        rows += await desk.ledger.reclaim(LANES)
+        rows += (await desk.ledger.reclaim(LANES)).lost
     return rows
 
 
 async def take_all(ledger: Ledger) -> list[Delivery]:
     await ledger.promote(LANES)
     taken: list[Delivery] = []
-    while some := await ledger.pop({"interactive": 64}):
+    while some := (await ledger.pop({"interactive": 64})).deliveries:
         taken += some
     return taken
 
@@ -60,7 +60,7 @@ async def test_what_was_handed_over_is_answered_and_kept_as_a_dead_letter(desk: 
         await take_all(desk.ledger)
         for _ in range(6):
             desk.advance(LEASE_MS // 4)
-            handed += [row.handed for row in await desk.ledger.reclaim(LANES) if row.handed]
+            handed += [row.handed for row in (await desk.ledger.reclaim(LANES)).lost if row.handed]
 
     await desk.ledger.answer(handed[0], claim_of(), FAILED.result, dead_letter_reason="lost")
 
@@ -93,9 +93,9 @@ async def test_a_loss_is_told_what_fell_with_it(
     another = Ledger(desk.runner)
     for number in range(3):
         desk.enqueue("x")
-        await another.claim((await another.pop({"interactive": 1}))[0], claim_of(f"x{number}"))
+        await another.claim((await another.pop({"interactive": 1})).deliveries[0], claim_of(f"x{number}"))
     desk.enqueue(*("m" * (1 + others + silent)))
-    taken = await desk.ledger.pop({"interactive": 10})
+    taken = (await desk.ledger.pop({"interactive": 10})).deliveries
     for number, delivery in enumerate(taken[: 1 + others]):
         await desk.ledger.claim(delivery, claim_of(f"r{number}"))
     desk.redis.hset("responses:request:acme:r0", "crashes", 1 if silent else 0)
@@ -121,7 +121,7 @@ class Fleet:
         running: list[Lease] = []
         await ledger.promote(LANES)
         while len(running) < self.places and not quarantine.closed:
-            taken = await ledger.pop({"interactive": 1})
+            taken = (await ledger.pop({"interactive": 1})).deliveries
             if not taken:
                 break
             running += await self.begin(ledger, quarantine, taken[0])

@@ -106,7 +106,7 @@ async def test_it_is_the_same_again_when_it_was_handed_back(desk: Desk, size: in
     await desk.give_back(first)
     (second,) = await desk.take()
 
-    assert first.message == again[0].message == second.message
+    assert first.message == again.deliveries[0].message == second.message
 
 
 @given(st.binary(max_size=200))

@@ -72,7 +72,7 @@ class Swept:
         self.taken: list[bytes] = []
         self.runner = ScriptRunner(RedisTarget.parse(url).async_client())
         self.sweep = QueuedCancellation(
-            self.runner, Ledger(self.runner), ["interactive"], 2**20, lambda: True, self._start, Heard()
+            self.runner, Ledger(self.runner), lambda: ["interactive"], 2**20, lambda: True, self._start, Heard()
         )
 
     def push(self, count: int) -> list[bytes]:

@@ -96,7 +96,7 @@ async def drive(desk: Desk, processor: Processor) -> None:
     for _ in range(ROUNDS):
         for delivery in await desk.take(interactive=50):
             await run(processor, delivery)
-        for row in await desk.ledger.reclaim(LANES):
+        for row in (await desk.ledger.reclaim(LANES)).lost:
             if row.handed:
                 await run(processor, row.handed)
         if not desk.places():

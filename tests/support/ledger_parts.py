@@ -110,12 +110,12 @@ class Desk(MovableClock):
             self.redis.lpush(f"responses.{lane}{priority}", message)
 
     async def take(self, **quotas: int) -> list[Delivery]:
-        return await self.ledger.pop(quotas or {"interactive": 1})
+        return (await self.ledger.pop(quotas or {"interactive": 1})).deliveries
 
     async def taken(self, message: str = "m", lane: str = "interactive") -> Delivery:
         """A new message, in flight."""
         self.enqueue(message, lane=lane)
-        (delivery,) = await self.ledger.pop({lane: 1})
+        (delivery,) = (await self.ledger.pop({lane: 1})).deliveries
         assert delivery.message == message.encode()
         return delivery
 
@@ -140,10 +140,10 @@ class Desk(MovableClock):
 
     async def reclaimed(self) -> list[tuple[str, int, int]]:
         """Lets a lease run out while the reclaimer ticks: (token, attempt, crashes) of what went back."""
-        rows = [*await self.ledger.reclaim(LANES)]
+        rows = [*(await self.ledger.reclaim(LANES)).lost]
         for _ in range(5):
             self.advance(LEASE_MS // 4)
-            rows += await self.ledger.reclaim(LANES)
+            rows += (await self.ledger.reclaim(LANES)).lost
         return [(row.token, row.attempt, row.crashes) for row in rows]
 
     def lane(self, lane: str = "interactive", priority: str = "") -> list[str]:

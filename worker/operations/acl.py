@@ -21,7 +21,8 @@ CONNECTION: Final = "hello auth ping select client|setname client|setinfo multi 
 
 _FORMS: Final = {
     "{key}": "memory|usage type exists del get llen rpop smembers hgetall hkeys hlen zcard xlen xinfo|groups",
-    "{key} 1": "set pexpire pexpireat lindex lpush rpush brpop hget hmget hexists hdel sadd srem sscan zscore zrem",
+    "{key} 1": "set pexpire pexpireat lindex lpush rpush brpop blpop hget hmget hexists hdel sadd srem sscan zscore "
+    "zrem",
     "{key} 1 1": "lrange lrem ltrim hset hincrby zadd zincrby zcount zrange zrangebyscore zrevrangebyscore "
     "zremrangebyscore",
     "{key} - +": "xrange xrevrange",
@@ -36,7 +37,8 @@ _FORMS: Final = {
     "text 1 {key}": "eval evalsha",
     "text": "script|load script|exists",
     "on": "client|tracking",
-    "": "time info",
+    "1": "client|unblock",
+    "": "time info client|id",
     "0": "scan",
     "{channel}": "psubscribe punsubscribe",
     "{channel} text": "publish",
@@ -187,6 +189,9 @@ WORKER: Final = Role(
             "~responses:*",
         ),
         CommandRule("keep the pods that groups need", "get llen ltrim rpush", "~responses:scaling*"),
+        CommandRule("ring for idle processes, and hear that", "lpush rpop blpop", "~responses:bell:*"),
+        CommandRule("look at lanes and read the first one parked", "llen zrange get", "%R~responses.* %R~responses:*"),
+        CommandRule("be told of changes, and stop waiting for them", "client|tracking client|id client|unblock"),
         _MAILBOXES,
         CommandRule("hear remote control", "psubscribe punsubscribe publish"),
         CommandRule("read its mailbox, and reply", "llen lpush brpop del", "~*.celery.pidbox* ~celeryev.*"),

@@ -19,6 +19,13 @@ class Delivery:
     """Whether so many deliveries before it were lost unclaimed that this one is answered without being decoded."""
 
 
+class Pop(NamedTuple):
+    """The messages that one pop took, and the lanes that it left empty; of the others it does not know."""
+
+    deliveries: list[Delivery]
+    empty: frozenset[str]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Claim:
     """The facts of a request by which the ledger decides whether this delivery may run it. Times in ms."""
@@ -134,6 +141,13 @@ class Reclaimed(NamedTuple):
     attempt: int
     crashes: int
     handed: Delivery | None = None
+
+
+class Reclaim(NamedTuple):
+    """The deliveries that one reclaim ended, and the lanes in which nothing is in flight."""
+
+    lost: list[Reclaimed]
+    idle: frozenset[str]
 
 
 class Backlog(NamedTuple):

@@ -8,7 +8,7 @@ writes beside the message it moves is small. Only a producer's `LPUSH` is refuse
 from typing import Final, NamedTuple
 
 from worker.queue import oversize
-from worker.queue.claims import Delivery, Reclaimed, WriteOutcome
+from worker.queue.claims import Delivery, Pop, Reclaim, Reclaimed, WriteOutcome
 from worker.queue.deltas import KEPT_MS, LONGEST
 from worker.storage.commands import Command, Rows, Script
 from worker.storage.keys import LISTS, PREFIXES
@@ -65,18 +65,23 @@ class Refused(NamedTuple):
     now_ms: int
 
 
-_claimed, _refused, _lost = record(Claimed), record(Refused), records(Lost)
+_claimed, _refused, _lost, _popped = record(Claimed), record(Refused), records(Lost, after=1), records(Popped, after=1)
+
+
+def _pop_reply(reply: list[bytes]) -> Pop:
+    return Pop([Delivery(*one) for one in _popped(reply)], frozenset(reply[0].decode().split()))
 
 
 def _claim_reply(reply: list[bytes]) -> Claimed | Refused:
     return _refused(reply) if len(reply) == len(Refused._fields) else _claimed(reply)
 
 
-def _reclaimed_reply(reply: list[bytes]) -> list[Reclaimed]:
-    return [
+def _reclaim_reply(reply: list[bytes]) -> Reclaim:
+    lost = [
         Reclaimed(*lost[:5], handed=Delivery(lost.given, lost.lane, lost.message, lost=True) if lost.given else None)
         for lost in _lost(reply)
     ]
+    return Reclaim(lost, frozenset(reply[0].decode().split()))
 
 
 def outcome(reply: bytes) -> WriteOutcome:
@@ -87,7 +92,7 @@ POP: Final = Command(
     name="pop",
     args={"lease_ms": int, "pop_id": str, "total": int, "bytes": int, "largest": int},
     rows=Rows("lanes", ("inflight", "leases", *LISTS), {"lane": str, "quota": int, "limit": int}),
-    reply=records(Popped, after=1),
+    reply=_pop_reply,
     even_when_full=True,
     large_reply=True,
 )
@@ -191,7 +196,7 @@ RECLAIM: Final = Command(
     keys=("reclaimer", "dead"),
     args={"lease_ms": int, "limit": int, "pop_id": str},
     rows=Rows("lanes", (*HELD, "parked", "delayed", *LISTS), {"lane": str}),
-    reply=_reclaimed_reply,
+    reply=_reclaim_reply,
     even_when_full=True,
 )
 CANCEL: Final = Command(

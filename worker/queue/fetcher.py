@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
+from worker.queue.bell import Lanes
 from worker.queue.claims import Delivery
 from worker.queue.events import QueueEvents
 from worker.queue.leases import tokens_of
@@ -17,9 +18,8 @@ from worker.storage.scripts import ScriptError
 BULK: Final = 64
 """Messages taken per round trip; what one process hoards, its death strands for a lease."""
 
-QUICK_POLL_S: Final = 0.02
-SLOW_POLL_S: Final = 0.2
-"""An idle worker asks five times a second: one script call, whatever the number of lanes."""
+ROOM_S: Final = 0.2
+"""The longest time between two looks at the room in this process: a pause of the budget ends without telling."""
 
 REFUSED_S: Final = 1.0
 """Until the next try after the ledger refused, as it does while a key of a lane holds something else."""
@@ -59,7 +59,7 @@ class Shares:
 class Fetcher:
     """Takes deliveries while there are `places()` in the process and `vacancies` in their lane; `start`s each.
 
-    A pop brings at most `room()` bytes, unless one message alone has more.
+    It asks those `lanes` that may hold some. A pop brings at most `room()` bytes, unless one message alone has more.
     """
 
     ledger: Ledger
@@ -68,8 +68,8 @@ class Fetcher:
     vacancies: Callable[[str], int]
     start: Callable[[Delivery], None]
     events: QueueEvents
-    freed: asyncio.Event = field(default_factory=asyncio.Event)
-    """Set whenever a place may have become free."""
+    lanes: Lanes
+    """Their `news` is set as well whenever a place may have become free."""
     room: Callable[[], int] = lambda: LARGEST_POP
     arriving: list[tuple[str, str]] = field(default_factory=list[tuple[str, str]])
     """Lane and token of all that the pop under way may have taken: its leases run while the bytes arrive."""
@@ -77,25 +77,24 @@ class Fetcher:
 
     async def run(self) -> None:
         """Takes until cancelled; what was asked for by then still arrives and is started."""
-        pause_s = QUICK_POLL_S
         while True:
-            limits = {lane: self.vacancies(lane) for lane in self.shares.weights}
+            limits = self._limits()
             places = min(BULK, self.places(), sum(limits.values()))
             if places <= 0:
-                await self._wait_for_place()
+                await self._wait()
                 continue
             try:
-                taken = await self._take(places, limits)
+                await self._take(places, limits)
             except ScriptError as error:
                 self.arriving = []
                 self.events.script_refused(error)
                 await asyncio.sleep(REFUSED_S)
-                continue
-            pause_s = QUICK_POLL_S if taken else min(SLOW_POLL_S, pause_s * 1.5)
-            if taken < places:
-                await asyncio.sleep(pause_s)
 
-    async def _take(self, places: int, limits: Mapping[str, int]) -> int:
+    def _limits(self) -> dict[str, int]:
+        worth_asking = self.lanes.worth_asking()
+        return {lane: self.vacancies(lane) if lane in worth_asking else 0 for lane in self.shares.weights}
+
+    async def _take(self, places: int, limits: Mapping[str, int]) -> None:
         began = time.monotonic()
         quotas = self.shares.quotas(places, limits)
         pop_id = self.ledger.fresh_id()
@@ -105,17 +104,18 @@ class Fetcher:
             await asyncio.shield(popping)
         finally:
             # Cancelled or not: a pop under way cannot be called back, and nobody else would know what it took.
-            deliveries = await popping
-            self._size.learn(sum(len(delivery.message) for delivery in deliveries), time.monotonic() - began)
-            for delivery in deliveries:
+            popped = await popping
+            self._size.learn(sum(len(delivery.message) for delivery in popped.deliveries), time.monotonic() - began)
+            for delivery in popped.deliveries:
                 self.start(delivery)
             self.arriving = []
-        return len(deliveries)
+            self.lanes.found(popped.empty, len(popped.deliveries))
 
-    async def _wait_for_place(self) -> None:
-        self.freed.clear()
+    async def _wait(self) -> None:
+        """Until a lane wakes or a place becomes free, or it is time to look in any case."""
+        self.lanes.news.clear()
         try:
-            async with asyncio.timeout(SLOW_POLL_S):  # a pause of the budget ends without telling us
-                await self.freed.wait()
+            async with asyncio.timeout(ROOM_S if self.lanes.awake else min(ROOM_S, self.lanes.idle_s)):
+                await self.lanes.news.wait()
         except TimeoutError:
             return

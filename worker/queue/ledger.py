@@ -15,8 +15,9 @@ from worker.queue.claims import (
     Claim,
     Delivery,
     Lease,
+    Pop,
     Published,
-    Reclaimed,
+    Reclaim,
     Refusal,
     Standing,
     WriteOutcome,
@@ -72,7 +73,7 @@ class Ledger:
         limits: Mapping[str, int] | None = None,
         most_bytes: int = LARGEST_POP,
         pop_id: str = "",
-    ) -> list[Delivery]:
+    ) -> Pop:
         """Takes and leases, in one step, as many messages as the quotas add up to; each lane's share comes first.
 
         What some lanes leave of their quota goes to the others in order, up to each lane's limit. The messages have at
@@ -84,7 +85,7 @@ class Ledger:
             Row(keys.lane(lane), {"lane": lane, "quota": quota, "limit": limits[lane]})
             for lane, quota in quotas.items()
         ]
-        taken = await self.runner.call(
+        return await self.runner.call(
             DELIVERIES,
             POP,
             {},
@@ -95,7 +96,6 @@ class Ledger:
             bytes=most_bytes,
             largest=self.largest,
         )
-        return [Delivery(*one) for one in taken]
 
     async def claim(self, delivery: Delivery, claim: Claim) -> Lease | Refusal:
         """Decides, by server time, whether this delivery may run its request."""
@@ -238,7 +238,7 @@ class Ledger:
         """Returns how many parked messages came due and went back to their lanes."""
         return await self.runner.call(RETURNS, PROMOTE, {}, _rows(lanes), limit=limit)
 
-    async def reclaim(self, lanes: Sequence[str], limit: int = 500) -> list[Reclaimed]:
+    async def reclaim(self, lanes: Sequence[str], limit: int = 500) -> Reclaim:
         """Ends the deliveries whose workers fell silent; the caller answers those that were `handed` to it."""
         return await self.runner.call(
             RETURNS, RECLAIM, keys.FLEET, _rows(lanes), lease_ms=self.lease_ms, limit=limit, pop_id=self.fresh_id()

@@ -80,7 +80,7 @@ class QueuedCancellation:
 
     runner: ScriptRunner
     ledger: Ledger
-    lanes: Collection[str]
+    lanes: Callable[[], Collection[str]]
     max_body: int
     willing: Callable[[], bool]
     start: Callable[[Delivery], None]
@@ -88,10 +88,10 @@ class QueuedCancellation:
 
     async def run(self) -> None:
         """Sweeps until cancelled."""
-        lists = {name: lane for lane in self.lanes for name in lane_lists(lane)}
         while True:
             await asyncio.sleep(INTERVAL_S)
-            if not self.willing():
+            lists = {name: lane for lane in self.lanes() for name in lane_lists(lane)}
+            if not lists or not self.willing():
                 continue
             try:
                 for name, page in await self._pages(lists):

@@ -5,17 +5,15 @@
 """
 
 import asyncio
-import itertools
 from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, Final
 
-from api_contracts.queues import cancel_key
 from worker.gateway.gateways import Gateways
+from worker.queue.keeper import Keeper
 from worker.queue.lease_renewer import LeaseRenewer
 from worker.queue.ledger import Ledger
-from worker.request.execution import Interruption
 from worker.runtime.draining import drain
 from worker.runtime.executor import Executor
 from worker.storage.scripts import ScriptRunner
@@ -23,8 +21,6 @@ from worker.telemetry import log
 from worker.telemetry.observer import Observer
 
 HEARTBEAT_S: Final = 1.0
-CANCEL_S: Final = 0.5
-"""The pause between two looks for cancelled requests of this process: one script call for all of it."""
 
 Job = Callable[[], Coroutine[Any, Any, None]]
 
@@ -38,6 +34,7 @@ class Service:
     jobs: Mapping[str, Job]
     """The other loops that run as long as the process lives, by name."""
     ledger: Ledger
+    keeper: Keeper
     renewer: LeaseRenewer
     observer: Observer
     gateways: Gateways
@@ -50,7 +47,7 @@ class Service:
         """Serves until drained. Raises the error of a job that broke, if one did."""
         self.renewer.start()
         fetching = asyncio.create_task(self.fetch(), name="fetcher")
-        own: dict[str, Job] = {"cancellations": self._heed_cancellations, "heartbeat": self._beat}
+        own: dict[str, Job] = {"heartbeat": self._beat}
         jobs = [asyncio.create_task(job(), name=name) for name, job in {**self.jobs, **own}.items()]
         drained = asyncio.create_task(self.executor.draining.wait())
         self.started = True
@@ -77,21 +74,11 @@ class Service:
         for task in left:
             task.cancel()
         await asyncio.gather(*left, return_exceptions=True)
+        await self.keeper.leave()
         self.renewer.stop()
         await self.gateways.aclose()
         await self.runner.aclose()
         log("worker.stopped", stranded=stranded)
-
-    async def _heed_cancellations(self) -> None:
-        while True:
-            await asyncio.sleep(CANCEL_S)
-            messages = [(execution, execution.message) for execution in self.executor.held]
-            keys = {cancel_key(message.tenant, message.request_id): each for each, message in messages if message}
-            if not keys:
-                continue
-            cancelled = await self.ledger.cancelled(list(keys))
-            for execution in itertools.compress(keys.values(), cancelled):
-                execution.interrupt(Interruption.CANCELLED)
 
     async def _beat(self) -> None:
         loop = asyncio.get_running_loop()

@@ -6,8 +6,10 @@ from urllib.parse import urlsplit
 from worker.admission.admission_queue import AdmissionQueues
 from worker.config.settings import Settings
 from worker.operations.scaling import Scaler
+from worker.queue.bell import Bell, Lanes
 from worker.queue.deltas import DeltaRelay
 from worker.queue.fetcher import Fetcher, Shares
+from worker.queue.keeper import Keeper
 from worker.queue.lease_renewer import LeaseRenewer
 from worker.queue.leases import LEASE_MS
 from worker.queue.ledger import Ledger
@@ -17,8 +19,8 @@ from worker.queue.queued_cancellation import QueuedCancellation
 from worker.request.held import HeldRequests
 from worker.request.policy import Policy
 from worker.request.processor import Processor
-from worker.request.quarantine import Quarantine
 from worker.request.retries import RetryPolicy
+from worker.runtime.cancellations import Cancellations
 from worker.runtime.executor import Executor
 from worker.runtime.routing import admission_of, gateways_of, permit_renewal, route_map
 from worker.runtime.service import Job, Service
@@ -35,18 +37,14 @@ def build(
     settings: Settings, sentry: Sentry, traces: Traces, task_runner: Callable[[Processor], TaskRunner]
 ) -> Service:
     """Builds the service; call it on the loop that will run it."""
-    held = HeldRequests()
-    events = observer(settings, sentry, held)
+    events = observer(settings, sentry, held := HeldRequests())
     events.traces = traces
     runner = ScriptRunner(settings.redis.async_client(), events)
     ledger = Ledger(runner, settings.fleet, largest=largest_message(settings.max_body))
-    admission = admission_of(settings, runner, events)
-    queues = AdmissionQueues.of(admission, settings.lanes)
-    gateways = gateways_of(settings)
-    relay = DeltaRelay(runner.client)
+    queues = AdmissionQueues.of(admission := admission_of(settings, runner, events), settings.lanes)
+    gateways, relay = gateways_of(settings), DeltaRelay(runner.client)
     maintenance = _maintenance(settings, ledger, runner, events)
-    quarantine = Quarantine()
-    processor = Processor(ledger, queues, admission, gateways, relay, policy(settings), events, quarantine=quarantine)
+    processor = Processor(ledger, queues, admission, gateways, relay, policy(settings), events)
     executor = Executor(
         task_runner=task_runner(processor),
         observer=events,
@@ -54,16 +52,20 @@ def build(
         concurrency=settings.concurrency,
         memory=settings.body_memory,
         held=held,
-        quarantine=quarantine,
+        quarantine=processor.quarantine,
     )
     maintenance.start = executor.start
-    fetcher = _fetcher(settings, ledger, executor, queues, events)
-    cancellation = _cancellation(settings, ledger, executor, fetcher, events)
+    lanes = Lanes(lanes=list(settings.lanes), news=executor.freed)
+    fetcher = _fetcher(settings, ledger, executor, queues, lanes)
+    keeper = _keeper(settings, ledger, maintenance, events)
+    jobs: dict[str, Job] = {"admission": queues.pump, "keeper": keeper.run, "maintenance": maintenance.run}
+    jobs |= {"relay": relay.pump, "sweep": _sweep(settings, executor, fetcher).run, **_told(ledger, held, lanes)}
     return Service(
         executor=executor,
         fetch=fetcher.run,
-        jobs=_jobs(queues, cancellation, maintenance, relay) | _scaling(settings, runner, events),
+        jobs=jobs | _scaling(settings, runner, events),
         ledger=ledger,
+        keeper=keeper,
         renewer=_renewer(settings, held, fetcher, events),
         observer=events,
         gateways=gateways,
@@ -73,30 +75,35 @@ def build(
     )
 
 
-def _fetcher(
-    settings: Settings, ledger: Ledger, executor: Executor, queues: AdmissionQueues, events: Observer
-) -> Fetcher:
+def _fetcher(settings: Settings, ledger: Ledger, executor: Executor, queues: AdmissionQueues, lanes: Lanes) -> Fetcher:
     return Fetcher(
         ledger,
         Shares(settings.lanes),
         executor.places,
         queues.vacancies,
         executor.start,
-        events,
-        executor.freed,
+        executor.observer,
+        lanes,
         executor.room,
     )
 
 
-def _jobs(
-    queues: AdmissionQueues, cancellation: QueuedCancellation, maintenance: Maintenance, relay: DeltaRelay
-) -> dict[str, Job]:
-    return {
-        "admission": queues.pump,
-        "cancellation": cancellation.run,
-        "maintenance": maintenance.run,
-        "relay": relay.pump,
-    }
+def _told(ledger: Ledger, held: HeldRequests, lanes: Lanes) -> dict[str, Job]:
+    """The jobs that hear from Redis which lanes hold messages and which requests are cancelled."""
+    cancellations = Cancellations(held=held, ledger=ledger, told=lambda: lanes.heard)
+    bell = Bell(client=ledger.runner.client, lanes=lanes, marked=cancellations.marked)
+    return {"bell": bell.run, "cancellations": cancellations.run}
+
+
+def _keeper(settings: Settings, ledger: Ledger, maintenance: Maintenance, events: Observer) -> Keeper:
+    return Keeper(
+        runner=ledger.runner,
+        process=ledger.process,
+        served=list(settings.lanes),
+        kept=maintenance.kept,
+        promote=maintenance.promote,
+        events=events,
+    )
 
 
 def _scaling(settings: Settings, runner: ScriptRunner, events: Observer) -> dict[str, Job]:
@@ -141,18 +148,17 @@ def _maintenance(settings: Settings, ledger: Ledger, runner: ScriptRunner, event
     )
 
 
-def _cancellation(
-    settings: Settings, ledger: Ledger, executor: Executor, fetcher: Fetcher, events: Observer
-) -> QueuedCancellation:
-    """It waits while a pop's bytes arrive: both share one link."""
+def _sweep(settings: Settings, executor: Executor, fetcher: Fetcher) -> QueuedCancellation:
+    """The keeper does it for all. It waits while a pop's bytes arrive: both share one link."""
+    kept = executor.maintenance.kept
     return QueuedCancellation(
-        ledger.runner,
-        ledger,
-        settings.lanes,
+        fetcher.ledger.runner,
+        fetcher.ledger,
+        lambda: kept.occupied,
         settings.max_body,
         lambda: executor.takes() and not fetcher.arriving,
         executor.start,
-        events,
+        executor.observer,
     )
 
 

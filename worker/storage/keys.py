@@ -48,6 +48,7 @@ FLEET: Final[Keys] = {
     "reclaimer": "responses:reclaimer",
     "retainer": "responses:retainer",
     "lanes": LANES,
+    "keeper": "responses:keeper",
 }
 
 
@@ -60,6 +61,7 @@ def lane(name: str) -> Keys:
         "claims": f"responses:claims:{name}",
         "parked": f"{PARKED}{name}",
         "delayed": f"{DELAYED}{name}",
+        "bell": f"responses:bell:{name}",
     } | {short: lane_list(name, priority) for short, priority in zip(LISTS, PRIORITIES, strict=True)}
 
 

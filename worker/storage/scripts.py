@@ -103,12 +103,13 @@ def call_blocking(  # noqa: PLR0917  # as `ScriptRunner.call`
     """One call by a blocking `redis.Redis`, without retries: for threads and command lines. Raises RedisError."""
     text, words = script.text_for(command), together([command.words(keys, args, rows, groups)])
     try:
-        reply = client.execute_command("EVALSHA", _sha(text), *words)
+        reply = client.execute_command("EVALSHA", sha_of(text), *words)
     except NoScriptError:
         reply = client.execute_command("EVAL", text, *words)
     return command.reply(reply)
 
 
 @cache
-def _sha(text: str) -> str:
+def sha_of(text: str) -> str:
+    """The digest by which EVALSHA knows a script."""
     return hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest()

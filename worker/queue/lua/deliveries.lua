@@ -78,22 +78,31 @@ function Pop:take(lane, quota)
       quota = quota - 1
     end
   end
+  if quota > 0 and self.left > 0 then self.empty[lane.lane] = true end
+end
+
+function Pop:reply()
+  local empty = {}
+  for lane in pairs(self.empty) do empty[#empty + 1] = lane end
+  self.taken[1] = table.concat(empty, ' ')
+  return self.taken
 end
 
 -- Takes up to `total` messages, each under a lease: first each lane's quota, then whatever any lane has, up to its
 -- limit, oldest of the highest priority first. It ends before the message that would take the reply above `bytes`, if
 -- that is not the first one. Of a message above `largest` it delivers the cut form. Tokens are <pop id>.<lane>.<n>, so
--- a pop whose reply was lost finds what it took. Returns server time, then token, lane and message of each.
+-- a pop whose reply was lost finds what it took. Returns the lanes that it left empty, with spaces between, then
+-- token, lane and message of each.
 -- ARGV lease_ms pop_id total bytes largest
 -- ROWS lanes: inflight leases list0 list3 list6 list9 | lane quota limit
 function commands.pop(_, arg, lanes)
   local pop = setmetatable({ id = arg.pop_id, lease_ends = now + arg.lease_ms, left = arg.total, bytes = 0,
-    most = arg.bytes, largest = arg.largest, taken = { now } }, Pop)
+    most = arg.bytes, largest = arg.largest, taken = { '' }, empty = {} }, Pop)
   for _, lane in ipairs(lanes) do pop:find(lane) end
   if #pop.taken > 1 then return pop.taken end
   for _, lane in ipairs(lanes) do pop:take(lane, lane.quota) end
   for _, lane in ipairs(lanes) do pop:take(lane, lane.limit - (lane.count or 0)) end
-  return pop.taken
+  return pop:reply()
 end
 
 -- The fields that a request's first claim writes. A time that no honest clock would write is as good as none: the request is

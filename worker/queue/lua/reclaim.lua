@@ -141,13 +141,13 @@ local function lose(key, arg, lane, token, record, fallen)
 end
 
 -- Ends deliveries whose lease ran out, mostly by returning them to the front of their lane. Returns lane, token,
--- request key, calling and crashes of each, and its new token and its message where the caller has to answer it. The
--- key of each request is only in `claims`.
+-- request key, calling and crashes of each, and its new token and its message where the caller has to answer it; before
+-- them the lanes in which nothing is in flight, with spaces between. The key of each request is only in `claims`.
 -- KEYS reclaimer dead
 -- ARGV lease_ms limit pop_id
 -- ROWS lanes: inflight leases claims parked delayed list0 list3 list6 list9 | lane
 function commands.reclaim(key, arg, lanes)
-  local hold_until, reclaimed, fallen = held_until(key.reclaimer, arg.lease_ms), {}, nil
+  local hold_until, reclaimed, idle, fallen = held_until(key.reclaimer, arg.lease_ms), { '' }, {}, nil
   for _, lane in ipairs(lanes) do
     shorten_absurd(lane, arg.lease_ms, arg.limit)
     local expired = now < hold_until and {} or
@@ -161,6 +161,8 @@ function commands.reclaim(key, arg, lanes)
       end
       drop(lane, expired[i])
     end
+    if redis.call('EXISTS', lane.leases) == 0 then idle[#idle + 1] = lane.lane end
   end
+  reclaimed[1] = table.concat(idle, ' ')
   return reclaimed
 end

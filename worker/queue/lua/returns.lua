@@ -125,7 +125,12 @@ end
 -- KEYS lanes
 -- ROWS served: | lane
 function commands.serve(key, _, served)
-  for _, each in ipairs(served) do redis.call('ZADD', key.lanes, now, each.lane) end
+  local scored = {}
+  for _, each in ipairs(served) do
+    scored[#scored + 1] = now
+    scored[#scored + 1] = each.lane
+  end
+  redis.call('ZADD', key.lanes, unpack(scored))
   redis.call('PEXPIRE', key.lanes, LANES_KEPT_MS)
   redis.call('ZREMRANGEBYSCORE', key.lanes, '-inf', now - LANES_KEPT_MS)
   return redis.call('ZRANGEBYSCORE', key.lanes, '-inf', '+inf', 'LIMIT', 0, LANES_MOST)
