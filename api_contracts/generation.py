@@ -120,6 +120,8 @@ class GenerationResult(BaseModel):
     """The request's, echoed."""
     trace_id: str | None = None
     """The trace that this request belongs to, 32 hexadecimal digits."""
+    cost_usd: float | None = None
+    """The cost of the answer's tokens in USD, where the workers are told the price of its model."""
 
     @classmethod
     def from_entry(cls, fields: Mapping[Any, Any]) -> Self:

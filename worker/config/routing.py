@@ -106,6 +106,20 @@ class Routing:
         route = Route(name=DEFAULT, url=url, account=DEFAULT, key=KeySource(fixed=key))
         return cls(accounts={DEFAULT: account}, routes={DEFAULT: route})
 
+    @property
+    def budget(self) -> Budget:
+        """The limits of all accounts together; unknown where one of them is."""
+        budgets = [account.budget for account in self.accounts.values()]
+        return Budget(
+            requests_per_minute=_sum([budget.requests_per_minute for budget in budgets]),
+            tokens_per_minute=_sum([budget.tokens_per_minute for budget in budgets]),
+            max_in_flight=_sum([budget.max_in_flight for budget in budgets]),
+        )
+
     def serving(self, model: str) -> list[Route]:
         """The routes that serve a model, the lowest order first."""
         return sorted((route for route in self.routes.values() if route.serves(model)), key=lambda route: route.order)
+
+
+def _sum(limits: list[int]) -> int:
+    return sum(limits) if all(limits) else 0

@@ -43,6 +43,8 @@ class Execution:
     spent: Spent = field(default_factory=Spent)
     """The charges of the request's calls, those of earlier deliveries included."""
     throttle_ms: int = 0
+    cost_usd: float | None = None
+    """Of the answer, where the price of its model is known."""
     moving: Decision | None = None
     """While it looks for another route: the decision that holds if none is in order."""
     tried: Counter[str] = field(default_factory=Counter[str])

@@ -19,6 +19,7 @@ from worker.gateway.answers import Answer
 from worker.queue.claims import Claim, Delivery, Lease, Standing
 from worker.queue.messages import Message
 from worker.request.charges import INTERRUPTED
+from worker.request.costs import Price
 from worker.request.decisions import (
     CANCELLED,
     EXPIRED,
@@ -64,6 +65,8 @@ class Policy:
     patience: Mapping[str, timedelta | None] = field(default_factory=dict[str, timedelta | None])
     retries: RetryPolicy = field(default_factory=RetryPolicy)
     routes: RouteMap = ONE_ROUTE
+    prices: Mapping[str, Price] = field(default_factory=dict[str, Price])
+    """By model."""
 
     @property
     def kept_ms(self) -> int:

@@ -14,6 +14,7 @@ from worker.admission.tokens import TokenEstimator
 from worker.gateway.upstream import Answer, Call
 from worker.queue.claims import Claim, Refusal, WriteOutcome
 from worker.queue.messages import Unreadable, decode, salvage
+from worker.request.costs import cost_usd
 from worker.request.decisions import (
     BUG,
     EXPIRED,
@@ -151,6 +152,8 @@ class Processor:
             await watch.ended()
         if isinstance(call, Interruption):
             return execution.end_attempt(None)
+        if isinstance(call.outcome, Answer) and message.terms:
+            execution.cost_usd = cost_usd(self.policy.prices, message.terms.model, call.outcome.usage)
         self.events.call_ended(execution, call)
         if isinstance(call.outcome, Answer) and call.outcome.usage:
             self.tokens.learn(len(message.body), message.max_output_tokens, call.outcome.usage)

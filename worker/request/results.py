@@ -31,6 +31,7 @@ def build_result(execution: Execution, ending: Finish) -> Published:
             "timing": _timing(execution),
             "metadata": message.metadata,
             "trace_id": message.trace_id,
+            **({} if execution.cost_usd is None else {"cost_usd": execution.cost_usd}),
         }
     )
     return Published(ending.outcome, error is not None and error.retryable, message.streams, result)

@@ -16,6 +16,7 @@ from worker.queue.ledger import Ledger
 from worker.queue.maintenance import Maintenance
 from worker.queue.oversize import largest_message
 from worker.queue.queued_cancellation import QueuedCancellation
+from worker.request.costs import Price
 from worker.request.held import HeldRequests
 from worker.request.policy import Policy
 from worker.request.processor import Processor
@@ -113,9 +114,10 @@ def _scaling(settings: Settings, runner: ScriptRunner, events: Observer) -> dict
 
 def observer(settings: Settings, sentry: Sentry, held: HeldRequests) -> Observer:
     """The listener of a process that holds `held`."""
-    metrics = Metrics(settings.lanes)
+    metrics = Metrics(settings.lanes, list(settings.routing.routes))
     metrics.concurrency.set(settings.concurrency)
-    metrics.show_limits(settings.requests_per_minute, settings.tokens_per_minute, settings.max_in_flight)
+    budget = settings.routing.budget
+    metrics.show_limits(budget.requests_per_minute, budget.tokens_per_minute, budget.max_in_flight)
     incidents = Incidents(
         metrics=metrics,
         send=sentry.send,
@@ -123,7 +125,7 @@ def observer(settings: Settings, sentry: Sentry, held: HeldRequests) -> Observer
         runbook_url=sentry.options.runbook_url,
         oldest_age_s=held.oldest_age_s,
     )
-    server = urlsplit(settings.upstream_url).hostname or ""
+    server = urlsplit(next(iter(settings.routing.routes.values())).url).hostname or ""
     return Observer(metrics=metrics, incidents=incidents, sentry=sentry, server=server)
 
 
@@ -139,6 +141,10 @@ def policy(settings: Settings) -> Policy:
         patience=settings.patience,
         retries=RetryPolicy(longest_pause_s=settings.max_pause.total_seconds()),
         routes=route_map(settings),
+        prices={
+            model: Price(price.input, price.cached_input, price.output)
+            for model, price in settings.routing.prices.items()
+        },
     )
 
 

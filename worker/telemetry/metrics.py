@@ -56,7 +56,8 @@ class Spec:
 class Metrics:
     """The metrics of one process; thread-safe, an update takes about a microsecond."""
 
-    def __init__(self, lanes: Iterable[str] = ()) -> None:
+    def __init__(self, lanes: Iterable[str] = (), upstreams: Iterable[str] = ("default",)) -> None:
+        self.upstreams = tuple(upstreams)
         disable_created_metrics()  # a sample for each series, of the time at which its process began
         self.registry = CollectorRegistry()
         self.specs: list[Spec] = []
@@ -89,13 +90,21 @@ class Metrics:
 
     def _of_calls(self) -> None:
         self.calls = self._counter(
-            "upstream_calls", "Calls of the gateway, by HTTP status and error code.", "model", "status", "code"
+            "upstream_calls",
+            "Calls of the gateway, by route, HTTP status and error code.",
+            "upstream",
+            "model",
+            "status",
+            "code",
         )
         self.call_duration = self._histogram(
             "upstream_duration_seconds", "One call of the gateway.", CALL_SECONDS, "model", "status_class"
         )
         self.tokens = self._counter(
             "tokens", "Tokens used; cached is part of input, reasoning of output: never sum all.", "model", "type"
+        )
+        self.cost = self._counter(
+            "cost_usd", "Cost of the tokens used in USD, of models whose price is configured.", "model"
         )
         self.budget_used = self._counter(
             "budget_used", "Calls granted and tokens set aside, to hold against the limit.", "budget"
@@ -143,7 +152,8 @@ class Metrics:
             if failure_class.level:
                 self.incidents.labels(kind, "reported")
                 self.incidents.labels(kind, "held")
-        self.show_upstream("default", "open")
+        for upstream in self.upstreams:
+            self.show_upstream(upstream, "open")
 
     def show_upstream(self, upstream: str, state: str) -> None:
         """Sets the given state to 1 and the others to 0."""

@@ -52,7 +52,7 @@ class ProcessObserver:
     incidents: Incidents
     redis_up: bool = True
     _lost_at: float = 0.0
-    _gates: dict[str, str] = field(default_factory=lambda: {"default": ""})
+    _gates: dict[str, str] = field(default_factory=dict[str, str])
     """The state of each route, empty while it is open."""
     _paused: bool = False
     _wait: str = ""
@@ -61,6 +61,9 @@ class ProcessObserver:
     """Requests that the whole fleet may start a minute, as of the last grant."""
     _limits: Limits | None = None
     _ticked: float = field(default_factory=time.monotonic)
+
+    def __post_init__(self) -> None:
+        self._gates = dict.fromkeys(self.metrics.upstreams, "")
 
     def redis_lost(self, error: str) -> None:
         self.redis_up, self._lost_at = False, time.monotonic()

@@ -104,13 +104,16 @@ class RequestObserver:
         """Counts one call of the gateway, with or without an answer."""
         model = model_of(execution.message) or "other"
         failure = call.outcome if isinstance(call.outcome, Failure) else call.outcome.failure
-        self.metrics.calls.labels(model, _status(call.http_status), failure.code if failure else "").inc()
+        route = execution.attempts[-1].upstream
+        self.metrics.calls.labels(route, model, _status(call.http_status), failure.code if failure else "").inc()
         seconds = call.duration_ms / 1000
         duration = self.metrics.call_duration.labels(model, _status_class(call.http_status))
         duration.observe(seconds, self._exemplar(execution))
         if isinstance(call.outcome, Answer):
             self._recent_s.append(seconds)
             self._count_tokens(model, call.outcome)
+            if execution.cost_usd is not None:
+                self.metrics.cost.labels(model).inc(execution.cost_usd)
         elif call.outcome.route is Route.THROTTLE:
             self._note_throttled(call.outcome)
 
