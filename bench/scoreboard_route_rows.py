@@ -47,7 +47,7 @@ ROUTES: Final = (
     Scenario(
         name="routes-revoked",
         says="the biggest account's key revoked for 60 s",
-        n=2000,
+        n=3600,
         gateway=_THREE,
         settings={"probe_interval": f"{PROBE_S}s"},
         play=revoked_key,
