@@ -8,6 +8,16 @@
 {{- regexReplaceAll "responses_worker_([a-z_]+)" $marked (printf "responses_worker_${1}{%s}" $own) | replace "OURS_" "responses_worker_" -}}
 {{- end -}}
 
+{{/* An alert's expression with the release's objective, and its own limit at the end: (dict "root" "expr" "own"). */}}
+{{- define "responses-worker.threshold" -}}
+{{- $budget := round (subf 1.0 .root.Values.prometheusRule.objective) 6 -}}
+{{- $expr := regexReplaceAll "[*] 0[.]01([^0-9]|$)" .expr (printf "* %v${1}" $budget) -}}
+{{- if hasKey .own "threshold" -}}
+{{- $expr = regexReplaceAll "> [0-9.]+$" $expr (printf "> %v" .own.threshold) -}}
+{{- end -}}
+{{- $expr -}}
+{{- end -}}
+
 {{/* max(min(ready + in flight, useful), min(parked, 1)), from what every worker shows alike of Redis. */}}
 {{- define "responses-worker.scalingLoad" -}}
 {{- $state := printf "sum(max by (lane) (responses_worker_lane_messages{%s,state=\"%%s\"}))" .lanes -}}
@@ -25,7 +35,7 @@
 {{- toYaml . -}}
 {{- else -}}
 - podSelector: {}
-{{- if .Values.podMonitor.enabled }}
+{{- if or .Values.podMonitor.enabled .Values.serviceMonitor.enabled }}
 - namespaceSelector: {}
   podSelector:
     matchLabels:

@@ -21,10 +21,9 @@ def test_pause_stops_calls_until_resume(fleet: Fleet, producer: Producer, gatewa
     assert producer.result(task_id)["outcome"] == "completed"
 
 
-@pytest.mark.parametrize("arguments", [["--rpm", "many"], []], ids=["no number", "nothing"])
-def test_wrong_limits_are_refused(redis_url: str, arguments: list[str]) -> None:
+def test_wrong_limits_are_refused(redis_url: str) -> None:
     """One line that says what would be right."""
-    done = run("limits", *arguments, WORKER_REDIS_URL=redis_url)
+    done = run("limits", "--rpm", "many", WORKER_REDIS_URL=redis_url)
 
     assert done.code == 2
     assert "--rpm" in done.err

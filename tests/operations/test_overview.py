@@ -87,7 +87,7 @@ async def test_a_shut_gate_and_a_pause_say_how_they_end(budget: Budget, valkey: 
     paused = why_waiting(upstream(valkey, budget.now_ms))
 
     assert gated == "one probe must succeed: `runbook authentication_failed`"
-    assert paused == "an operator paused the fleet; `resume` ends it"
+    assert paused == "the fleet was paused 0 s ago; `resume` ends it"
 
 
 def test_a_lane_is_as_old_as_the_request_that_is_next(valkey: redis.Redis, producer: Producer) -> None:

@@ -101,9 +101,11 @@ class Admission:
             self.events.gate_confirmed(self.gate, found.code, upstream=self.route)
         return bool(found.shared)
 
-    async def pause(self) -> None:
-        """Stops the whole fleet's calls until `resume`."""
-        await self.runner.call(ADMISSION, PAUSE, keys.upstream(self.upstream), **self._limits())
+    async def pause(self, *, for_ms: int = 0, by: str = "", why: str = "") -> None:
+        """Stops the whole fleet's calls until `resume`, or for `for_ms`; `by` and `why` are shown to operators."""
+        await self.runner.call(
+            ADMISSION, PAUSE, keys.upstream(self.upstream), **self._limits(), for_ms=for_ms, by=by, why=why
+        )
 
     async def resume(self) -> None:
         """Ends every pause and opens every gate, at once."""

@@ -206,7 +206,13 @@ RENEW_PERMITS: Final = Command(
     reply=number,
     even_when_full=True,
 )
-PAUSE: Final = Command(name="pause", keys=KEYS, args=LIMITS, reply=number, even_when_full=True)
+PAUSE: Final = Command(
+    name="pause",
+    keys=KEYS,
+    args={**LIMITS, "for_ms": int, "by": str, "why": str},
+    reply=number,
+    even_when_full=True,
+)
 RESUME: Final = Command(name="resume", keys=KEYS, args=LIMITS, reply=number, even_when_full=True)
 OVERRIDE: Final = Command(
     name="limits",

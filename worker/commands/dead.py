@@ -12,12 +12,16 @@ from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
+from worker.commands.options import duration
 from worker.commands.terminal import FAILED, WRONG, connected, ended, settings
 
 if TYPE_CHECKING:
+    from worker.operations.audit import Audit
     from worker.operations.dead_letters import DeadLetters, Replay, Selection
 
 _ENTRY_ID: Final = re.compile(r"\d{1,20}-\d{1,20}")
+_IDS_TOLD: Final = 5
+"""In the record of what operators do."""
 
 dead = typer.Typer(
     help="Look at dead letters, send them back to their lanes, or drop them.",
@@ -27,25 +31,16 @@ dead = typer.Typer(
 )
 
 
-def _age(text: str) -> timedelta:
-    from worker.config.values import duration
-
-    try:
-        return duration(text)
-    except ValueError as error:
-        raise typer.BadParameter(str(error)) from None
-
-
 _EntryIds = Annotated[list[str] | None, typer.Argument(metavar="ID...", help="Of dead letters.", show_default=False)]
 _All = Annotated[bool, typer.Option("--all", help="Every letter that the other options select.")]
 _Lane = Annotated[str | None, typer.Option(help="Of this lane only.")]
 _Reason = Annotated[str | None, typer.Option(help="With this in their reason only, such as `poison`.")]
 _Tenant = Annotated[str | None, typer.Option(help="Of this tenant only.")]
 _OlderThan = Annotated[
-    timedelta | None, typer.Option(parser=_age, metavar="AGE", help="Dead for at least this long, such as 7d.")
+    timedelta | None, typer.Option(parser=duration, metavar="AGE", help="Dead for at least this long, such as 7d.")
 ]
 _NewerThan = Annotated[
-    timedelta | None, typer.Option(parser=_age, metavar="AGE", help="Dead for at most this long, such as 1h.")
+    timedelta | None, typer.Option(parser=duration, metavar="AGE", help="Dead for at most this long, such as 1h.")
 ]
 _Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
 _Json = Annotated[bool, typer.Option("--json", help="One JSON object for each, on a line of its own.")]
@@ -65,7 +60,7 @@ def list_letters(
     """List dead letters, newest first; no content is read."""
     from worker.commands.dead_letter_output import as_fact, letters_table
 
-    with _dead_letters() as letters:
+    with _dead_letters() as (letters, _):
         found = letters.find(_selection(lane, reason, tenant, older_than, newer_than))
         shown = list(islice(found, limit))
         more, count = next(found, None) is not None, letters.count()
@@ -111,7 +106,8 @@ def replay(
     older_than: _OlderThan = None,
     newer_than: _NewerThan = None,
     within: Annotated[
-        timedelta | None, typer.Option(parser=_age, metavar="TIME", help="Give them this long from now, such as 1h.")
+        timedelta | None,
+        typer.Option(parser=duration, metavar="TIME", help="Give them this long from now, such as 1h."),
     ] = None,
     yes: _Yes = False,
 ) -> None:
@@ -128,8 +124,9 @@ def replay(
         raise ended("--within: must be at most 7 days, and more than nothing", WRONG)
 
     selection = _selection(lane, reason, tenant, older_than, newer_than)
-    with _dead_letters() as letters:
+    with _dead_letters() as (letters, audit):
         chosen = _chosen(letters, entry_ids, selection, everything=everything, verb="Replay", yes=yes)
+        audit.record(f"dead replay: {_told_ids(chosen)}")
         done = Counter(_told(entry_id, letters.replay(entry_id, within=within)) for entry_id in chosen)
     typer.echo(f"{done[Replay.REPLAYED]} replayed, {done[Replay.GONE]} not there any more")
     if done.total() > done[Replay.REPLAYED] + done[Replay.GONE]:
@@ -150,18 +147,26 @@ def drop(
 ) -> None:
     """Remove dead letters for good."""
     selection = _selection(lane, reason, tenant, older_than, newer_than)
-    with _dead_letters() as letters:
+    with _dead_letters() as (letters, audit):
         chosen = _chosen(letters, entry_ids, selection, everything=everything, verb="Drop", yes=yes)
+        audit.record(f"dead drop: {_told_ids(chosen)}")
         dropped = letters.drop(chosen)
     typer.echo(f"{dropped} dropped, {len(chosen) - dropped} not there any more")
 
 
 @contextmanager
-def _dead_letters() -> "Generator[DeadLetters]":
+def _dead_letters() -> "Generator[tuple[DeadLetters, Audit]]":
+    from worker.operations.audit import Audit
     from worker.operations.dead_letters import DeadLetters
 
-    with connected(settings()) as redis:
-        yield DeadLetters(redis)
+    checked = settings()
+    with connected(checked) as redis:
+        yield DeadLetters(redis), Audit(redis, checked.fleet)
+
+
+def _told_ids(entry_ids: list[str]) -> str:
+    shown = ", ".join(entry_ids[:_IDS_TOLD])
+    return f"{len(entry_ids)} letters, {shown}{' and more' if len(entry_ids) > _IDS_TOLD else ''}"
 
 
 def _selection(

@@ -3,17 +3,16 @@
 
 import json
 import time
-from dataclasses import asdict
-from typing import TYPE_CHECKING, Annotated, Final
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
 from worker.commands.terminal import connected, settings
 
 if TYPE_CHECKING:
-    from rich.console import Console
+    from rich.console import Console, RenderableType
 
-    from worker.operations.overview import Overview
+    from worker.operations.fleet_view import FleetReader, FleetView
 
 AGAIN_S: Final = 2.0
 
@@ -23,28 +22,48 @@ def status(
     watch: Annotated[bool, typer.Option("--watch", "-w", help="Every two seconds anew, until Ctrl-C.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="All numbers as one JSON object a line.")] = False,
 ) -> None:
-    """Show what waits and runs in the lanes, who reads the results, and why nothing more is called."""
+    """Say what stands still and why, or how fast the fleet moves; then show lanes, answers, workers and budget."""
     from rich.console import Console
 
-    from worker.operations.overview import read
+    from worker.operations.fleet_view import FleetReader
+    from worker.operations.route_view import scopes_of, table_of
 
     checked, console = settings(), Console(highlight=False)
     with connected(checked) as redis:
+        reader = FleetReader(checked.fleet, list(checked.lanes), scopes_of(table_of(checked)))
         try:
-            _show(console, read(redis, checked.lanes, [checked.fleet]), as_json=as_json)
+            if watch and console.is_terminal and not as_json:
+                _watch(console, reader, redis)
+            _show(console, reader.read(redis), as_json=as_json)
             while watch:
                 time.sleep(AGAIN_S)
-                if not as_json and console.is_terminal:
-                    console.clear()
-                _show(console, read(redis, checked.lanes, [checked.fleet]), as_json=as_json)
+                _show(console, reader.read(redis), as_json=as_json)
         except KeyboardInterrupt:  # how one stops watching
             raise typer.Exit from None
 
 
-def _show(console: "Console", overview: "Overview", *, as_json: bool) -> None:
-    from worker.commands.tables import overview_tables
+def _watch(console: "Console", reader: "FleetReader", redis: Any) -> None:
+    """In place, on a screen of its own; the terminal's own text is back afterwards."""
+    from rich.live import Live
+
+    with Live(console=console, screen=True, auto_refresh=False) as live:
+        while True:
+            live.update(_picture(reader.read(redis)), refresh=True)
+            time.sleep(AGAIN_S)
+
+
+def _picture(view: "FleetView") -> "RenderableType":
+    from rich.console import Group
+
+    from worker.commands.fleet_tables import fleet_tables
+
+    return Group(*fleet_tables(view))
+
+
+def _show(console: "Console", view: "FleetView", *, as_json: bool) -> None:
+    from worker.operations.fleet_json import fleet_json
 
     if as_json:
-        typer.echo(json.dumps(asdict(overview)))
+        typer.echo(json.dumps(fleet_json(view)))
     else:
-        console.print(*overview_tables(overview), sep="\n")
+        console.print(_picture(view))

@@ -9,9 +9,10 @@ from rich.table import Table
 from rich.text import Text
 
 from worker.commands.printable import name_shown
-from worker.operations.overview import Budget, Group, Lane, Overview, Stream, Upstream
+from worker.operations.fleet_verdict import paused_text
+from worker.operations.overview import Budget, Group, Overview, Stream, Upstream
 
-_NOTHING: Final = Text("-", "dim")
+NOTHING: Final = Text("-", "dim")
 
 STRAYS_SHOWN: Final = 10
 NAME_SHOWN: Final = 100
@@ -26,9 +27,9 @@ WAITS_FOR: Final = {
 
 
 def overview_tables(overview: Overview) -> Iterable[RenderableType]:
-    """Lanes, result streams with their groups, upstreams, dead letters."""
+    """Result streams with their groups, upstreams, dead letters."""
     upstreams = (_upstream(name, upstream) for name, upstream in overview.upstreams.items())
-    for made in (_lanes(overview.lanes), _streams(overview.streams), *upstreams):
+    for made in (_streams(overview.streams), *upstreams):
         yield made
         yield ""
     yield Text(f"dead letters: {overview.dead}", "bold red" if overview.dead else "dim")
@@ -51,23 +52,6 @@ def table(*columns: str, numbers: Iterable[str] = ()) -> Table:
     return made
 
 
-def _lanes(lanes: Mapping[str, Lane]) -> Table:
-    numbers = ("ready", "oldest", "in flight", "parked", "lease ends", "next due")
-    lanes_table = table("lane", *numbers, numbers=numbers)
-    for name, lane in lanes.items():
-        late = lane.oldest_lease_ms is not None and lane.oldest_lease_ms < 0
-        lanes_table.add_row(
-            name,
-            _ready(lane.ready),
-            _age(lane.oldest_age_ms),
-            str(lane.in_flight),
-            str(lane.parked),
-            _moment(lane.oldest_lease_ms, "red" if late else ""),
-            _moment(lane.next_due_ms),
-        )
-    return lanes_table
-
-
 def _streams(streams: Mapping[str, Stream]) -> Table:
     streams_table = table(
         "results",
@@ -87,7 +71,7 @@ def _streams(streams: Mapping[str, Stream]) -> Table:
 
 def _group(name: str, group: Group | None) -> tuple[RenderableType, RenderableType, RenderableType]:
     if group is None:
-        return _NOTHING, _NOTHING, _NOTHING
+        return NOTHING, NOTHING, NOTHING
     return _name(name), "?" if group.unread is None else str(group.unread), str(group.pending)
 
 
@@ -101,7 +85,7 @@ def _upstream(name: str, upstream: Upstream) -> Table:
     facts = table("upstream", name)
     facts.add_row("state", Text(upstream.state, "green" if upstream.state == "open" else "bold yellow"))
     if upstream.next_call_ms:
-        facts.add_row("next call", _moment(upstream.next_call_ms))
+        facts.add_row("next call", moment(upstream.next_call_ms))
     facts.add_row("requests a minute", _budget(upstream.requests))
     facts.add_row("tokens a minute", _budget(upstream.tokens))
     limit = f" of {upstream.in_flight_limit}" if upstream.in_flight_limit else ""
@@ -113,7 +97,7 @@ def _upstream(name: str, upstream: Upstream) -> Table:
 def _budget(budget: Budget) -> RenderableType:
     """Used in the last minute, of what the fleet may now, of the limit."""
     if not budget.rate:
-        return f"{budget.used:,} used" if budget.used else _NOTHING
+        return f"{budget.used:,} used" if budget.used else NOTHING
     limit = f"limit {budget.limit:,}" if budget.limit else "no limit known"
     return f"{budget.used:,} used, {budget.rate:,.0f} allowed now, {limit}"
 
@@ -121,7 +105,7 @@ def _budget(budget: Budget) -> RenderableType:
 def why_waiting(upstream: Upstream) -> str:
     """The reason why requests wait and its end, in the order in which admission decides."""
     if upstream.state == "paused":
-        return "an operator paused the fleet; `resume` ends it"
+        return f"{paused_text(upstream)}; `resume` ends it"
     if upstream.state == "throttled":
         return "the gateway asked for a pause"
     if upstream.state != "open":
@@ -129,7 +113,7 @@ def why_waiting(upstream: Upstream) -> str:
     return f"for {WAITS_FOR.get(upstream.waits_for, 'its turn')}"
 
 
-def _ready(by_priority: Mapping[int, int]) -> str:
+def ready(by_priority: Mapping[int, int]) -> str:
     total = sum(by_priority.values())
     if total == by_priority.get(0, 0):
         return str(total)
@@ -137,11 +121,7 @@ def _ready(by_priority: Mapping[int, int]) -> str:
     return f"{total} ({parts})"
 
 
-def _age(ms: int | None) -> Text:
-    return _NOTHING if ms is None else Text(f"{ms / 1000:.0f} s")
-
-
-def _moment(ms: int | None, style: str = "") -> Text:
+def moment(ms: int | None, style: str = "") -> Text:
     if ms is None:
-        return _NOTHING
+        return NOTHING
     return Text(f"in {ms / 1000:.0f} s" if ms >= 0 else f"{-ms / 1000:.0f} s ago", style)

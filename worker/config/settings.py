@@ -25,6 +25,7 @@ from worker.config.values import (
     gateway_url,
     lane_deadlines,
     lane_patience,
+    lane_targets,
     lane_weights,
     model_names,
     read_key,
@@ -93,6 +94,11 @@ class Settings(EnvironmentSettings):
     )
     """Per lane: the time that a request may wait on a dead key, an empty wallet or a broken gateway.
     `deadline`, the default, means until its deadline."""
+
+    queue_target: Annotated[dict[str, timedelta], NoDecode, BeforeValidator(lane_targets)] = Field(
+        {"interactive": timedelta(minutes=1), "batch": timedelta(hours=6), "*": timedelta(hours=1)}
+    )
+    """Per lane: the time within which 95 of 100 requests should start; the alert on queue age compares with it."""
 
     max_attempts: int = Field(5, ge=1, le=20)
     """Upstream calls that may fail, where the caller does not say; throttling spends none."""

@@ -66,6 +66,14 @@ def lane_deadlines(text: object) -> object:
     return {"*": timedelta(hours=1)} | {lane: duration_within(value, "1ms", "7d") for lane, value in pairs.items()}
 
 
+def lane_targets(text: object) -> object:
+    """Reads `interactive=1m,batch=6h,*=1h`; a lane that is not named gets the value of `*`, by default 1 h."""
+    if isinstance(text, dict):
+        return cast("object", text)
+    pairs = _pairs(text, "interactive=1m,batch=6h,*=1h")
+    return {"*": timedelta(hours=1)} | {lane: duration_within(value, "1s", "7d") for lane, value in pairs.items()}
+
+
 def lane_patience(text: object) -> object:
     """Reads `interactive=30s,batch=deadline`; a lane that is not named gets the value of `*`, by default `deadline`."""
     if isinstance(text, dict):

@@ -22,7 +22,7 @@ CONNECTION: Final = "hello auth ping select client|setname client|setinfo multi 
 _FORMS: Final = {
     "{key}": "memory|usage type exists del get llen rpop smembers hgetall hkeys hlen zcard xlen xinfo|groups",
     "{key} 1": "set pexpire pexpireat lindex lpush rpush brpop blpop hget hmget hexists hdel sadd srem sscan zscore "
-    "zrem",
+    "zmscore zrem",
     "{key} 1 1": "lrange lrem ltrim hset hincrby zadd zincrby zcount zrange zrangebyscore zrevrangebyscore "
     "zremrangebyscore",
     "{key} - +": "xrange xrevrange",
@@ -211,19 +211,26 @@ OPERATOR: Final = Role(
         *_SCRIPTS,
         _STATE,
         *_STRAYS,
-        CommandRule("count what waits, and see since when", "llen lindex", "%R~responses.*"),
+        CommandRule("count what waits, since when, and find a request", "type llen lindex lrange", "%R~responses.*"),
         CommandRule(
             "count the rest, without its content",
-            "type exists hlen zrange zcard zcount xlen xinfo|groups smembers sscan",
+            "type exists hlen zrange zcard zcount zscore xlen xinfo|groups smembers sscan",
             "%R~responses:*",
         ),
+        CommandRule(
+            "see the workers, and what they did in the last hour",
+            "hgetall zmscore",
+            "%R~responses:loads:* %R~responses:history:* %R~responses:moved",
+        ),
         CommandRule("pause, resume, change limits", "hmget hgetall hset hdel", "~responses:quota:*"),
+        CommandRule("record what is done, and read the record", "xadd xrevrange", "~responses:audit"),
         CommandRule("read and drop dead letters", "xrange xrevrange xdel", f"~{DEAD_STREAM}"),
         CommandRule("put them back on their lanes", "lpush", "%W~responses.*"),
         CommandRule("let their ids run anew", "hmget hset pexpireat", "~responses:request:*"),
         CommandRule("drop what they streamed", "del", "%W~responses:request:* %W~responses:deltas:*"),  # in one command
         CommandRule("cancel a request", "set", "%W~responses:cancel:*"),
         CommandRule("wake it where it is parked", "zadd", "~responses:delayed:*"),
+        CommandRule("find it by its Celery task", "hget", "%R~responses:task:*"),
         CommandRule("remove abandoned consumer groups", "xgroup|destroy", f"~{RESULT_STREAM} ~{RESULT_STREAM}:*"),
         _MAILBOXES,
         CommandRule("speak to all workers", "publish"),

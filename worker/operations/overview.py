@@ -61,10 +61,22 @@ class Budget:
 
     limit: int
     """In force; 0 = unknown."""
+    overridden: bool = False
+    """Whether an operator set the limit; else the workers' settings did."""
     rate: float
     """Calls that the fleet may start now: learned, at most the limit; 0 where these are not counted."""
     used: int
     """Granted in the last minute: this minute so far, and of the one before as much as is not a minute ago."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pause:
+    """An operator's pause."""
+
+    by: str
+    reason: str
+    ends_ms: int | None
+    """From now; None where it lasts until `resume`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,6 +86,8 @@ class Upstream:
     in_flight: int
     in_flight_limit: int
     """0 = none."""
+    in_flight_overridden: bool = False
+    """As `Budget.overridden`."""
     waiting: int
     """Requests that workers hold and may not call for yet."""
     requests: Budget
@@ -84,6 +98,9 @@ class Upstream:
     """The error code that shut the gate."""
     next_call_ms: int
     """When the pause ends or the gate is probed, from now; 0 where nothing is in the way, or an operator is."""
+    since_ms: int | None
+    """The time for which the gate is shut or the fleet paused; None where it is neither."""
+    pause: "Pause | None"
     waits_for: str
     """The want of the last request that had to wait: requests, tokens, concurrency, share; empty if none had to."""
 
@@ -105,9 +122,15 @@ def read(
 
     Raises redis.RedisError; the reads are not one transaction, so a moving message may count twice or not.
     """
-    now_ms = _server_ms(redis) if at_ms is None else at_ms
-    names = sorted({RESULT_STREAM} | {_text(name) for name in redis.smembers(STREAMS)})
     lanes = list(lanes)
+    return read_parts(redis, lanes, upstreams, _strays(redis, lanes), server_ms(redis) if at_ms is None else at_ms)
+
+
+def read_parts(
+    redis: Any, lanes: Iterable[str], upstreams: Iterable[str], strays: Mapping[str, int], now_ms: int
+) -> Overview:
+    """The same for callers that have looked for `strays` already."""
+    names = sorted({RESULT_STREAM} | {_text(name) for name in redis.smembers(STREAMS)})
     read_lanes = {lane: _lane(redis, lane, now_ms) for lane in lanes}
     held = sum(lane.in_flight for lane in read_lanes.values())
     return Overview(
@@ -115,7 +138,7 @@ def read(
         streams={name: _stream(redis, name) for name in names},
         dead=redis.xlen(DEAD_STREAM),
         upstreams={name: _upstream(redis, name, now_ms, held) for name in upstreams},
-        strays=_strays(redis, lanes),
+        strays=strays,
     )
 
 
@@ -165,23 +188,11 @@ def _stream(redis: Any, name: str) -> Stream:
     )
 
 
-_QUOTA: Final = (
-    "paused",
-    "gate",
-    "gate_code",
-    "probe_at",
-    "pause_until",
-    "waits_for",
-    "scale",
-    "rpm",
-    "tpm",
-    "in_flight_allowed",
-    "minute",
-    "requests_now",
-    "requests_before",
-    "tokens_now",
-    "tokens_before",
+_FIELDS: Final = (
+    "paused paused_by paused_why paused_until gate gate_since gate_code probe_at pause_until waits_for scale rpm tpm "
+    "limit_rpm limit_tpm limit_in_flight in_flight_allowed minute requests_now requests_before tokens_now tokens_before"
 )
+_QUOTA: Final = tuple(_FIELDS.split())
 """Fields of the hash `quota`; `worker/admission/lua/state.lua` lists all of them."""
 
 
@@ -190,19 +201,39 @@ def _upstream(redis: Any, name: str, now_ms: int, held: int) -> Upstream:
     quota = {field: _text(value or b"") for field, value in zip(_QUOTA, values, strict=True)}
     in_flight = redis.zcount(keys.upstream(name)["permits"], now_ms, "+inf")
     rpm, tpm = _number(quota["rpm"]), _number(quota["tpm"])
+    if quota["paused_until"] and now_ms >= _number(quota["paused_until"]):
+        quota["paused"] = ""  # it is over; the next request to ask clears it away
     scale, nominal = _number(quota["scale"]), rpm or (0 if tpm else UNKNOWN_RPM)
     next_call_ms = max(0, round(_number(quota["probe_at" if quota["gate"] else "pause_until"])) - now_ms)
     return Upstream(
         in_flight=in_flight,
         in_flight_limit=int(_number(quota["in_flight_allowed"])),
+        in_flight_overridden=bool(quota["limit_in_flight"]),
         waiting=max(0, held - in_flight),
-        requests=Budget(limit=int(rpm), rate=round(scale * nominal, 1), used=_used(quota, "requests", now_ms)),
-        tokens=Budget(limit=int(tpm), rate=round(scale * tpm, 1), used=_used(quota, "tokens", now_ms)),
+        requests=_budget(quota, "requests", int(rpm), scale * nominal, now_ms),
+        tokens=_budget(quota, "tokens", int(tpm), scale * tpm, now_ms),
         state="paused" if quota["paused"] else quota["gate"] or ("throttled" if next_call_ms else "open"),
         code=quota["gate_code"],
         next_call_ms=0 if quota["paused"] else next_call_ms,
+        since_ms=_ago(quota["paused"] or quota["gate_since"], now_ms),
+        pause=_pause(quota, now_ms) if quota["paused"] else None,
         waits_for=quota["waits_for"],
     )
+
+
+def _budget(quota: Mapping[str, str], name: str, limit: int, rate: float, now_ms: int) -> Budget:
+    overridden = bool(quota["limit_rpm" if name == "requests" else "limit_tpm"])
+    return Budget(limit=limit, overridden=overridden, rate=round(rate, 1), used=_used(quota, name, now_ms))
+
+
+def _pause(quota: Mapping[str, str], now_ms: int) -> Pause:
+    until = quota["paused_until"]
+    ends_ms = max(0, round(_number(until)) - now_ms) if until else None
+    return Pause(by=quota["paused_by"], reason=quota["paused_why"], ends_ms=ends_ms)
+
+
+def _ago(at: str, now_ms: int) -> int | None:
+    return max(0, now_ms - round(_number(at))) if at else None
 
 
 def _used(quota: Mapping[str, str], budget: str, now_ms: int) -> int:
@@ -223,7 +254,7 @@ def _number(text: str) -> float:
     return float(text or 0)
 
 
-def _server_ms(redis: Any) -> int:
+def server_ms(redis: Any) -> int:
     seconds, micros = redis.time()
     return seconds * 1000 + micros // 1000
 

@@ -1,8 +1,11 @@
 """Runs deliveries, each in a task of its own, and says how many more this process can take."""
 
 import asyncio
+from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from worker.operations.registry import Holding
 from worker.queue.claims import Delivery
 from worker.queue.maintenance import Maintenance
 from worker.request.decisions import Disposition
@@ -64,6 +67,12 @@ class Executor:
             draining=self.draining.is_set(),
             backlogged=self.maintenance.backlog is not None,
         )
+
+    def holds(self) -> Mapping[str, Holding]:
+        """The deliveries of this process by lane."""
+        counts = Counter((execution.delivery.lane, execution.calling) for execution in self.held)
+        lanes = {lane for lane, _ in counts}
+        return {lane: Holding(counts[lane, False], counts[lane, True]) for lane in lanes}
 
     def start(self, delivery: Delivery) -> None:
         execution = Execution(delivery)

@@ -3,8 +3,9 @@
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from datetime import timedelta
 from typing import Any, Final
 
 from prometheus_client import Metric
@@ -13,6 +14,9 @@ from prometheus_client.registry import Collector
 from redis.exceptions import NoPermissionError, RedisError
 
 from api_contracts.queues import DEAD_STREAM, PRIORITIES, RESULT_STREAM, lane_lists
+from worker.operations.lanes import every_lane, lane_of, noted
+from worker.operations.overview import server_ms
+from worker.operations.registry import read_workers
 from worker.operations.stray_messages import StraySearch
 from worker.storage import keys
 from worker.telemetry.foreign_words import label
@@ -37,6 +41,8 @@ class FleetCollector(Collector):
     client: Callable[[], Any]
     lanes: tuple[str, ...]
     upstream: str = "default"
+    targets: Mapping[str, timedelta] = field(default_factory=dict[str, timedelta])
+    """By lane; `*` for all others."""
     _rows: dict[str, list[Row]] = field(default_factory=dict[str, list[Row]])
     _read_at: float = -FRESH_S
     _search: StraySearch = field(init=False)
@@ -70,8 +76,11 @@ class FleetCollector(Collector):
 
     def _read(self, client: Any) -> dict[str, list[Row]]:
         """Only result streams without `reply_to`: the others are as many as callers choose to name."""
+        strays, now_ms = self._strays(client), server_ms(client)
+        lanes = every_lane(self.lanes, noted(client), strays)
+        workers = [worker for worker in read_workers(client, self.upstream, now_ms) if worker.alive]
         with client.pipeline(transaction=False) as batch:
-            for lane in self.lanes:
+            for lane in lanes:
                 for name in lane_lists(lane):
                     batch.llen(name)
                 batch.zcard(keys.lane(lane)["leases"])
@@ -80,25 +89,43 @@ class FleetCollector(Collector):
             batch.xlen(DEAD_STREAM)
             batch.zcard(keys.upstream(self.upstream)["permits"])
             batch.xinfo_groups(RESULT_STREAM)
+            batch.hmget(keys.upstream(self.upstream)["quota"], "paused", "paused_until")
             # There may be no stream yet, and no right to see a lane.
             replies = iter(batch.execute(raise_on_error=False))
-        lanes = [row for lane in self.lanes for row in _lane_rows(lane, replies)]
-        entries, dead, calls, groups = replies
-        messages, unread, result_entries, dead_letters, in_flight, strays = (spec.name for spec in FLEET)
-        return {
-            messages: lanes,
-            unread: _group_rows(groups),
-            result_entries: _row((RESULT_STREAM,), entries),
-            dead_letters: _row((), dead),
-            in_flight: _row((self.upstream,), calls),
-            strays: self._stray_rows(client),
-        }
+        names = {lane: label(lane) for lane in lanes}
+        messages = [row for lane in lanes for row in _lane_rows(names[lane], replies)]
+        entries, dead, calls, groups, paused = replies
+        serving = Counter(lane for worker in workers for lane in worker.lanes)
+        shown = (
+            messages,
+            [((names[lane],), float(serving[lane])) for lane in lanes],
+            [((names[lane],), self._target_s(lane)) for lane in lanes],
+            _row((), _is_paused(paused, now_ms)),
+            _group_rows(groups),
+            _row((RESULT_STREAM,), entries),
+            _row((), dead),
+            _row((self.upstream,), calls),
+            []
+            if strays is None
+            else _row((), sum(size for key, size in strays.items() if lane_of(key) not in serving)),
+        )
+        return {spec.name: rows for spec, rows in zip(FLEET, shown, strict=True)}
 
-    def _stray_rows(self, client: Any) -> list[Row]:
+    def _target_s(self, lane: str) -> float:
+        return self.targets.get(lane, self.targets.get("*", timedelta(hours=1))).total_seconds()
+
+    def _strays(self, client: Any) -> Mapping[str, int] | None:
         try:
-            return _row((), sum(self._search.look(client, STRAY_CALLS).values()))
+            return self._search.look(client, STRAY_CALLS)
         except NoPermissionError:  # users of the release before may not look through keys
-            return []
+            return None
+
+
+def _is_paused(fields: Any, now_ms: int) -> int:
+    """Whether an operator's pause lasts, of the fields `paused` and `paused_until`."""
+    if isinstance(fields, Exception) or fields[0] is None:
+        return 0
+    return int(fields[1] is None or float(fields[1]) > now_ms)
 
 
 def _lane_rows(lane: str, replies: Iterator[Any]) -> list[Row]:

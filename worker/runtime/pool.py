@@ -161,7 +161,10 @@ class Pool(BasePool):
     def _open_probes(self, service: Service) -> ProbeServer:
         """Raises SystemExit, with one clear line, where the port is taken."""
         registry = service.observer.metrics.registry
-        registry.register(FleetCollector(self.settings.redis.client, tuple(self.settings.lanes), self.settings.fleet))
+        settings = self.settings
+        registry.register(
+            FleetCollector(settings.redis.client, tuple(settings.lanes), settings.fleet, settings.queue_target)
+        )
         probes = Probes(
             live=self.vitals.live,
             ready=self.vitals.ready,

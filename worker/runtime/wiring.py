@@ -5,6 +5,7 @@ from urllib.parse import urlsplit
 
 from worker.admission.admission_queue import AdmissionQueues
 from worker.config.settings import Settings
+from worker.operations.registry import Load, Registrar
 from worker.operations.scaling import Scaler
 from worker.queue.bell import Bell, Lanes
 from worker.queue.deltas import DeltaRelay
@@ -64,7 +65,7 @@ def build(
     return Service(
         executor=executor,
         fetch=fetcher.run,
-        jobs=jobs | _scaling(settings, runner, events),
+        jobs=jobs | _fleet_jobs(settings, runner, executor),
         ledger=ledger,
         keeper=keeper,
         renewer=_renewer(settings, held, fetcher, events),
@@ -107,9 +108,30 @@ def _keeper(settings: Settings, ledger: Ledger, maintenance: Maintenance, events
     )
 
 
-def _scaling(settings: Settings, runner: ScriptRunner, events: Observer) -> dict[str, Job]:
-    file = settings.scaling_file
-    return {"scaling": Scaler(runner, settings.fleet, file, events).run} if file else {}
+def _fleet_jobs(settings: Settings, runner: ScriptRunner, executor: Executor) -> dict[str, Job]:
+    """The part that each process has in what the fleet knows of itself."""
+    file, registrar = settings.scaling_file, _registrar(settings, runner, executor)
+    jobs: dict[str, Job] = {"registrar": registrar.run}
+    if file:
+        jobs["scaling"] = Scaler(runner, settings.fleet, file, executor.observer).run
+    return jobs
+
+
+def _registrar(settings: Settings, runner: ScriptRunner, executor: Executor) -> Registrar:
+    def load() -> Load:
+        backlog = executor.maintenance.backlog
+        return Load(
+            holds=executor.holds(), draining=executor.draining.is_set(), backlog=backlog.stream if backlog else ""
+        )
+
+    return Registrar(
+        runner=runner,
+        fleet=settings.fleet,
+        lanes=settings.lanes,
+        concurrency=settings.concurrency,
+        tally=executor.observer.tally,
+        load=load,
+    )
 
 
 def observer(settings: Settings, sentry: Sentry, held: HeldRequests) -> Observer:

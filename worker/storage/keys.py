@@ -49,6 +49,8 @@ FLEET: Final[Keys] = {
     "retainer": "responses:retainer",
     "lanes": LANES,
     "keeper": "responses:keeper",
+    "moved": "responses:moved",
+    "audit": "responses:audit",
 }
 
 
@@ -69,6 +71,12 @@ def lane(name: str) -> Keys:
 def upstream(name: str) -> Keys:
     """The fleet's knowledge of one upstream, and the calls in flight to it (`admission/lua/state.lua`)."""
     return {short: f"responses:{short}:{name}" for short in UPSTREAM}
+
+
+@cache
+def fleet(name: str) -> Keys:
+    """The workers of one fleet, and what they did in the last hour (`operations/lua/registry.lua`)."""
+    return {short: f"responses:{short}:{name}" for short in ("workers", "loads", "history", "tenants")}
 
 
 def request(tenant: str, request_id: str) -> Keys:

@@ -39,7 +39,7 @@ WAIT_REASONS: Final[tuple[WaitReason, ...]] = WaitReason.__args__  # pyright: ig
 
 UPSTREAM_STATES: Final = ("open", "authentication_failed", "quota_exhausted", "breaker_open", "paused")
 CALL_SECONDS: Final = (0.25, 0.5, 1, 2, 4, 8, 15, 30, 60, 120, 300, 600)
-WAIT_SECONDS: Final = (0.01, 0.1, 0.5, 1, 5, 15, 60, 300, 1800, 7200)
+WAIT_SECONDS: Final = (0.01, 0.1, 0.5, 1, 5, 15, 60, 300, 1800, 7200, 21600, 86400)
 LAG_SECONDS: Final = (0.001, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1, 5, 15)
 
 
@@ -185,13 +185,19 @@ class Metrics:
 
 FLEET: Final = (
     Spec(f"{PREFIX}lane_messages", "gauge", ("lane", "state"), "Messages of a lane: ready, in_flight or parked."),
+    Spec(f"{PREFIX}lane_workers", "gauge", ("lane",), "Living workers of this fleet that serve the lane."),
+    Spec(f"{PREFIX}lane_target_seconds", "gauge", ("lane",), "WORKER_QUEUE_TARGET of the lane."),
+    Spec(f"{PREFIX}fleet_paused", "gauge", (), "1 while an operator's pause lasts."),
     Spec(f"{PREFIX}results_unread", "gauge", ("stream", "group"), "Results a consumer group has not acknowledged."),
     Spec(f"{PREFIX}result_entries", "gauge", ("stream",), "Entries in a result stream."),
     Spec(f"{PREFIX}dead_letter_entries", "gauge", (), "Dead letters kept."),
     Spec(f"{PREFIX}fleet_calls_in_flight", "gauge", ("upstream",), "Calls in flight of the whole fleet."),
     Spec(f"{PREFIX}stray_messages", "gauge", (), "Messages under keys that no worker serves; `status` names them."),
 )
-"""Metrics of the fleet, read from Redis at every scrape. All workers show the same: take the `max`, never the `sum`."""
+"""Metrics of the fleet, read from Redis at every scrape, for every lane that exists there, served or not.
+
+All workers show the same: take the `max`, never the `sum`.
+"""
 
 METRICS: Final = (*Metrics().specs, *FLEET)
 """Every metric."""

@@ -35,6 +35,7 @@ from worker.telemetry.metrics import Metrics
 from worker.telemetry.otel import NoTraces, Traces
 from worker.telemetry.otel_spans import spans_of
 from worker.telemetry.sentry import Sentry
+from worker.telemetry.tally import Tally
 from worker.telemetry.tracing import parent_of, sampled, span_id, transaction_of
 
 THROTTLED_LINE_S: Final = 10.0
@@ -69,6 +70,7 @@ class RequestObserver:
     sentry: Sentry
     server: str = ""
     traces: Traces = field(default_factory=NoTraces)
+    tally: Tally = field(default_factory=Tally)
     _recent_s: deque[float] = field(default_factory=lambda: deque[float](maxlen=_RECENT_CALLS))
     _throttled: int = 0
     _throttled_told: float = -math.inf
@@ -109,6 +111,13 @@ class RequestObserver:
         seconds = call.duration_ms / 1000
         duration = self.metrics.call_duration.labels(model, _status_class(call.http_status))
         duration.observe(seconds, self._exemplar(execution))
+        self.tally.called(
+            execution.delivery.lane,
+            execution.attempts[-1].upstream if execution.attempts else "default",
+            failure.code if failure else "",
+            call.duration_ms,
+            throttled=call.http_status == HTTPStatus.TOO_MANY_REQUESTS,
+        )
         if isinstance(call.outcome, Answer):
             self._recent_s.append(seconds)
             self._count_tokens(model, call.outcome)
@@ -130,11 +139,15 @@ class RequestObserver:
         if disposition in _PUBLISHED:
             code = execution.error.code if execution.error else ""
             metrics.results.labels(lane, disposition, code, fault(code)).inc()
-            if execution.claimed:
-                seconds = (execution.now_ms - execution.lease.enqueued_at_ms) / 1000
-                metrics.duration.labels(lane, disposition).observe(seconds, self._exemplar(execution))
+            total_ms = execution.now_ms - execution.lease.enqueued_at_ms if execution.claimed else None
+            if total_ms is not None:
+                metrics.duration.labels(lane, disposition).observe(total_ms / 1000, self._exemplar(execution))
+            tenant = execution.message.tenant if execution.message else ""
+            self.tally.answered(lane, disposition, code, tenant, total_ms)
         if first_claim(execution):
-            metrics.queue_wait.labels(lane).observe((queue_ms(execution) or 0) / 1000)
+            waited_ms = queue_ms(execution) or 0
+            metrics.queue_wait.labels(lane).observe(waited_ms / 1000)
+            self.tally.claimed(lane, waited_ms)
         if execution.throttle_ms:
             metrics.throttle_wait.labels(lane).observe(execution.throttle_ms / 1000)
         if reason := dead_letter(execution, disposition):

@@ -17,8 +17,8 @@ from worker.telemetry.runbook_links import link
 
 OBJECTIVE: Final = 0.99
 """The share of answers that must not fail within 30 days. Failures by the caller's fault do not count."""
-QUEUE_TARGET_S: Final = 60
-"""The highest 95th percentile of waiting in an interactive lane, in seconds."""
+
+FIRST_COMMAND: Final = "Type `responses-worker status`: it says what stands still and why, and what to type next."
 
 STATE: Final = "{{ $labels.state }}"
 """The label `state` of an alert, as Prometheus' templates write it."""
@@ -49,7 +49,11 @@ class Rule:
             "expr": self.expr,
             "for": self.for_,
             "labels": {"severity": self.severity},
-            "annotations": {"summary": self.summary, "runbook_url": link(self.entry, runbook_url)},
+            "annotations": {
+                "summary": self.summary,
+                "description": FIRST_COMMAND,
+                "runbook_url": link(self.entry, runbook_url),
+            },
         }
 
 
@@ -65,7 +69,15 @@ def _burn(times: float, long: str, short: str) -> str:
     return f"({_failed(long)}) > {limit} and ({_failed(short)}) > {limit}"
 
 
-_WAITING: Final = 'sum(max by (lane) (responses_worker_lane_messages{state="ready"}))'
+def _waits_too_long(window: str) -> str:
+    """Lanes whose 95th percentile of waiting is above their target. A short window tells that it still is."""
+    waits = f"sum by (le, lane) (rate(responses_worker_queue_wait_seconds_bucket[{window}]))"
+    return f"histogram_quantile(0.95, {waits}) > on (lane) max by (lane) (responses_worker_lane_target_seconds)"
+
+
+_WAITING: Final = 'max by (lane) (responses_worker_lane_messages{state="ready"}) > 0'
+_LANE_MOVES: Final = "sum by (lane) (increase(responses_worker_deliveries_total[10m])) > 0"
+_PAUSED: Final = "max(responses_worker_fleet_paused) == 1"
 
 RULES: Final = (
     Rule(
@@ -94,22 +106,27 @@ RULES: Final = (
     ),
     Rule(
         alert="ResponsesWorkerQueueAge",
-        expr=(
-            "histogram_quantile(0.95, sum by (le, lane) (rate(responses_worker_queue_wait_seconds_bucket"
-            f'{{lane="interactive"}}[10m]))) > {QUEUE_TARGET_S}'
-        ),
+        expr=f"({_waits_too_long('10m')}) and on (lane) ({_waits_too_long('2m')})",
         for_="10m",
         severity="page",
         entry="queue_age",
-        summary="Requests wait over a minute in lane {{ $labels.lane }}",
+        summary="Requests wait longer in lane {{ $labels.lane }} than its target allows",
     ),
     Rule(
         alert="ResponsesWorkerNothingMoving",
-        expr=f"{_WAITING} > 0 and sum(increase(responses_worker_deliveries_total[10m])) == 0",
+        expr=f"({_WAITING}) unless on (lane) ({_LANE_MOVES}) unless on () ({_PAUSED})",
         for_="5m",
         severity="page",
         entry="nothing_moving",
-        summary="Messages wait and nothing has finished for 10 minutes; waiting_seconds_total says why",
+        summary="Lane {{ $labels.lane }} has messages and nothing of it has finished for 10 minutes",
+    ),
+    Rule(
+        alert="ResponsesWorkerLaneUnserved",
+        expr=f"({_WAITING}) and on (lane) (max by (lane) (responses_worker_lane_workers) == 0)",
+        for_="10m",
+        severity="ticket",
+        entry="lane_unserved",
+        summary="No worker serves lane {{ $labels.lane }}, and messages wait in it",
     ),
     Rule(
         alert="ResponsesWorkerSilent",
@@ -129,7 +146,7 @@ RULES: Final = (
     ),
     Rule(
         alert="ResponsesWorkerPaused",
-        expr='max by (upstream) (responses_worker_upstream_state{state="paused"}) == 1',
+        expr=_PAUSED,
         for_="30m",
         severity="ticket",
         entry="paused",

@@ -10,7 +10,6 @@ from typing import Final
 
 from worker.failures.classes import FAILURES, RunbookEntry
 from worker.telemetry.metrics import WaitReason
-from worker.telemetry.rules import QUEUE_TARGET_S
 
 ALERTS: Final[Mapping[str, RunbookEntry]] = {
     "error_budget_burn": RunbookEntry(
@@ -19,15 +18,16 @@ ALERTS: Final[Mapping[str, RunbookEntry]] = {
         "That of the code. If only one lane or tenant is hit, a lane of its own contains it.",
     ),
     "queue_age": RunbookEntry(
-        f"Requests of an interactive lane wait longer than the target: 95 of 100 start within {QUEUE_TARGET_S} s.",
+        "Requests of a lane wait longer than its target in WORKER_QUEUE_TARGET, within which 95 of 100 should start.",
         "`waiting_seconds_total` by `reason`: the table names the page of each.",
         "Budget: raise it, or take fewer requests. `share`: raise the lane's weight in WORKER_LANES. `process_full`: "
         "start workers, up to `useful_concurrency` divided by WORKER_CONCURRENCY.",
         "responses-worker status --watch",
     ),
     "nothing_moving": RunbookEntry(
-        "Messages wait and no delivery has finished for 10 minutes.",
-        "`waiting_seconds_total` by `reason`: the table names the page of each. No worker at all? `up`, KEDA, pods "
+        "Messages wait in a lane of which no delivery has finished for 10 minutes; other lanes may move.",
+        "`status` says in its first line why. `waiting_seconds_total` by `reason`: the table names the page of each. "
+        "No worker at all? `up`, KEDA, pods "
         "pending.",
         "The page of the reason names it. `draining`: workers are leaving and none starts, so look at the rollout. "
         "`other`: the worker is older than the reason, and `status` shows it.",
@@ -38,6 +38,13 @@ ALERTS: Final[Mapping[str, RunbookEntry]] = {
         "Pods: pending, crash-looping? A wrong setting stops the start with one line per mistake.",
         "Repair the deployment; messages wait in Redis.",
         "kubectl describe pod -l app.kubernetes.io/name=responses-worker",
+    ),
+    "lane_unserved": RunbookEntry(
+        "Messages wait in a lane that no worker serves; other lanes move.",
+        "`status`: is the lane's name a typo of a producer, or did the deployment that serves it go to zero pods?",
+        "Start workers with the lane in WORKER_LANES, or scale its group up; its messages wait in Redis until then. "
+        "A typo: mend the producer, and let a worker serve the lane until it is empty.",
+        "responses-worker status",
     ),
     "dead_letters": RunbookEntry(
         "Messages were put aside because they cannot be read, or because workers died of them.",

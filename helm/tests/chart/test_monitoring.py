@@ -8,7 +8,7 @@ from typing import Any, Final
 
 import pytest
 import yaml
-from charts import CHART, MATRIX, Rendered, render
+from charts import CHART, MATRIX, RefusedError, Rendered, render
 from toolbox import promtool
 
 from worker.telemetry.metrics import METRICS
@@ -111,6 +111,41 @@ def test_silence_is_no_alarm_where_no_pod_is_a_state() -> None:
         return {rule["alert"] for rule in rules(render(values=values)) if "alert" in rule}
 
     assert alerts(1) - alerts(0) == {"ResponsesWorkerSilent"}
+
+
+def test_thresholds_are_values() -> None:
+    """One alert's own number, duration and severity; one that is off; and an objective that burn rates follow."""
+    values = {
+        "prometheusRule": {
+            "enabled": True,
+            "objective": 0.999,
+            "alerts": {
+                "ResponsesWorkerResultsUnread": {"threshold": 250, "for": "1h", "severity": "page"},
+                "ResponsesWorkerDeadLetters": {"enabled": False},
+            },
+        }
+    }
+    found = {rule["alert"]: rule for rule in rules(render(values=values)) if "alert" in rule}
+
+    unread, burns = found["ResponsesWorkerResultsUnread"], found["ResponsesWorkerErrorBudgetBurnsFast"]
+    assert (unread["expr"][-5:], unread["for"], unread["labels"]["severity"]) == ("> 250", "1h", "page")
+    assert (burns["expr"].count("14.4 * 0.001"), burns["expr"].count("* 0.01")) == (2, 0)
+    assert "ResponsesWorkerDeadLetters" not in found
+    assert found["ResponsesWorkerCallsLost"]["expr"].endswith("> 5")
+
+
+def test_a_service_monitor_reads_what_a_pod_monitor_does() -> None:
+    """Through a headless Service; both at once would scrape every worker twice."""
+    rendered = render(values={"serviceMonitor": {"enabled": True, "labels": {"team": "a"}}})
+    monitor, service = rendered.one("ServiceMonitor"), rendered.one("Service", "-metrics")
+    pods = render(values={"podMonitor": {"enabled": True}}).one("PodMonitor")
+
+    assert monitor["spec"]["jobLabel"] == pods["spec"]["jobLabel"]
+    assert monitor["spec"]["selector"]["matchLabels"].items() <= service["metadata"]["labels"].items()
+    assert service["spec"]["selector"] == pods["spec"]["selector"]["matchLabels"]
+    assert (service["spec"]["clusterIP"], monitor["metadata"]["labels"]["team"]) == ("None", "a")
+    with pytest.raises(RefusedError, match="enable one of them"):
+        render(values={"serviceMonitor": {"enabled": True}, "podMonitor": {"enabled": True}})
 
 
 @needs_promtool

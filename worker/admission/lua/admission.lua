@@ -64,13 +64,15 @@ function commands.heard(key, arg)
   return { s.gate or '', s.gate_code or '', 0, 0 }
 end
 
--- Starts an operator's pause.
+-- Starts an operator's pause, or replaces the one there is. With `for_ms` it ends by itself.
 -- KEYS quota permits evidence times shared
--- ARGV rpm tpm burst_ms
+-- ARGV rpm tpm burst_ms for_ms by why
 function commands.pause(key, arg)
   local s = State.load(key, arg)
+  s:unpause()
+  if arg.for_ms > 0 then redis.call('HSET', s.key.quota, 'paused_until', now + arg.for_ms) end
   s:reread()
-  return redis.call('HSET', s.key.quota, 'paused', now)
+  return redis.call('HSET', s.key.quota, 'paused', now, 'paused_by', arg.by, 'paused_why', arg.why)
 end
 
 -- Ends an operator's pause and every other, and opens every gate.
@@ -82,7 +84,7 @@ function commands.resume(key, arg)
   s.pause_until, s.probing = 0, 0
   s:save()
   s:reread()
-  return redis.call('HDEL', s.key.quota, 'paused')
+  return s:unpause()
 end
 
 -- Sets limits for the whole fleet that override every worker's settings; '' keeps one, 'default' takes the override

@@ -1,6 +1,6 @@
 -- May this call start now? What decides, in this order; the first obstacle is the answer:
 --   1. late         the time left to its request is too short; it is answered early, whatever else holds
---   2. paused       an operator's pause; only an operator ends it
+--   2. paused       an operator's pause; an operator ends it, or its own time
 --   3. retry budget a retry makes room for first calls, and at a shut gate for better probes; it comes back later
 --   4. gate         authentication_failed, quota_exhausted, breaker_open: one probe at a time until one succeeds
 --   5. throttled    the pause the upstream asked for, or a short one after a refusal; extends only, capped

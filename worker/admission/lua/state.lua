@@ -63,7 +63,8 @@
 -- Models:
 --   gone:<model>             time until which the route is not asked for a model that it did not have
 -- Operators:
---   paused                   time since when; present only while paused
+--   paused                   time since when; present only while paused. paused_until: time at which it ends by
+--                            itself; none = an operator ends it. paused_by, paused_why: whose it is, and the reason
 --   limit_rpm, limit_tpm, limit_in_flight   limits set at run time: requests and tokens a minute, calls; 0 = none
 -- For operators to read:
 --   rpm, tpm, in_flight_allowed   limits in force: requests and tokens a minute, calls; 0 = unknown
@@ -104,6 +105,7 @@ function State.load(key, arg)
   stored.longest_burst_ms = arg.burst_ms
   stored.cap = stored.known and 1 or math.huge
   if s.at_ms then s:follow_clock() end
+  if s.paused_until and now >= s.paused_until then s:unpause() end
   if not s.scale then s:start() end
   s.scale, s.lenience = math.min(s.scale, s.cap), s.lenience or 0
   return s
@@ -124,18 +126,24 @@ end
 -- For commands that write fields themselves: whoever comes next reads them all.
 function State:reread() states[self.key.quota] = nil end
 
+function State:unpause()
+  return self:drop({ 'paused', 'paused_until', 'paused_by', 'paused_why' })
+end
+
 function State:drop(names)
-  redis.call('HDEL', self.key.quota, unpack(names))
+  local dropped = redis.call('HDEL', self.key.quota, unpack(names))
   for _, name in ipairs(names) do self[name], self.stored[name] = nil, nil end
+  return dropped
 end
 
 -- Where the server's clock went back, future times stay as far away as they were, and past times stay in the past.
 function State:follow_clock()
   local back_ms = self.at_ms - now
   if back_ms <= 0 then return end
-  local clocked = { at_ms = true, pause_until = true, cut_at_ms = true, gate_since = true, probe_at = true,
-    confirmed_at = true, ten_a_at = true, ten_b_at = true, bod_a_at = true, bod_b_at = true, fl_hold_until = true, fl_cut_at = true, re_at = true,
-    re_first_at = true, si_at = true, st_since = true }
+  local clocked = { at_ms = true, pause_until = true, paused = true, paused_until = true, cut_at_ms = true,
+    gate_since = true, probe_at = true, confirmed_at = true, ten_a_at = true, ten_b_at = true, bod_a_at = true,
+    bod_b_at = true, fl_hold_until = true, fl_cut_at = true, re_at = true, re_first_at = true, si_at = true,
+    st_since = true }
   for field, value in pairs(self.stored) do
     if (clocked[field] or string.find(field, '^wanting:')) and value ~= 0 then -- 0 is never
       self[field] = value - back_ms

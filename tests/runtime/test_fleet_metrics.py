@@ -1,0 +1,43 @@
+"""Prometheus is shown every lane that exists, by whichever worker it asks."""
+
+from collections.abc import Mapping
+from datetime import timedelta
+
+import redis
+from prometheus_client import CollectorRegistry
+
+from worker.runtime.fleet_metrics import FleetCollector
+
+
+def samples(redis_url: str, targets: Mapping[str, timedelta] | None = None) -> dict[tuple[str, ...], float]:
+    """Metric and label values -> value, as a worker of `interactive` shows them."""
+    registry = CollectorRegistry()
+    client = lambda: redis.Redis.from_url(redis_url)  # noqa: E731  # pyright: ignore[reportUnknownMemberType, reportUnknownLambdaType]  # untyped kwargs
+    registry.register(FleetCollector(client, ("interactive",), targets=targets or {}))
+    found = (sample for family in registry.collect() for sample in family.samples)
+    return {(each.name.removeprefix("responses_worker_"), *each.labels.values()): each.value for each in found}
+
+
+def test_a_lane_of_a_group_at_zero_pods_is_shown(valkey: redis.Redis, redis_url: str) -> None:
+    """Whether it was served once, or only a producer knows it."""
+    valkey.zadd("responses:lanes", {"batch": 1})
+    for _ in range(3):
+        valkey.lpush("responses.batch", "x")
+    valkey.lpush("responses.tpyo", "x")
+    targets = {"interactive": timedelta(seconds=60), "*": timedelta(hours=1)}
+    shown = samples(redis_url, targets=targets)
+
+    assert shown["lane_messages", "batch", "ready"] == 3
+    assert shown["lane_messages", "tpyo", "ready"] == 1
+    assert [shown["lane_workers", lane] for lane in ("interactive", "batch")] == [0, 0]
+    assert [shown["lane_target_seconds", lane] for lane in ("interactive", "batch")] == [60, 3600]
+    assert shown["stray_messages",] == 4
+
+
+def test_a_pause_is_shown_until_it_ends(valkey: redis.Redis, redis_url: str) -> None:
+    quota = "responses:quota:default"
+    assert samples(redis_url)["fleet_paused",] == 0
+    valkey.hset(quota, "paused", 1)
+    assert samples(redis_url)["fleet_paused",] == 1
+    valkey.hset(quota, "paused_until", 2)
+    assert samples(redis_url)["fleet_paused",] == 0

@@ -1,0 +1,107 @@
+"""A fleet in one look: what stands still, since when and why; read once, then a value that knows nothing of Redis.
+
+    reader = FleetReader(fleet, lanes)          # keep it: closed minutes of the history are read once
+    view = reader.read(redis)                   # a blocking client; one moment of the fleet
+    view.verdict.text, view.verdict.command     # the first line, and what to type next
+    view.lanes["batch"].state, .why, .entry     # every lane that exists, with the runbook's entry for its trouble
+    view.minutes                                # the last hour as 60 `history.Span`s, oldest first: for charts
+    view.last_minute.failures(), view.last_hour.percentile_ms("total", 0.95, "interactive")
+    view.tenants, view.workers, view.overview   # answers by tenant, the registry, and everything else of `status`
+
+`judge` and `verdict_of` decide; they are pure, and `fleet_verdict.py` holds them.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from typing import Any, Final
+
+from redis.exceptions import NoPermissionError
+
+from worker.operations.fleet_verdict import LaneView, Verdict, judge, verdict_of
+from worker.operations.history import History, Span, last_minute, total
+from worker.operations.lanes import every_lane, lane_of, noted
+from worker.operations.overview import STRAY_CALLS, Overview, read_parts, server_ms
+from worker.operations.registry import Worker, read_workers
+from worker.operations.stray_messages import StraySearch
+from worker.storage import keys
+
+SERVED_MS: Final = 30_000
+"""A lane is served, perhaps by another fleet, for so long after some worker said so; each does every ten seconds."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FleetView:
+    """One fleet at one moment. Times are ms of server time, or ms ago where they say so."""
+
+    at_ms: int
+    fleet: str
+    verdict: Verdict
+    lanes: Mapping[str, LaneView]
+    """Every lane that exists in Redis; this process' own lanes first."""
+    workers: Sequence[Worker]
+    """Those of this fleet that spoke within the last minute; `alive` tells which still do."""
+    minutes: Sequence[Span]
+    last_minute: Span
+    last_hour: Span
+    tenants: Mapping[str, int]
+    """Answers of the last hour by tenant, the busiest first."""
+    overview: Overview
+
+
+@dataclass(slots=True)
+class FleetReader:
+    """Reads the same fleet again and again, with a blocking client; every method raises redis.RedisError."""
+
+    fleet: str
+    lanes: Sequence[str]
+    """Shown first, and even when they are empty."""
+    scopes: Mapping[str, str] = field(default_factory=dict[str, str])
+    """The names of the upstreams' states by those that operators know (`route_view.scopes_of`); empty: the fleet's."""
+    _history: History = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._history = History(self.fleet)
+
+    def read(self, redis: Any) -> FleetView:
+        """The reads are no transaction: a moving message may count twice or not."""
+        now_ms = server_ms(redis)
+        keys_found = _strays(redis)
+        served = noted(redis)
+        names = every_lane(self.lanes, served, keys_found)
+        strays = {key: size for key, size in keys_found.items() if lane_of(key) not in names}
+        scopes = self.scopes or {self.fleet: self.fleet}
+        overview = read_parts(redis, names, scopes.values(), strays, now_ms)
+        overview = replace(overview, upstreams={name: overview.upstreams[scope] for name, scope in scopes.items()})
+        workers = read_workers(redis, self.fleet, now_ms)
+        minutes = self._history.read(redis, now_ms)
+        served_by_others = {lane for lane, at in served.items() if now_ms - at < SERVED_MS}
+        lanes = judge(overview, workers, moved(redis, names, now_ms), served_by_others)
+        shown = {name: lane for name, lane in lanes.items() if name in self.lanes or not lane.is_gone}
+        return FleetView(
+            at_ms=now_ms,
+            fleet=self.fleet,
+            verdict=verdict_of(overview, lanes, workers),
+            lanes=shown,
+            workers=workers,
+            minutes=minutes,
+            last_minute=last_minute(minutes, now_ms),
+            last_hour=total(minutes),
+            tenants=dict(self._history.tenants().most_common()),
+            overview=overview,
+        )
+
+
+def moved(redis: Any, lanes: Iterable[str], now_ms: int) -> Mapping[str, int]:
+    """Lane -> ms since its last answer; lanes without an answer in the last month are missing."""
+    lanes = list(lanes)
+    if not lanes:
+        return {}
+    found = redis.zmscore(keys.FLEET["moved"], lanes)
+    return {lane: max(0, now_ms - round(at)) for lane, at in zip(lanes, found, strict=True) if at is not None}
+
+
+def _strays(redis: Any) -> Mapping[str, int]:
+    with suppress(NoPermissionError):  # users of the release before may not look through keys
+        return StraySearch([]).look(redis, STRAY_CALLS)
+    return {}
