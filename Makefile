@@ -17,7 +17,7 @@ COMPILE := $(BIN)/uv pip compile --universal --generate-hashes --no-emit-index-u
 
 .PHONY: demo help test check lint types layers docs site docs-serve format lock fuzz sbom audit clean coverage \
 	test-faults test-gateway test-sentry test-interop test-flower test-services test-helm test-image chaos demo-oncall \
-	bench-throughput bench-latency bench-scoreboard bench-deltas bench-links bench-batch bench-telemetry bench-autoscale
+	bench-throughput bench-latency bench-scoreboard bench-clients bench-deltas bench-links bench-batch bench-telemetry bench-autoscale
 
 demo: $(STAMP)  ## the main job end to end: embedded Valkey, simulated gateway, a real worker
 	$(BIN)/responses-worker demo
@@ -117,6 +117,9 @@ bench-latency: $(STAMP)  ## added time, idle cost and throughput of one worker, 
 
 bench-scoreboard: $(PLOTS)  ## 429s, lost requests and time against ideal, per scenario; hours; ARGS="--quick" for less
 	$(BIN)/python -m bench.scoreboard $(ARGS)
+
+bench-clients: $(SERVICES)  ## the time from a result or a token to a service that waits for it
+	$(BIN)/python -m bench.clients
 
 bench-deltas: $(STAMP)  ## how old a token is when a client sees it, with 100 streams at once
 	$(BIN)/python -m bench.deltas

@@ -38,7 +38,7 @@ class Link:
         parser.set_invalidation_push_handler(_pushed)
         self._reading = asyncio.create_task(self._read())
         try:
-            await self.look(Notice(), [TRACKING])
+            await self.look(None, [TRACKING])
         except ResponseError:
             await self.close()
             raise
@@ -47,7 +47,7 @@ class Link:
     def is_open(self) -> bool:
         return self._reading is not None and not self._reading.done()
 
-    async def look(self, notice: Notice, commands: Sequence[Command]) -> Replies:
+    async def look(self, notice: Notice | None, commands: Sequence[Command]) -> Replies:
         if not self.is_open:
             raise LostError
         looking, over = self._watched.asked(commands, notice), asyncio.Event()
@@ -65,7 +65,7 @@ class Link:
     async def check(self) -> None:
         """Raises LostError where the connection was silent for long and does not answer."""
         if time.monotonic() - self._heard_at >= CHECK_S:
-            await self.look(Notice(), [PING])
+            await self.look(None, [PING])
 
     def forget(self, notice: Notice) -> None:
         self._watched.forget(notice)

@@ -67,14 +67,14 @@ class Link:
             raise LostError from error
         parser = self._connection._parser  # noqa: SLF001  # redis-py has no public way to hear of what changed
         parser.set_invalidation_push_handler(Pushed.of)
-        self.look(Notice(), [TRACKING])
+        self.look(None, [TRACKING])
 
     @property
     def socket(self) -> Any:
         """None once the connection is lost."""
         return self._connection._sock  # noqa: SLF001  # to wait for several connections at once
 
-    def look(self, notice: Notice, commands: Sequence[Command]) -> Replies:
+    def look(self, notice: Notice | None, commands: Sequence[Command]) -> Replies:
         if self.socket is None:  # redis-py would connect anew, and track nothing
             raise LostError
         try:
@@ -96,7 +96,7 @@ class Link:
         except _GONE as error:
             raise LostError from error
         if time.monotonic() - self._heard_at >= CHECK_S:
-            self.look(Notice(), [PING])
+            self.look(None, [PING])
 
     def forget(self, notice: Notice) -> None:
         self._watched.forget(notice)

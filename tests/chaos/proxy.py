@@ -3,15 +3,17 @@
 import asyncio
 import contextlib
 import socket
+import ssl
 import threading
 from typing import Self
 
 
 class Proxy:
-    """Forwards one local port to another; runs on a thread of its own."""
+    """Forwards one local port to another, from TLS if it is given; runs on a thread of its own."""
 
-    def __init__(self, target_port: int) -> None:
+    def __init__(self, target_port: int, tls: ssl.SSLContext | None = None) -> None:
         self._target_port = target_port
+        self._tls = tls
         self._loop = asyncio.new_event_loop()
         self._writers: set[asyncio.StreamWriter] = set()
         self._refusing = False
@@ -52,7 +54,7 @@ class Proxy:
 
     async def _serve(self, started: threading.Event) -> None:
         self._stopped = asyncio.Event()
-        server = await asyncio.start_server(self._accept, sock=self._listener())
+        server = await asyncio.start_server(self._accept, sock=self._listener(), ssl=self._tls)
         self.port = server.sockets[0].getsockname()[1]
         started.set()
         await self._stopped.wait()

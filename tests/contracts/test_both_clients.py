@@ -12,7 +12,6 @@ import redis.asyncio
 from support import published
 from support.both_clients import KINDS, opened
 from support.producer import body
-from support.redis_parts import sentinel, sentinel_url
 from support.redis_users import url_of, users_of
 
 from api_contracts import ContractViolation
@@ -163,6 +162,21 @@ def test_deltas_come_as_they_are_written(client: Any, valkey: Any, later: Later)
     assert (first.type, last.type) == ("response.output_text.delta", "finished")
 
 
+def test_a_silent_connection_is_asked_whether_it_lives(
+    client: Any, valkey: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While a caller waits for longer than that."""
+    for module in ("blocking", "asynchronous", "async_link"):
+        monkeypatch.setattr(f"api_contracts.client.{module}.CHECK_S", 0.05)
+    ticket = client.enqueue(body())
+    valkey.config_resetstat()
+
+    with pytest.raises(NotAnsweredError):
+        client.wait(ticket, timeout_s=0.5)
+
+    assert valkey.info("commandstats")["cmdstat_ping"]["calls"] >= 3
+
+
 def test_a_wait_outlives_its_connection(client: Any, valkey: Any, later: Later) -> None:
     """Redis closes every connection but the one that says so, and the answer comes after that."""
     ticket = client.enqueue(body())
@@ -228,19 +242,3 @@ def test_a_reader_that_is_closed_leaves_nothing_behind(client: Any, valkey: Any)
     assert others == [ticket.request_id for ticket in tickets[1:]]
     assert [one["name"] for one in valkey.xinfo_consumers("responses:results", "billing")] == [b"left-behind"]
     assert valkey.xpending("responses:results", "billing")["pending"] == 1  # which it had handed out
-
-
-def test_sentinel_urls_as_workers_take_them(kind: str, valkey: Any, valkey_server: Any, later: Later) -> None:
-    with sentinel(valkey_server) as port, opened(kind, sentinel_url(port)) as client:
-        ticket = client.enqueue(body())
-        later(published.answer, valkey, ticket)
-
-        assert client.wait(ticket, timeout_s=10).request_id == ticket.request_id
-
-
-@pytest.mark.parametrize("url", ["http://redis", "sentinel://a:26379/0", "redis://u:canary/0815@host"])
-def test_a_url_that_is_none_is_refused_without_a_part_of_it(kind: str, url: str) -> None:
-    with pytest.raises(ValueError, match=r"must start with|needs \?master_name|well-formed") as refused:
-        opened(kind, url).__enter__()
-
-    assert "0815" not in str(refused.value)
