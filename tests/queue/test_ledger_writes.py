@@ -7,6 +7,7 @@ from support.ledger_parts import COMPLETED, FAILED, HOUR_MS, RESULTS, Desk, clai
 
 from worker.queue.attempts import AttemptRecord
 from worker.queue.claims import Lease, Published, Refusal, WriteOutcome
+from worker.queue.deltas import ENDED_KEPT_MS
 from worker.storage.scripts import ScriptError
 
 INCOMPLETE = Published("incomplete", retryable=False, streamed=False, result=b"half")
@@ -243,7 +244,7 @@ async def test_whoever_watches_the_deltas_is_told_that_it_is_over(desk: Desk) ->
     for _ in range(2):
         assert await desk.ledger.complete(lease, streamed, kept_ms=HOUR_MS) is WriteOutcome.OK
     assert [entry[b"type"] for _, entry in desk.redis.xrange(deltas)] == [b"delta", b"finished"]
-    assert desk.redis.pttl(deltas) > 0
+    assert 0 < desk.redis.pttl(deltas) <= ENDED_KEPT_MS
 
     desk.redis.set("responses:deltas:acme:other", "mine", px=HOUR_MS)
     lease = await desk.leased("other")

@@ -9,7 +9,7 @@ from typing import Final, NamedTuple
 
 from worker.queue import oversize
 from worker.queue.claims import Delivery, Pop, Reclaim, Reclaimed, WriteOutcome
-from worker.queue.deltas import KEPT_MS, LONGEST
+from worker.queue.deltas import ENDED_KEPT_MS, LONGEST
 from worker.storage.commands import Command, Rows, Script
 from worker.storage.keys import LISTS, PREFIXES
 from worker.storage.replies import flags, number, record, records, text
@@ -224,7 +224,7 @@ DELIVERIES: Final = Script.load(
     commands=(POP, CLAIM, BEGIN, COMPLETE, ANSWER, BURY),
     MARKER_MS=MARKER_MS,
     DELTAS_COUNT=LONGEST,
-    DELTAS_KEPT_MS=KEPT_MS,
+    DELTAS_KEPT_MS=ENDED_KEPT_MS,
     CUT_KEPT_WHOLE=oversize.KEPT_WHOLE,
     CUT_MARK=oversize.MARK,
     CUT_EDGE=oversize.EDGE,

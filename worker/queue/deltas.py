@@ -40,6 +40,10 @@ LONGEST: Final = 20_000
 """Entries kept per stream; a response has a few thousand events."""
 
 KEPT_MS: Final = 3_600_000
+"""After the last event, should no end ever come."""
+
+ENDED_KEPT_MS: Final = 600_000
+"""After the end: the result has all, and a reader that lost its connection comes back within minutes."""
 
 _ENTRY_BYTES: Final = 128
 """The cost of an entry beside its data."""

@@ -4,8 +4,9 @@ No effects and no waiting: times are seconds of this process' clock.
 """
 
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import count
 from math import inf
 from typing import Final, NamedTuple
 
@@ -17,6 +18,10 @@ GAP_S: Final = 0.008
 
 UNHEARD_S: Final = 1.0
 """The longest pause between looks at a lane whose last ring nobody took: all who serve it are awake."""
+
+
+SWEEP_EVERY: Final = 4
+"""One lane is looked at in any case each time so many calls have said which lanes are kept."""
 
 
 class Look(NamedTuple):
@@ -51,7 +56,7 @@ class KeptLanes:
     """Those in which something may be in flight."""
     _watches: dict[str, _Watch] = field(default_factory=dict[str, _Watch])
     _of_key: dict[str, str] = field(default_factory=dict[str, str])
-    _swept: int = 0
+    _turns: Iterator[int] = field(default_factory=count)
 
     @property
     def lanes(self) -> list[str]:
@@ -74,9 +79,8 @@ class KeptLanes:
         self.moved = (self.moved & held.keys()) | (held.keys() - self._watches.keys())
         self._watches = held
         self._of_key = {keys.lane(lane)[name]: lane for lane in held for name in ("delayed", *LISTS)}
-        if held:
-            self._swept = (self._swept + 1) % len(held)
-            held[self.lanes[self._swept]].look_at = 0.0
+        if held and (turn := next(self._turns)) % SWEEP_EVERY == 0:
+            held[self.lanes[turn // SWEEP_EVERY % len(held)]].look_at = 0.0
 
     def changed(self, names: Sequence[str] | None) -> None:
         """These keys did; None stands for all keys."""
