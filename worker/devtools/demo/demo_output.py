@@ -89,8 +89,15 @@ def verdict(report: Report, problems: Sequence[str]) -> RenderableType:
         calls, refused = sum(report.calls.values()), report.calls.get("429", 0)
         lines.append(
             Text(
-                f"The gateway allows {demo.REQUESTS_PER_MINUTE} requests a minute. It took {calls} calls "
+                f"The gateway allows each account {demo.REQUESTS_PER_MINUTE} requests a minute. It took {calls} calls "
                 f"and throttled {refused} of them."
+            )
+        )
+    if report.spare:
+        lines.append(
+            Text(
+                f"The key of the first route died on the way. Route {report.spare} answered {report.by_the_spare} "
+                f"requests; {report.moved} of them had begun by another route."
             )
         )
     return Group("", *lines)

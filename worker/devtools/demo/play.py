@@ -12,6 +12,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, Final
 
 import redis
@@ -25,14 +26,19 @@ from worker.operations.overview import read
 
 REQUESTS_PER_MINUTE: Final = 420
 """A limit so small that a burst of 30 visibly waits."""
-_KEY: Final = "sk-demo"
+_KEYS: Final = {"primary": "sk-demo-primary", "spare": "sk-demo-spare"}
+"""By route. The first key dies in the midst of it, and the fleet moves on."""
+_DIES_AT: Final = 0.6
+"""Of all answers."""
 _GATEWAY: Final[Mapping[str, Any]] = {
     "requests_per_minute": REQUESTS_PER_MINUTE,
     "burst_s": 4.0,  # twice the worker's: a call may travel longer than the one after it
-    "keys": [_KEY],
+    "keys": ["none but those of the accounts"],
+    "accounts": {name: {"keys": [key]} for name, key in _KEYS.items()},
     "latency_median_s": 0.3,
     "latency_sigma": 0.3,
 }
+_SCOPES: Final = tuple(f"default:account:{name}" for name in _KEYS)
 _PLAIN: Final = {"WORKER_HTTP_PORT": "0", "WORKER_LOG_FORMAT": "json", "WORKER_LOG_LEVEL": "INFO"}
 _TICK_S: Final = 0.1
 _START_S: Final = 20.0
@@ -85,6 +91,7 @@ def play(requests: Sequence[Request], *, simulated: bool, log: Path, listen: Lis
             left=left,
             took_s=time.monotonic() - started_s,
             calls=stage.gateway.stats().by_status if stage.gateway else None,
+            spare="spare" if stage.gateway else "",
         )
 
 
@@ -102,7 +109,8 @@ def _stage(*, simulated: bool, log: Path, listen: Listener) -> Generator[Stage]:
         if simulated:
             listen(Progress(doing="starting the simulated gateway"))
             gateway = stack.enter_context(simulator_process(_GATEWAY))
-            environment |= _simulated(gateway.url)
+            directory = Path(stack.enter_context(TemporaryDirectory(prefix="responses-routes-")))
+            environment |= _simulated(gateway.url, directory)
         listen(Progress(doing="starting a worker"))
         worker = stack.enter_context(_worker(environment, log))
         _wait_started(worker, log, listen)
@@ -115,12 +123,20 @@ def _own_environment(*, simulated: bool) -> dict[str, str]:
     return {name: value for name, value in os.environ.items() if not name.startswith(prefixes)}
 
 
-def _simulated(url: str) -> dict[str, str]:
-    return {
-        "WORKER_UPSTREAM_URL": url,
-        "WORKER_UPSTREAM_API_KEY": _KEY,
-        "WORKER_REQUESTS_PER_MINUTE": str(REQUESTS_PER_MINUTE),
-    }
+def _simulated(url: str, directory: Path) -> dict[str, str]:
+    """Two routes, each with an account of its own; the second only where the first is out of order."""
+    tables = [
+        f'[accounts.{name}]\nrequests_per_minute = {REQUESTS_PER_MINUTE}\n[routes.{name}]\nurl = "{url}"\n'
+        f'key_env = "DEMO_KEY_{name.upper()}"\naccount = "{name}"\norder = {order}\nspill_after = "1h"\n'
+        for order, name in enumerate(_KEYS, 1)
+    ]
+    (directory / "routes.toml").write_text("".join(tables), encoding="utf-8")
+    keys = {f"DEMO_KEY_{name.upper()}": key for name, key in _KEYS.items()}
+    return keys | {"WORKER_CONFIG_FILE": str(directory / "routes.toml")}
+
+
+def _revoke(gateway: Simulator) -> None:
+    gateway.configure(accounts={"primary": {"revoked_keys": [_KEYS["primary"]]}})
 
 
 @contextmanager
@@ -168,11 +184,15 @@ def _enqueue(redis_url: str, requests: Sequence[Request]) -> None:
 def _await_answers(client: Any, wanted: int, stage: Stage, listen: Listener) -> int:
     """Waits for a result of each request and for empty lanes. Returns the number of messages that are left."""
     give_up_at = time.monotonic() + _ANSWERS_S
+    dying = stage.gateway
     while True:
-        overview = read(client, DEFAULT_LANES)
+        overview = read(client, DEFAULT_LANES, _SCOPES if stage.gateway else ("default",))
         answered = overview.streams[RESULT_STREAM].entries
         lanes = overview.lanes.values()
         left = sum(lane.left for lane in lanes)
+        if dying is not None and answered >= _DIES_AT * wanted:
+            _revoke(dying)
+            dying = None
         if (answered >= wanted and not left) or time.monotonic() > give_up_at:
             return left
         if stage.worker.poll() is not None:
@@ -183,7 +203,7 @@ def _await_answers(client: Any, wanted: int, stage: Stage, listen: Listener) -> 
                 answering=True,
                 answered=answered,
                 waiting=sum(sum(lane.ready.values()) for lane in lanes),
-                in_flight=overview.upstreams["default"].in_flight,
+                in_flight=sum(upstream.in_flight for upstream in overview.upstreams.values()),
                 parked=sum(lane.parked for lane in lanes),
             )
         )

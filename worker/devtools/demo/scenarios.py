@@ -64,6 +64,19 @@ class Report:
     took_s: float
     calls: Mapping[str, int] | None = None
     """The simulated gateway's calls by HTTP status; None for the real one."""
+    spare: str = ""
+    """The route that is left when the first route's key dies; empty with the real gateway."""
+
+    @property
+    def moved(self) -> int:
+        """The requests that began by another route and were answered by the spare one."""
+        paths = [[attempt.upstream for attempt in result.attempts] for result in self.results]
+        return sum(len(set(path)) > 1 and path[-1] == self.spare for path in paths)
+
+    @property
+    def by_the_spare(self) -> int:
+        """The requests that were answered by the spare route."""
+        return sum(bool(result.attempts) and result.attempts[-1].upstream == self.spare for result in self.results)
 
     def answers(self, request: Request) -> list[GenerationResult]:
         """The results of one request: exactly one, if all is well."""
@@ -83,6 +96,8 @@ def requests_of(examples: Path, *, simulated: bool) -> list[Request]:
 def problems(report: Report) -> list[str]:
     """One line for each deviation from the expected results; empty without one."""
     found = [problem for request in report.requests for problem in _problems(request, report)]
+    if report.spare and not report.by_the_spare:
+        found.append(f"nothing was called by route {report.spare} after the first route's key had died")
     if report.left:
         found.append(f"{report.left} messages were left without an answer")
     attempts = sum(len(result.attempts) for result in report.results)
@@ -93,8 +108,24 @@ def problems(report: Report) -> list[str]:
 
 def _requests(scene: Scene, envelope: dict[str, Any]) -> Iterator[Request]:
     for number in range(1, scene.ids + 1):
-        request_id = envelope["request_id"] if scene.ids == 1 else f"{envelope['request_id']}-{number}"
-        yield Request(scene=scene, request_id=request_id, envelope=envelope | {"request_id": request_id})
+        if scene.ids == 1:
+            yield Request(scene=scene, request_id=envelope["request_id"], envelope=envelope)
+        else:
+            yield Request(
+                scene=scene, request_id=f"{envelope['request_id']}-{number}", envelope=_numbered(envelope, number)
+            )
+
+
+def _numbered(envelope: dict[str, Any], number: int) -> dict[str, Any]:
+    """One of many, with its own id and prompt, of one of three tenants.
+
+    A refusal that only one tenant or one body meets is not yet believed of the whole fleet.
+    """
+    numbered: dict[str, Any] = json.loads(json.dumps(envelope))
+    numbered["request_id"] = f"{envelope['request_id']}-{number}"
+    numbered["tenant"] = ("north", "south", "west")[number % 3]
+    numbered["body"]["input"][-1]["content"] += f" ({number})"
+    return numbered
 
 
 def _problems(request: Request, report: Report) -> Iterator[str]:
