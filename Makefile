@@ -17,7 +17,8 @@ COMPILE := $(BIN)/uv pip compile --universal --generate-hashes --no-emit-index-u
 
 .PHONY: demo help test check lint types layers docs site docs-serve format lock fuzz sbom audit clean coverage \
 	test-faults test-gateway test-sentry test-interop test-flower test-services test-helm test-image chaos demo-oncall \
-	bench-throughput bench-latency bench-scoreboard bench-clients bench-deltas bench-links bench-batch bench-telemetry bench-autoscale
+	bench-throughput bench-latency bench-ceiling bench-scoreboard bench-clients bench-deltas bench-links bench-batch \
+	bench-telemetry bench-autoscale
 
 demo: $(STAMP)  ## the main job end to end: embedded Valkey, simulated gateway, a real worker
 	$(BIN)/responses-worker demo
@@ -114,6 +115,9 @@ bench-throughput: $(STAMP)  ## CPU, memory and added time of a request, beside C
 
 bench-latency: $(STAMP)  ## added time, idle cost and throughput of one worker, beside the usual recipe
 	$(BIN)/python -m bench.latency $(ARGS)
+
+bench-ceiling: $(STAMP)  ## what a request costs Valkey, and how many requests fill it
+	$(BIN)/python -m bench.ceiling $(ARGS)
 
 bench-scoreboard: $(PLOTS)  ## 429s, lost requests and time against ideal, per scenario; hours; ARGS="--quick" for less
 	$(BIN)/python -m bench.scoreboard $(ARGS)

@@ -23,12 +23,13 @@ def status(
     as_json: Annotated[bool, typer.Option("--json", help="All numbers as one JSON object a line.")] = False,
 ) -> None:
     """Say what stands still and why, or how fast the fleet moves; then show lanes, answers, workers and budget."""
+    checked = settings()
     from rich.console import Console
 
     from worker.operations.fleet_view import FleetReader
     from worker.operations.route_view import scopes_of, table_of
 
-    checked, console = settings(), Console(highlight=False)
+    console = Console(highlight=False)
     with connected(checked) as redis:
         reader = FleetReader(checked.fleet, list(checked.lanes), scopes_of(table_of(checked)))
         try:
