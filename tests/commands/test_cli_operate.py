@@ -6,7 +6,12 @@ from support.polling import wait_until
 from support.producer import Producer
 from support.worker_process import Fleet
 
+from api_contracts import ErrorCode
 from worker.devtools.devstack import Simulator
+from worker.telemetry.metrics import METRICS
+from worker.telemetry.rules import RULES
+from worker.telemetry.runbook import WAITS
+from worker.telemetry.runbook_pages import entries_of, metric_of
 
 
 def test_pause_stops_calls_until_resume(fleet: Fleet, producer: Producer, gateway: Simulator, redis_url: str) -> None:
@@ -34,6 +39,11 @@ def test_wrong_limits_are_refused(redis_url: str) -> None:
     [
         ("queue_age", ["queue_age"]),
         ("ResponsesWorkerQueueAge", ["queue_age", "ResponsesWorkerQueueAge (page)"]),
+        ("NothingMoving", ["nothing_moving", "status"]),
+        ("process_full", ["queue_age"]),
+        ("responses_worker_lane_messages", ["Messages of a lane", "nothing_moving", "lane_unserved"]),
+        ("queue_wait_seconds_bucket", ["From enqueueing to the first claim", "queue_age"]),
+        ("loop_lag_seconds", ["How late the event loop is"]),
         ("ResponsesWorkerUpstreamShut", ["authentication_failed", "quota_exhausted", "breaker_open"]),
     ],
 )
@@ -48,3 +58,13 @@ def test_the_runbook_knows_the_nearest_name() -> None:
     ran = called("runbook", "ResponsesWorkerQueueAg")
 
     assert (ran.code, ran.err) == (2, "ResponsesWorkerQueueAg: no such entry; did you mean ResponsesWorkerQueueAge?\n")
+
+
+def test_the_runbook_knows_every_name_that_somebody_may_meet() -> None:
+    """Codes, states, alerts, reasons to wait and metrics."""
+    codes = [str(code) for code in ErrorCode]
+    alerts = [rule.alert for rule in RULES]
+    unknown = [name for name in (*codes, *alerts, *WAITS) if not entries_of(name)]
+
+    assert unknown == []
+    assert all(metric_of(spec.name) is spec for spec in METRICS)

@@ -14,10 +14,12 @@ if TYPE_CHECKING:
 
 
 def runbook(
-    name: Annotated[str | None, typer.Argument(help="A failure class, state or alert.", show_default=False)] = None,
+    name: Annotated[
+        str | None, typer.Argument(help="A failure class, state, alert, metric or reason to wait.", show_default=False)
+    ] = None,
     rules: Annotated[bool, typer.Option("--rules", help="Print Prometheus' rules as JSON, which is YAML.")] = False,  # noqa: FBT002  # an option, never positional
 ) -> None:
-    """Say what a failure class, state or alert means, where to look first, and what ends it.
+    """Say what a failure class, state, alert, metric or reason to wait means, where to look first, and what ends it.
 
     Without NAME: all there are. Needs no settings and no connection.
     """
@@ -25,15 +27,18 @@ def runbook(
 
     from worker.telemetry.rules import RULES, prometheus_groups
     from worker.telemetry.runbook import RUNBOOK
-    from worker.telemetry.runbook_pages import entries_of
+    from worker.telemetry.runbook_pages import entries_of, metric_of
 
     console = Console(highlight=False)
     if rules:
         typer.echo(json.dumps(prometheus_groups(), indent=2))
     elif name is None:
         console.print(_all())
-    elif entries := entries_of(name):
-        console.print(*map(_one, entries), sep="\n")
+    elif (metric := metric_of(name)) or entries_of(name):
+        if metric:
+            labels = f" by {', '.join(metric.labels)}" if metric.labels else ""
+            typer.echo(f"{metric.name}, a {metric.kind}{labels}: {metric.help}")
+        console.print(*map(_one, entries_of(name)), sep="\n")
     else:
         near = difflib.get_close_matches(name, [*RUNBOOK, *(rule.alert for rule in RULES)], n=1)
         raise ended(f"{name}: no such entry" + (f"; did you mean {near[0]}?" if near else ""), WRONG)

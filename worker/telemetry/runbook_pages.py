@@ -5,19 +5,42 @@ from typing import Final
 
 from api_contracts import ErrorCode
 from worker.failures.classes import ERRORS, FAILURES, FailureClass, Kind
+from worker.telemetry.metrics import METRICS, PREFIX, Spec
 from worker.telemetry.rules import RULES, Rule
 from worker.telemetry.runbook import RUNBOOK, WAITS
 
 _KINDS: Final[Mapping[str, Kind]] = {str(kind): kind for kind in FAILURES}
+ALERT_PREFIX: Final = "ResponsesWorker"
 _EXPLAIN_WAITING: Final = ("queue_age", "nothing_moving")
 """Entries whose first look is the reason in `waiting_seconds_total`."""
 
 
 def entries_of(name: str) -> Sequence[str]:
-    """The entries that a name leads to: an entry's own name, or an alert of Prometheus. Empty for an unknown name."""
+    """The entries that a name leads to; empty for an unknown name.
+
+    A name is an entry's own, an alert of Prometheus with or without its prefix, a reason to wait, or a metric: that
+    leads to the entries of the alerts that ask for it.
+    """
     if name in RUNBOOK:
         return (name,)
-    return next((rule.entries for rule in RULES if rule.alert == name), ())
+    reasons = {str(reason): wait.entry for reason, wait in WAITS.items()}
+    if name in reasons:
+        return (reasons[name],)
+    if metric := metric_of(name):
+        asked = [entry for rule in RULES if metric.name in rule.expr for entry in rule.entries]
+        return tuple(dict.fromkeys(asked))
+    return next((rule.entries for rule in RULES if rule.alert.removeprefix(ALERT_PREFIX) == _alert(name)), ())
+
+
+def metric_of(name: str) -> Spec | None:
+    """The metric of this name, with or without its prefix and the suffix of a series."""
+    bare = name.removeprefix(PREFIX)
+    series = [bare, *(bare.removesuffix(suffix) for suffix in ("_bucket", "_sum", "_count"))]
+    return next((spec for spec in METRICS if spec.name.removeprefix(PREFIX) in series), None)
+
+
+def _alert(name: str) -> str:
+    return name.removeprefix(ALERT_PREFIX)
 
 
 def alerts_of(entry: str) -> list[Rule]:
