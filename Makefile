@@ -9,6 +9,7 @@ CHART_TOOLS := $(VENV)/.chart-tools
 BUGSINK := $(VENV)/bugsink/.installed
 AUDIT := $(VENV)/audit/.installed
 INTEROP := $(VENV)/interop/.installed
+PAGE := $(VENV)/.page
 FLOWER := $(VENV)/flower/.installed
 SERVICES := $(VENV)/services/.installed
 LITELLM := $(VENV)/litellm/.installed
@@ -16,7 +17,7 @@ PIP := $(BIN)/pip install --quiet --disable-pip-version-check
 COMPILE := $(BIN)/uv pip compile --universal --generate-hashes --no-emit-index-url --no-header --quiet
 
 .PHONY: demo help test check lint types layers docs site docs-serve format lock fuzz sbom audit clean coverage \
-	test-faults test-gateway test-sentry test-interop test-flower test-services test-helm test-image chaos demo-oncall \
+	test-faults test-gateway test-sentry test-interop test-flower test-page test-services test-helm test-image chaos demo-oncall \
 	bench-throughput bench-latency bench-ceiling bench-scoreboard bench-clients bench-deltas bench-links bench-batch \
 	bench-telemetry bench-autoscale
 
@@ -29,7 +30,7 @@ help:  ## this list
 test: $(STAMP)  ## every test that needs nothing but this machine, in under 4 minutes on 2 cores
 	$(BIN)/pytest -n 4  # most tests wait for processes
 
-check: lint types layers site test  ## what CI runs, beside test-helm, test-interop and test-flower
+check: lint types layers site test  ## what CI runs, beside test-helm, test-interop, test-flower and test-page
 
 coverage: $(STAMP)  ## what the tests reach, by room and by file; fails below the floor in pyproject.toml
 	$(BIN)/coverage erase
@@ -67,6 +68,7 @@ lock: $(STAMP)  ## after a change of dependencies in pyproject.toml
 	$(COMPILE) --extra demo --extra otel --group dev --output-file requirements.lock pyproject.toml
 	$(COMPILE) --extra dashboard --extra otel --output-file requirements-worker.lock pyproject.toml
 	$(COMPILE) --group docs --constraints requirements.lock --output-file tests/docgen/requirements.lock
+	$(COMPILE) --group page --constraints requirements.lock --output-file tests/page/requirements.lock
 	$(COMPILE) --group flower --constraints requirements.lock --output-file tests/flower/requirements.lock
 	$(COMPILE) --group plots --constraints requirements.lock --output-file bench/requirements.lock
 	$(COMPILE) --group services --constraints requirements.lock --output-file tests/services/requirements.lock pyproject.toml
@@ -97,6 +99,9 @@ test-flower: $(FLOWER)  ## Flower's own API shows workers and tasks
 
 test-services: $(SERVICES)  ## the examples of services in FastAPI and Django, against a live worker
 	$(BIN)/pytest tests/services
+
+test-page: $(PAGE)  ## the dashboard in a headless Chromium: light, dark, phone, keyboard; SCREENSHOTS=1 renews those in docs
+	$(BIN)/pytest --timeout 300 tests/page
 
 test-helm: $(CHART_TOOLS)  ## the chart with Helm 3 and 4, its scaling on a real Valkey, rules, dashboard, Dockerfile
 	$(BIN)/pytest helm/tests/chart
@@ -164,6 +169,11 @@ $(BUGSINK): $(STAMP) tests/bugsink/requirements.lock
 	$(BIN)/uv venv --quiet --clear $(VENV)/bugsink
 	$(BIN)/uv pip install --quiet --no-deps --require-hashes --python $(VENV)/bugsink/bin/python \
 		-r tests/bugsink/requirements.lock
+	touch $@
+
+$(PAGE): $(STAMP) tests/page/requirements.lock tests/support/browser.py
+	$(PIP) --no-deps --require-hashes -r tests/page/requirements.lock
+	PYTHONPATH=tests $(BIN)/python -m support.browser
 	touch $@
 
 $(FLOWER): $(STAMP) tests/flower/requirements.lock

@@ -9,6 +9,7 @@ from worker import __version__
 from worker.commands.audit import audit
 from worker.commands.batch import batch
 from worker.commands.contracts import contracts
+from worker.commands.dashboard import dashboard
 from worker.commands.dead import dead
 from worker.commands.doctor import doctor
 from worker.commands.left_out import leave_out
@@ -62,6 +63,7 @@ for command in (
     audit,
     doctor,
     runbook,
+    dashboard,
     contracts,
 ):
     cli.command()(command)
@@ -69,9 +71,11 @@ cli.add_typer(dead, name="dead")
 
 if find_spec("worker.devtools"):
     from worker.devtools.commands.demo import demo
+    from worker.devtools.commands.dev import dev
     from worker.devtools.commands.simulator import simulator
 
     cli.command()(simulator)
     cli.command()(demo)
+    cli.command()(dev)
 else:
-    leave_out(cli, "simulator", "demo")
+    leave_out(cli, "simulator", "demo", "dev")

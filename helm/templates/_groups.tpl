@@ -69,6 +69,9 @@
 {{- if and .Values.upstream.csi (or .Values.upstream.apiKey .Values.upstream.existingSecret) -}}
 {{- fail "upstream.csi, upstream.apiKey and upstream.existingSecret: give one of them" -}}
 {{- end -}}
+{{- if and .Values.fleetPage.enabled (not .Values.fleetPage.existingSecret) -}}
+{{- fail "fleetPage.existingSecret: the page is behind a token; name the Secret that holds it" -}}
+{{- end -}}
 {{- if and .Values.redis.ca.configMap .Values.redis.keys.ca -}}
 {{- fail "redis.ca.configMap and redis.keys.ca: give one of them" -}}
 {{- end -}}

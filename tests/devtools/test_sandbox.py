@@ -1,8 +1,10 @@
-"""`simulator --redis` and the demo's last lines: commands that work as they are printed."""
+"""`dev`, `simulator --redis` and the demo's last lines: commands and snippets that work as they are printed."""
 
 import io
 import re
+import shlex
 import signal
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -10,12 +12,13 @@ from pathlib import Path
 import pytest
 import redis
 from rich.console import Console
-from support.command_line import ROOT, environment, next_line, started
+from support.command_line import ROOT, environment, next_line, run, started
 
 from worker.commands import terminal
 from worker.devtools.demo.demo_output import next_steps
 
 HERE = f"{sys.executable} -m worker"
+README_REDIS = "redis://localhost:6379/0"
 EXPORTS = ("WORKER_REDIS_URL", "WORKER_UPSTREAM_URL", "WORKER_UPSTREAM_API_KEY", "WORKER_HTTP_PORT")
 
 
@@ -26,30 +29,63 @@ def printed_commands() -> list[str]:
     return [re.split(r" {3,}", line.strip())[0] for line in printed.getvalue().splitlines() if line.startswith("  ")]
 
 
-def test_every_command_that_the_demo_prints_works(tmp_path: Path) -> None:
-    """The first one runs in a terminal of its own, the others in another after its export lines."""
+@pytest.mark.timeout(240)  # nine interpreters start one after the other
+def test_what_the_demo_and_the_readme_print_works(tmp_path: Path) -> None:
+    """Servers, worker and dashboard run in one terminal; every command and snippet works in another.
+
+    README's snippets run as they are printed where port 6379 is free, and with the address replaced where it is taken.
+    """
     servers, *others = printed_commands()
     arguments = servers.removeprefix(f"{HERE} ").split()
+    free = _is_free(6379)
+    arguments[arguments.index("--redis-port") + 1] = "6379" if free else "0"
     with started("-m", "worker", *arguments) as process:
         exports = [next_line(process) for _ in EXPORTS]
-        script = "".join(exports) + "\n".join(["set -e", *others, "wait"])
-        ran = subprocess.run(
-            ["bash", "-c", script],  # noqa: S607  # the shell of whoever types it
-            env=environment(PYTHONPATH=str(ROOT)),
-            cwd=tmp_path,
-            capture_output=True,
-            text=True,
-            timeout=60,
-            check=False,
-        )
+        values = dict(line.strip().removeprefix("export ").split("=", 1) for line in exports)
+        snippets = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text("utf-8"), re.DOTALL)
+        programs = [snippet.partition("\n    for result in")[0] for snippet in snippets]
+        if not free:
+            programs = [one.replace(README_REDIS, values["WORKER_REDIS_URL"]) for one in programs]
+        files = [tmp_path / f"{n}.py" for n in range(len(programs))]
+        for file, program in zip(files, programs, strict=True):
+            file.write_text(program, encoding="utf-8")
+        typed = [*others, *(f"{shlex.quote(sys.executable)} {file}" for file in files)]
+        ran = _in_a_terminal("".join(exports) + "\n".join(["set -e", *typed]), tmp_path)
         process.send_signal(signal.SIGINT)
-        assert process.wait(20) == 0
+        _, said = process.communicate(timeout=30)
 
-    assert [line.partition("=")[0] for line in exports] == [f"export {name}" for name in EXPORTS]
+    assert process.returncode == 0, said
+    assert tuple(values) == EXPORTS
     assert ran.returncode == 0, ran
-    assert "Echo: Hello!" in ran.stdout
+    assert ran.stdout.count("Echo: Hello!") >= 2
     assert "interactive" in ran.stdout
-    assert "worker.stopped" in (tmp_path / "worker.log").read_text("utf-8")
+    assert re.search(r"The dashboard: http://127\.0\.0\.1:\d+/#token=\S{20,}", said)
+
+
+def _is_free(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) != 0
+
+
+def _in_a_terminal(script: str, directory: Path) -> "subprocess.CompletedProcess[str]":
+    return subprocess.run(
+        ["bash", "-c", script],  # noqa: S607  # the shell of whoever types it
+        env=environment(PYTHONPATH=str(ROOT)),
+        cwd=directory,
+        capture_output=True,
+        text=True,
+        timeout=150,
+        check=False,
+    )
+
+
+def test_dev_says_what_is_in_the_way() -> None:
+    """A port that is taken ends it with one line, and nothing stays behind."""
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        ran = run("dev", "--redis-port", str(taken.getsockname()[1]))
+    assert ran.code == 1
+    assert ran.err.startswith("dev: embedded Valkey did not start: port taken")
+    assert ran.err.endswith("--redis-port 0 and --page-port 0 take any free ports\n")
 
 
 def test_a_sandbox_leaves_nothing_behind() -> None:

@@ -11,7 +11,16 @@ from docgen.pages import DOCS
 from support.command_line import ROOT, called
 
 _BLOCK: Final = re.compile(r"```(?:console|sh)\n(.*?)```", re.DOTALL)
-_NOT_HERE: Final = ("pip ", "make ", "export ", "kubectl ", "helm ", "responses-worker run")
+_NOT_HERE: Final = (
+    "pip ",
+    "make ",
+    "export ",
+    "kubectl ",
+    "helm ",
+    "responses-worker run",
+    "responses-worker dashboard",
+    "responses-worker dev",
+)
 """Commands that install, build, need a cluster, or run until a signal: other tests run the worker."""
 _PIPES: Final = "|"
 _ENDLESS: Final = "--watch"

@@ -151,6 +151,12 @@ class Settings(EnvironmentSettings):
     metrics_from: Literal["anywhere", "loopback"] = "anywhere"
     """The readers of `/metrics`: all that reach the port, or only its own pod, such as a scraper beside the worker."""
 
+    dashboard_token: SecretStr | None = None
+    """The token that opens `responses-worker dashboard`. Secret; never logged."""
+
+    dashboard_token_file: Path | None = None
+    """A file that holds the token instead."""
+
     log_format: Literal["auto", "json", "console"] = "auto"
     """`auto` is readable on a terminal and JSON elsewhere."""
 
@@ -222,6 +228,12 @@ class Settings(EnvironmentSettings):
     def proxy_for(self, url: str) -> str:
         """The proxy that calls of this gateway go through, empty for none. Raises ValueError: see `check_keys`."""
         return self.upstream_proxy.get_secret_value() if self.upstream_proxy else environment_proxy(url)
+
+    def dashboard_key(self) -> str:
+        """The token of the dashboard; empty if there is none. Raises ValueError for a file that cannot be read."""
+        if self.dashboard_token_file:
+            return read_key(self.dashboard_token_file)
+        return self.dashboard_token.get_secret_value() if self.dashboard_token else ""
 
     def deadline_for(self, lane: str) -> timedelta:
         return self.default_deadline.get(lane, self.default_deadline["*"])

@@ -83,11 +83,28 @@ def test_secrets_may_come_from_elsewhere(major: str) -> None:
 
 @each_helm
 def test_pods_may_reach_more_than_the_chart_knows(major: str) -> None:
-    egress = render(TEAMS, major=major).one("NetworkPolicy")["spec"]["egress"]
+    egress = render(TEAMS, major=major).one("NetworkPolicy", "responses-worker")["spec"]["egress"]
 
     _, redis, _, collector = egress
     assert [port["port"] for port in redis["ports"]] == [6379, 26379, 6380]
     assert collector["ports"] == [{"port": 4318, "protocol": "TCP"}]
+
+
+@each_helm
+def test_the_page_is_apart_from_the_workers(major: str) -> None:
+    """Behind the token of a Secret; it is no replica, nobody scrapes it, and it has a door of its own."""
+    rendered = render(TEAMS, major=major)
+
+    page = rendered.one("Deployment", "-page")["spec"]["template"]
+    (container,) = page["spec"]["containers"]
+    assert container["args"] == ["dashboard", "--host", "0.0.0.0", "--port", "8090"]  # noqa: S104  # in its pod
+    names = {entry["name"]: entry.get("value") for entry in container["env"]}
+    assert names["WORKER_DASHBOARD_TOKEN_FILE"] == "/run/secrets/page/token"
+    assert names["WORKER_LANES"] == "interactive=4,research=2,research-night=1"
+    assert rendered.one("Service")["spec"]["selector"].items() <= page["metadata"]["labels"].items()
+    door = rendered.one("NetworkPolicy", "-page")["spec"]["ingress"]
+    assert door[0]["ports"] == [{"port": "page", "protocol": "TCP"}]
+    assert page["metadata"]["labels"]["app.kubernetes.io/component"] == "page"
 
 
 @each_helm
@@ -104,6 +121,7 @@ def test_a_release_may_hold_objects_of_its_own(major: str) -> None:
     ("values", "message"),
     [
         ({"upstream": {"csi": {"driver": "x"}, "existingSecret": "mine"}}, "upstream.csi, upstream.apiKey"),
+        ({"fleetPage": {"enabled": True}}, "fleetPage.existingSecret: the page is behind a token"),
         ({"redis": {"ca": {"configMap": "a"}, "keys": {"ca": "b"}}}, "redis.ca.configMap and redis.keys.ca"),
         ({"networkPolicy": {"extraEgress": [{}]}}, "say where Redis is"),
         ({"workers": {"batch": {"settings": {"WORKER_FLEET": "green"}}}}, "settings"),

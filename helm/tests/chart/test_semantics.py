@@ -26,15 +26,21 @@ def selects(selector: dict[str, Any], labels: dict[str, str]) -> bool:
     return selector["matchLabels"].items() <= labels.items()
 
 
+def workers(rendered: Rendered) -> list[dict[str, Any]]:
+    """The Deployments of groups; the page is none."""
+    found = rendered.all("Deployment")
+    return [one for one in found if one["metadata"]["labels"]["app.kubernetes.io/component"] == "worker"]
+
+
 def pod_labels(rendered: Rendered) -> list[dict[str, str]]:
-    return [deployment["spec"]["template"]["metadata"]["labels"] for deployment in rendered.all("Deployment")]
+    return [deployment["spec"]["template"]["metadata"]["labels"] for deployment in workers(rendered)]
 
 
 @each_rendering
 def test_every_selector_finds_exactly_its_own_pods(chart: Path) -> None:
     rendered = render(chart)
-    for kind in ("Deployment", "PodDisruptionBudget"):
-        for document in rendered.all(kind):
+    for owners in (workers(rendered), rendered.all("PodDisruptionBudget")):
+        for document in owners:
             found = [labels for labels in pod_labels(rendered) if selects(document["spec"]["selector"], labels)]
             assert len(found) == 1
             assert document["metadata"]["name"].endswith(found[0]["worker-group"])
@@ -52,7 +58,7 @@ def test_test_pod_belongs_to_no_group(chart: Path) -> None:
         labels = pod["metadata"]["labels"]
         owners = [*rendered.all("Deployment"), *rendered.all("PodDisruptionBudget"), *rendered.all("PodMonitor")]
         assert not [owner for owner in owners if selects(owner["spec"]["selector"], labels)]
-        policies = rendered.all("NetworkPolicy")
+        policies = [one for one in rendered.all("NetworkPolicy") if not one["metadata"]["name"].endswith("-page")]
         assert all(selects(policy["spec"]["podSelector"], labels) for policy in policies)
 
 
@@ -63,7 +69,7 @@ def test_replicas_belong_to_whoever_scales(chart: Path) -> None:
     scalers = [*rendered.all("ScaledObject"), *rendered.all("HorizontalPodAutoscaler")]
     scaled = [scaler["spec"]["scaleTargetRef"]["name"] for scaler in scalers]
     assert len(scaled) == len(set(scaled))
-    for deployment in rendered.all("Deployment"):
+    for deployment in workers(rendered):
         assert ("replicas" in deployment["spec"]) is (deployment["metadata"]["name"] not in scaled)
 
 
@@ -73,7 +79,7 @@ def test_grace_outlasts_everything_that_happens_in_it(chart: Path) -> None:
     rendered = render(chart)
     interrupting = {"answers-interactive", "test-responses-worker-research"}
     shared = rendered.one("ConfigMap", "worker" if chart.stem != "fixed-values" else "answers")["data"]
-    for deployment in rendered.all("Deployment"):
+    for deployment in workers(rendered):
         spec = deployment["spec"]["template"]["spec"]
         own = {entry["name"]: entry.get("value") for entry in spec["containers"][0]["env"]}
         settings = shared | own
@@ -85,7 +91,7 @@ def test_grace_outlasts_everything_that_happens_in_it(chart: Path) -> None:
 
 @each_rendering
 def test_probes_ask_the_port_that_is_served(chart: Path) -> None:
-    for deployment in render(chart).all("Deployment"):
+    for deployment in workers(render(chart)):
         (container,) = deployment["spec"]["template"]["spec"]["containers"]
         ports = {port["name"] for port in container["ports"]}
         probes = {name: container[f"{name}Probe"] for name in ("startup", "liveness", "readiness")}

@@ -15,7 +15,7 @@ from worker.config.settings import Settings, load
 DECIDED_BY_THE_CHART = {
     "config_file", "redis_url", "upstream_url", "upstream_api_key", "upstream_api_key_file", "requests_per_minute",
     "tokens_per_minute", "max_in_flight", "burst_seconds", "concurrency", "lanes", "request_timeout", "shutdown_grace",
-    "http_port", "scaling_file",
+    "http_port", "scaling_file", "dashboard_token", "dashboard_token_file",
 }  # fmt: skip
 """Settings that have values of their own, because the chart's other parts follow from them."""
 

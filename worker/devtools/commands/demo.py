@@ -3,17 +3,15 @@
 
 import os
 import shutil
-import signal
 import sys
 import tempfile
-from collections.abc import Generator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
 from worker.commands.terminal import INTERRUPTED, command_path, ended, settings
+from worker.devtools.commands.signals import noted_signals
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -24,7 +22,6 @@ _PACKAGE: Final = Path(__file__).parents[2]
 _EXAMPLES: Final = (_PACKAGE / "examples", _PACKAGE.parent / "examples")
 """The folder of a wheel, and that of a checkout."""
 _KEYS: Final = ("WORKER_UPSTREAM_API_KEY", "WORKER_UPSTREAM_API_KEY_FILE")
-_SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _WIDTH: Final = 110
 """The width of the table if stdout is no terminal."""
 
@@ -85,7 +82,7 @@ def _played(requests: "list[Request]", *, simulated: bool, log: Path, console: "
         show(now)
 
     try:
-        with _noted_signals() as signals, bar:
+        with noted_signals() as signals, bar:
             return demo.play(requests, simulated=simulated, log=log, listen=listen)
     except (demo.DemoError, DevstackError) as error:
         raise ended(f"The demo failed: {error}{_log_hint(log)}") from None
@@ -100,15 +97,3 @@ def _log_hint(log: Path) -> str:
         return f"\nThe worker's log: {log}"
     shutil.rmtree(log.parent)
     return ""
-
-
-@contextmanager
-def _noted_signals() -> Generator[list[int]]:
-    """Notes signals instead of dying of them. Servers that were started by then are stopped in order."""
-    noted: list[int] = []
-    before = {number: signal.signal(number, lambda number, _: noted.append(number)) for number in _SIGNALS}
-    try:
-        yield noted
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

@@ -16,13 +16,11 @@ from worker.commands.tables import table
 from worker.devtools.demo import play as demo
 from worker.devtools.demo.scenarios import Report, Request
 
-_SERVERS: Final = ("simulator --redis --rpm 60", "a gateway and a Redis; prints export lines")
+_SERVERS: Final = ("dev --redis-port 0 --page-port 0", "Valkey, gateway, worker, dashboard; prints export lines")
 _NEXT: Final = (
-    ("run > worker.log &", "a worker in the background"),
     ('submit "Hello!" --wait', "sends a request and prints the answer"),
     ("status", "shows what waits and runs"),
 )
-_LEAVE: Final = ("kill %1", "drains the worker")
 
 
 def progress_bar(console: Console, total: int) -> tuple[Progress, demo.Listener]:
@@ -111,7 +109,7 @@ def next_steps(command: str) -> RenderableType:
         "Try next, in one terminal:",
         _steps([(f"{command} {_SERVERS[0]}", _SERVERS[1])]),
         "and in another, after the export lines:",
-        _steps([*there, _LEAVE]),
+        _steps(there),
     )
 
 
