@@ -47,6 +47,12 @@ class Envelope(BaseModel):
         dict[str, Annotated[str, Field(max_length=MAX_METADATA_CHARS)]], Field(max_length=MAX_METADATA)
     ] = {}
     """Echoed in the result and never interpreted."""
+    check_output: bool = False
+    """Whether a completed answer must keep to what was asked for: its text to the schema of `text.format` or to JSON,
+    the arguments of its tool calls to the `parameters` of the tools. Else the result is `output_invalid`."""
+    reask: Annotated[int, Field(ge=0, le=1), WHOLE] = 0
+    """Times that the model is asked again, with the checker's words, where `check_output` finds a fault. Each counts as
+    an attempt."""
     traceparent: TraceParent | None = None
     """W3C trace context; joins the caller's trace."""
 

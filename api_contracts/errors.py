@@ -44,6 +44,9 @@ class ErrorCode(StrEnum):
     """Enqueue again: no connection to the gateway could be opened, so nothing was billed."""
     INVALID_RESPONSE = "invalid_response"
     """Enqueue again: the gateway's answer broke its contract; the call may have been billed."""
+    OUTPUT_INVALID = "output_invalid"
+    """Use the attached response with care, or enqueue again: `check_output` was true, and the response's text or tool
+    call breaks the schema that was asked for. `violations` names the place."""
     INCOMPLETE_MAX_TOKENS = "incomplete_max_tokens"
     """Use the attached part of the response, or ask again with a larger `max_output_tokens`."""
     DEADLINE_EXCEEDED = "deadline_exceeded"
@@ -85,4 +88,5 @@ class MappedError(BaseModel):
     upstream: UpstreamError | None = None
     """The gateway's last error; null if it reported none."""
     violations: list[Violation] = []
-    """Each break of the contract; empty unless the code is `invalid_request`."""
+    """Breaches of the contract by the request, or of its schema by the output; empty unless the code is
+    `invalid_request` or `output_invalid`."""

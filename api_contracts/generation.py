@@ -28,7 +28,7 @@ __all__ = [
     "Violation",
 ]
 
-CONTRACT_VERSION: Final = "1.0"
+CONTRACT_VERSION: Final = "2.0"
 """Of envelope and result: the second number grows with new fields, the first with all else, new codes too."""
 
 

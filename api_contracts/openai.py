@@ -171,6 +171,11 @@ class OpenAIRequest(RequestBody):
     extra_body: Omissible[dict[str, Any]] = None
     """Parameters newer than this contract, merged into the body; may not name its keys or `background`."""
 
+    @property
+    def holds_schema(self) -> bool:
+        form = (self.text or {}).get("format")
+        return form is not None and form["type"] == "json_schema"
+
     @classmethod
     def shapes(cls) -> Shapes:
         """The types of the fields, as the SDK has them."""

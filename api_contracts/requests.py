@@ -32,6 +32,11 @@ class RequestBody(RequestPart):
         max_output_tokens: int | None
         extra_body: dict[str, Any] | None
 
+    @property
+    def holds_schema(self) -> bool:
+        """Whether the body holds a JSON Schema of its output."""
+        return False
+
     @classmethod
     def shapes(cls) -> Shapes | None:
         """The shapes of those fields that are marked `SHAPED` in the JSON Schema."""

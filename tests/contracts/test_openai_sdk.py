@@ -104,3 +104,34 @@ def test_a_worker_sends_what_the_sdk_writes_and_the_sdk_reads_what_it_publishes(
     assert {result["outcome"] for result in results} == {"completed"}
     expected = Response.model_validate(ANSWER)
     assert all(Response.model_validate(result["response"]) == expected for result in results)
+
+
+def test_a_worker_checks_answers_and_asks_once_more(redis_url: str, producer: Producer) -> None:
+    """Through a real worker and its process apart: refused before a call, told, and mended by a second call."""
+    schema = {"type": "object", "properties": {"age": {"type": "integer"}}, "required": ["age"]}
+    arrived: list[bytes] = []
+
+    def answer(sent: bytes) -> tuple[bytes, str]:
+        arrived.append(sent)
+        text = '{"age": 7}' if b"keep to the schema" in sent else '{"age": "canary-f3a9"}'
+        output = [{"type": "message", "role": "assistant", "content": [{"type": "output_text", "text": text}]}]
+        return json.dumps(ANSWER | {"output": output}).encode(), "application/json"
+
+    def ask(name: str, schema: object, **envelope: object) -> None:
+        form = {"type": "json_schema", "name": "n", "schema": schema}
+        asked = {"model": "gpt-5.4-mini", "input": name, "text": {"format": form}}
+        producer.enqueue({"request_id": name, "body": asked, "check_output": True, **envelope})
+
+    with answering(answer) as url, Fleet(redis_url, url) as fleet:
+        worker = fleet.start(contract="openai")
+        ask("broken", {"type": "strnig"})
+        ask("told", schema)
+        ask("mended", schema, reask=1)
+        results = {result["request_id"]: result for result in producer.results(3)}
+        assert "canary-f3a9" not in worker.log
+
+    codes = {name: result["error"] and result["error"]["code"] for name, result in results.items()}
+    assert codes == {"broken": "invalid_request", "told": "output_invalid", "mended": None}
+    assert results["told"]["response"]["output"][0]["content"][0]["text"] == '{"age": "canary-f3a9"}'
+    assert [attempt["code"] for attempt in results["mended"]["attempts"]] == ["output_invalid", None]
+    assert len(arrived) == 3

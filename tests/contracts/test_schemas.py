@@ -4,7 +4,7 @@ import json
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import jsonschema
 import pytest
@@ -48,6 +48,24 @@ def test_a_published_schema_changes_only_with_the_version(name: str) -> None:
         for definition in definitions(published):
             old, new = required(published, definition), required(now, definition)
             assert new <= old if name == "request" else new >= old, definition
+
+
+CHANGED: Final = {
+    "request": {".check_output", ".reask"},
+    "result": {"ErrorCode."},
+    "error": {"ErrorCode."},
+}
+"""Every difference of contract 2.0 from the published 1.0: two new fields, and a new code, `output_invalid`."""
+
+
+@pytest.mark.parametrize("name", CHANGED)
+def test_the_changes_since_the_published_contract_are_these(name: str) -> None:
+    published = json.loads((PUBLISHED / f"{name}.schema.json").read_text(encoding="utf-8"))
+    before, after = rules(published), rules(json_schemas()[name])
+
+    assert {path for path in before.keys() | after.keys() if before.get(path) != after.get(path)} == CHANGED[name]
+    codes = [set(schema.get("ErrorCode.", {}).get("enum", ())) for schema in (before, after)]
+    assert codes[1] - codes[0] == ({"output_invalid"} if "ErrorCode." in CHANGED[name] else set())
 
 
 @pytest.mark.parametrize("name", ["request", "result", "error"])

@@ -76,6 +76,8 @@ class Failure:
     """The response object to attach, as the upstream sent it."""
     limit: Limit | None = None
     """The limit that was met, if the upstream named it."""
+    violations: tuple[Violation, ...] = ()
+    """The places at which an output breaks its schema."""
     scope: Scope = "unknown"
     """The owner of the trouble: this request's, the account's, the model's; the error may not tell."""
 
@@ -92,7 +94,7 @@ class Failure:
             retryable=self.retryable,
             http_status=self.http_status,
             upstream=self.upstream,
-            violations=list(violations),
+            violations=[*violations, *self.violations],
         )
 
 
@@ -181,6 +183,12 @@ def invalid_response(reason: LiteralString, http_status: int) -> Failure:
     """The failure of an answer that cannot be used; `reason` completes the sentence, in words of ours."""
     plain = Failure.of(ErrorCode.INVALID_RESPONSE)
     return replace(plain, http_status=http_status, message=f"{plain.message[:-1]}: {reason}.")
+
+
+def output_invalid(response: bytes, violation: Violation) -> Failure:
+    """The failure of a completed response that breaks the schema that was asked for; the response is attached."""
+    plain = Failure.of(ErrorCode.OUTPUT_INVALID)
+    return replace(plain, http_status=200, response=response, violations=(violation,))
 
 
 def deadline_exceeded(last: Failure | None = None) -> Failure:

@@ -48,6 +48,10 @@ class Terms:
     timeout: float | None
     """Seconds of one call."""
     max_attempts: int | None
+    holds_schema: bool = False
+    """Whether the body holds a JSON Schema of its output."""
+    check_output: bool = False
+    reask: int = 0
     unknown_keys: tuple[str, ...]
     affinity: str = ""
     """A fingerprint of the caller's `prompt_cache_key`, else of its `user`: such requests share a gateway's cache."""
@@ -62,6 +66,9 @@ class Terms:
             deadline=request.deadline,
             timeout=request.timeout,
             max_attempts=request.max_attempts,
+            holds_schema=request.body.holds_schema,
+            check_output=request.check_output,
+            reask=request.reask,
             unknown_keys=request.unknown_keys,
             affinity=_affinity(request.wire_body()),
         )

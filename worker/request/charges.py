@@ -5,6 +5,7 @@ Every call is charged to the request that made it, probes included, so that no r
 | the call | costs | bound |
 |---|---|---|
 | failed | an attempt | `max_attempts`; and 2 of those that may have been billed |
+| was answered, and broke its schema | an attempt | the same; and `reask` of the request |
 | was refused, as the whole fleet is | nothing | the deadline, and the patience of its lane |
 | was refused alone | a refusal of its own | 4; 8 where it was throttled |
 | was broken off by this worker | nothing | |
@@ -42,6 +43,6 @@ class Spent:
         """The costs with this call; `shared` says whether admission believes its refusal of the whole fleet."""
         if isinstance(outcome, Answer) or outcome is INTERRUPTED:
             return self
-        if outcome.route is Route.RETRY:
+        if outcome.route is Route.RETRY or outcome.code is ErrorCode.OUTPUT_INVALID:  # the model may be asked again
             return replace(self, failures=self.failures + 1)
         return replace(self, own=self.own + 1) if outcome.route in FREE and not shared else self

@@ -54,6 +54,10 @@ class Execution:
     last_failure: Failure | None = None
     """Of the request; what an earlier delivery met is known by its code and status alone."""
     error: MappedError | None = None
+    rejected: Failure | None = None
+    """Of an answer in hand that broke its schema, while the model is asked again."""
+    rejected_body: bytes | None = field(default=None, repr=False)
+    """The question that asks again; None where that is of no use."""
     interruption: Interruption | None = None
     flush: Callable[[], Awaitable[None]] | None = None
     """Waits for the last of this delivery's deltas, if it streams."""
@@ -83,6 +87,11 @@ class Execution:
     @property
     def claimed(self) -> bool:
         return self._lease is not None
+
+    @property
+    def body(self) -> bytes:
+        """The bytes of the next call."""
+        return self.rejected_body or self.request.body
 
     @property
     def now_ms(self) -> int:
@@ -194,6 +203,11 @@ class Execution:
         if isinstance(call.outcome, Failure):
             self.last_failure = call.outcome
         return call
+
+    def reject(self, failure: Failure, again: bytes | None) -> None:
+        """Turns the last attempt, which was answered, into a failed one; `again` is the body that asks once more."""
+        self.rejected, self.rejected_body, self.last_failure = failure, again, failure
+        self.attempts[-1] = replace(self.attempts[-1], outcome="failed", code=failure.code, maybe_billed=True)
 
     async def flush_deltas(self) -> None:
         """Readers take nothing after the end of a stream, and the result ends it. A second call waits for nothing."""

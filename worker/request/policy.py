@@ -19,6 +19,7 @@ from worker.gateway.answers import Answer
 from worker.queue.claims import Claim, Delivery, Lease, Standing
 from worker.queue.messages import Message
 from worker.request.charges import INTERRUPTED
+from worker.request.checking import may_reask
 from worker.request.costs import Price
 from worker.request.decisions import (
     CANCELLED,
@@ -131,6 +132,11 @@ class Policy:
             own, left_s = execution.spent.own, execution.time_left_s
             return _scheduled(self.retries.after_refusal(outcome, own=own, time_left_s=left_s, rng=rng))
         return None if outcome.route is Route.THROTTLE else Release(behind=True)
+
+    def reasks(self, execution: Execution, outcome: Answer | Failure) -> bool:
+        """Whether the model is asked once more, because its answer broke its schema."""
+        rejected = not isinstance(outcome, Answer) and outcome.code is ErrorCode.OUTPUT_INVALID
+        return rejected and may_reask(execution, self._max_attempts(execution))
 
     def timeout_s(self, message: Message, time_left_s: float) -> float:
         """The longest time of one call: never beyond the deadline."""

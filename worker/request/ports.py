@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import Protocol
 
 from worker.admission.grants import Ask, NotAdmitted, Reservation
+from worker.checks.findings import Finding
 from worker.gateway.upstream import Call
 from worker.queue.attempts import AttemptRecord
 from worker.queue.claims import Claim, Delivery, Lease, Published, Refusal, WriteOutcome
@@ -36,6 +37,14 @@ class LedgerPort(Protocol):
     async def release(
         self, lease: Lease, *, behind: bool = False, throttle_ms: int, attempt: AttemptRecord | None = None
     ) -> WriteOutcome: ...
+
+
+class CheckerPort(Protocol):
+    """Implemented by `worker.checks.checker.Checker`."""
+
+    async def request(self, body: bytes, *, tools: bool) -> Finding | None: ...
+    async def answer(self, body: bytes, response: bytes) -> Finding | None: ...
+    async def close(self) -> None: ...
 
 
 class AdmissionQueuePort(Protocol):

@@ -11,9 +11,11 @@ from api_contracts import MappedError
 from api_contracts.queues import result_stream
 from worker.admission.grants import NotAdmitted, Reservation
 from worker.admission.tokens import TokenEstimator
+from worker.checks.checker import Checker
 from worker.gateway.upstream import Answer, Call
 from worker.queue.claims import Claim, Refusal, WriteOutcome
 from worker.queue.messages import Unreadable, decode, salvage
+from worker.request.checking import checked, or_rejected, schema_fault
 from worker.request.costs import cost_usd
 from worker.request.decisions import (
     BUG,
@@ -31,7 +33,14 @@ from worker.request.decisions import (
 from worker.request.events import RequestEvents
 from worker.request.execution import Execution, Interruption
 from worker.request.policy import Policy, invalid, kept_out, suspects_beside
-from worker.request.ports import AdmissionPort, AdmissionQueuePort, LedgerPort, RelayPort, UpstreamPort
+from worker.request.ports import (
+    AdmissionPort,
+    AdmissionQueuePort,
+    CheckerPort,
+    LedgerPort,
+    RelayPort,
+    UpstreamPort,
+)
 from worker.request.quarantine import QUIET_S, Quarantine
 from worker.request.results import build_result
 from worker.request.stream_watch import StreamWatch
@@ -48,6 +57,7 @@ class Processor:
     relay: RelayPort
     policy: Policy
     events: RequestEvents
+    checker: CheckerPort = field(default_factory=Checker)
     rng: random.Random = field(default_factory=random.Random)
     tokens: TokenEstimator = field(default_factory=TokenEstimator)
     quarantine: Quarantine = field(default_factory=Quarantine)
@@ -84,7 +94,13 @@ class Processor:
             return refused if isinstance(refused, Disposition) else await self._refuse(execution, refused)
         execution.adopt(lease)
         decision = self.policy.before_call(lease, execution.request)
-        return await self._conclude(execution, decision or await self._run_guarded(execution))
+        return await self._conclude(execution, decision or await self._run_checked(execution))
+
+    async def _run_checked(self, execution: Execution) -> Decision:
+        """Runs a request whose schemas are schemas; an answer in hand is never given up for another try."""
+        if error := await schema_fault(self.checker, execution.request):
+            return Finish("failed", error)
+        return or_rejected(execution, await self._run_guarded(execution))
 
     async def _run_guarded(self, execution: Execution) -> Decision:
         """Runs where no other request of this process keeps it out; a suspect of limit 1 waits until it is alone."""
@@ -112,15 +128,19 @@ class Processor:
             shared = await self._report(admitted, call)
             if call is None:
                 return interrupted(execution.interruption) if execution.interruption else Abandon()
-            execution.charge(call.outcome, shared=shared)
-            decision = self.policy.after_call(execution, call.outcome, shared=shared, rng=self.rng)
+            outcome = await checked(self.checker, execution, call.outcome)
+            execution.charge(outcome, shared=shared)
+            if self.policy.reasks(execution, outcome):
+                execution.moving = None
+                continue
+            decision = self.policy.after_call(execution, outcome, shared=shared, rng=self.rng)
             execution.moving = decision.otherwise if isinstance(decision, Move) else None
             if decision is not None and not isinstance(decision, Move):
                 return decision
 
     async def _admit(self, execution: Execution) -> Reservation | NotAdmitted | Interruption:
         message, lane = execution.request, execution.delivery.lane
-        tokens = self.tokens.estimate(len(message.body), message.max_output_tokens)
+        tokens = self.tokens.estimate(len(execution.body), message.max_output_tokens)
         ask = ask_of(execution, tokens=tokens, patience_s=self.policy.patience_s(lane))
         waiting = self.queues.admit(lane, ask, within_s=max(0.0, execution.time_left_s))
         admitted = await execution.unless_interrupted(waiting)
@@ -140,7 +160,7 @@ class Processor:
         watch = StreamWatch.of(execution, reservation, self.relay, self.admission) if message.streams else None
         call = await execution.unless_interrupted(
             self.upstream.create(
-                message.body,
+                execution.body,
                 route=reservation.route,
                 model=message.terms.model if message.terms else "",
                 stream=message.streams,
@@ -156,7 +176,7 @@ class Processor:
             execution.cost_usd = cost_usd(self.policy.prices, message.terms.model, call.outcome.usage)
         self.events.call_ended(execution, call)
         if isinstance(call.outcome, Answer) and call.outcome.usage:
-            self.tokens.learn(len(message.body), message.max_output_tokens, call.outcome.usage)
+            self.tokens.learn(len(execution.body), message.max_output_tokens, call.outcome.usage)
         return execution.end_attempt(call)
 
     async def _report(self, admitted: Reservation, call: Call | None) -> bool:

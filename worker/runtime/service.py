@@ -14,6 +14,7 @@ from worker.gateway.gateways import Gateways
 from worker.queue.keeper import Keeper
 from worker.queue.lease_renewer import LeaseRenewer
 from worker.queue.ledger import Ledger
+from worker.request.ports import CheckerPort
 from worker.runtime.draining import drain
 from worker.runtime.executor import Executor
 from worker.storage.scripts import ScriptRunner
@@ -38,6 +39,7 @@ class Service:
     renewer: LeaseRenewer
     observer: Observer
     gateways: Gateways
+    checker: CheckerPort
     runner: ScriptRunner
     lanes: Mapping[str, int]
     shutdown_grace: timedelta
@@ -77,6 +79,7 @@ class Service:
         await self.keeper.leave()
         self.renewer.stop()
         await self.gateways.aclose()
+        await self.checker.close()
         await self.runner.aclose()
         log("worker.stopped", stranded=stranded)
 

@@ -71,6 +71,7 @@ def build(
         renewer=_renewer(settings, held, fetcher, events),
         observer=events,
         gateways=gateways,
+        checker=processor.checker,
         runner=runner,
         lanes=settings.lanes,
         shutdown_grace=settings.shutdown_grace,

@@ -101,6 +101,24 @@ ERRORS: Final[Mapping[ErrorCode, ErrorClass]] = {
             "None. If callers give up, look at queue_wait_seconds.",
         ),
     ),
+    ErrorCode.OUTPUT_INVALID: ErrorClass(
+        route=Route.ANSWER,
+        retryable=True,
+        message="The response breaks the schema that was asked for.",
+        trace_status="failed_precondition",
+        level=None,
+        component="request",
+        fault="none",
+        customer_sees="a response that breaks its schema, marked as such; the calls were paid for",
+        runbook=RunbookEntry(
+            "A model's answer breaks the schema that its caller asked for, and the caller wanted it checked.",
+            "`violations` in the result names the keyword. One tenant, or one model since a day? Compare the counts of "
+            "`output_invalid` with those of completed requests.",
+            "The caller simplifies the schema, sets `strict` in `text.format`, or asks again with `reask: 1`. If many "
+            "callers have it since the same time, the model behind the gateway has changed: tell its support.",
+            "responses-worker results --json | jq 'select(.error.code==\"output_invalid\") | .error.violations'",
+        ),
+    ),
     ErrorCode.INCOMPLETE_MAX_TOKENS: ErrorClass(
         route=Route.ANSWER,
         retryable=False,
