@@ -172,9 +172,14 @@ class OpenAIRequest(RequestBody):
     """Parameters newer than this contract, merged into the body; may not name its keys or `background`."""
 
     @property
+    def media(self) -> object:
+        return [self.input, self.prompt]
+
+    @property
     def holds_schema(self) -> bool:
-        form = (self.text or {}).get("format")
-        return form is not None and form["type"] == "json_schema"
+        text: Json = self.text or {}
+        form: Json = text.get("format") or {}
+        return form.get("type") == "json_schema"
 
     @classmethod
     def shapes(cls) -> Shapes:

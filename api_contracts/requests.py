@@ -33,6 +33,11 @@ class RequestBody(RequestPart):
         extra_body: dict[str, Any] | None
 
     @property
+    def media(self) -> object:
+        """The part of the body that may hold images and files; None where a profile knows none."""
+        return None
+
+    @property
     def holds_schema(self) -> bool:
         """Whether the body holds a JSON Schema of its output."""
         return False

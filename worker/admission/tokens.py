@@ -30,15 +30,15 @@ class TokenEstimator:
     _input: float = 1000.0
     _output: float = OUTPUT_TOKENS
 
-    def estimate(self, size: int, max_output_tokens: int | None) -> int:
-        """Tokens to reserve for a body of `size` bytes; at least 1."""
-        return max(1, round(size / self._bytes_per_token) + (max_output_tokens or round(self._output)))
+    def estimate(self, size: int, max_output_tokens: int | None, media: int = 0) -> int:
+        """Tokens to reserve for a body of `size` bytes of text, and `media` tokens of images and files; at least 1."""
+        return max(1, round(size / self._bytes_per_token) + media + (max_output_tokens or round(self._output)))
 
-    def learn(self, size: int, max_output_tokens: int | None, usage: Usage) -> None:
-        """Takes what a gateway counted for a body of `size` bytes."""
-        if usage.input_tokens:
+    def learn(self, size: int, max_output_tokens: int | None, usage: Usage, media: int = 0) -> None:
+        """Takes what a gateway counted for a body of `size` bytes of text, and of `media` tokens beside it."""
+        if usage.input_tokens > media:
             self._bytes += size - self._bytes / MEMORY
-            self._input += usage.input_tokens - self._input / MEMORY
+            self._input += usage.input_tokens - media - self._input / MEMORY
         if max_output_tokens is None and usage.output_tokens:
             self._output += (usage.output_tokens - self._output) / MEMORY
 

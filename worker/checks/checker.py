@@ -83,14 +83,17 @@ class _GoneError(Exception):
 async def _started() -> _Process:
     ours, theirs = socket.socketpair()
     with theirs:
-        popen = await asyncio.to_thread(
-            subprocess.Popen,
-            [sys.executable, "-m", "worker.checks.process"],
-            stdin=theirs,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            env={"PYTHONPATH": os.pathsep.join(filter(None, sys.path))},  # no key and no address of ours
-            start_new_session=True,  # an interrupt of the terminal is the worker's to handle
-        )
+        popen = await asyncio.to_thread(_spawned, theirs)
     reader, writer = await asyncio.open_unix_connection(sock=ours)
     return _Process(popen, reader, writer)
+
+
+def _spawned(stdin: socket.socket) -> "subprocess.Popen[bytes]":
+    return subprocess.Popen(
+        [sys.executable, "-m", "worker.checks.process"],
+        stdin=stdin.fileno(),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        env={"PYTHONPATH": os.pathsep.join(filter(None, sys.path))},  # no key and no address of ours
+        start_new_session=True,  # an interrupt of the terminal is the worker's to handle
+    )

@@ -37,8 +37,7 @@ def judge_request(body: bytes, *, tools: bool) -> Finding | None:
 def judge_answer(body: bytes, response: bytes) -> Finding | None:
     """The fault of a completed response: of its text by the format that was asked for, or of its tool calls."""
     request, answer = cast("Json", orjson.loads(body)), cast("Json", orjson.loads(response))
-    output = [item for item in answer.get("output") or () if isinstance(item, dict)]
-    return next(_faults(request, cast("list[Json]", output)), None)
+    return next(_faults(request, _objects(answer.get("output"))), None)
 
 
 def _faults(request: Json, output: list[Json]) -> Iterator[Finding]:

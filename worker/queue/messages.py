@@ -26,6 +26,7 @@ from worker.queue.celery_message import (
     read_time,
 )
 from worker.queue.identity import DERIVED_RULE, Identity, as_object, identify, recover
+from worker.queue.media import NO_MEDIA, Media, media_of
 from worker.queue.oversize import EDGE, KEPT_WHOLE, largest_message, uncut
 
 _TRACE: Final = re.compile(r"[0-9a-f]{2}-([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}.*")
@@ -88,6 +89,8 @@ class Message:
     terms: Terms | None = None
     body: bytes = field(default=b"", repr=False)
     """The bytes that go upstream: the caller's body as it was written, `extra_body` merged in."""
+    media: Media = NO_MEDIA
+    """Images and files in the body."""
     violations: tuple[Violation, ...] = ()
     too_large: bool = False
     dead_letter_reason: str = ""
@@ -165,7 +168,8 @@ def _decoded(raw: bytes, outer: Mapping[str, Any], max_body: int, contract: type
         if envelope is None and broken.violation.field == "body" and (found := recover(raw)):
             return _answerable(found, raw, broken)
         return _message(outer, headers, envelope, violations=(broken.violation,), too_large=broken.too_large)
-    return _message(outer, headers, envelope, terms=Terms.of(request), body=wire, eta=eta, expires=expires)
+    terms, media = Terms.of(request), media_of(request.body.media)
+    return _message(outer, headers, envelope, terms=terms, body=wire, media=media, eta=eta, expires=expires)
 
 
 def _message(

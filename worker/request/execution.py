@@ -94,6 +94,11 @@ class Execution:
         return self.rejected_body or self.request.body
 
     @property
+    def text_size(self) -> int:
+        """Bytes of the next call's body without its inlined images and files."""
+        return len(self.body) - self.request.media.size
+
+    @property
     def now_ms(self) -> int:
         """Server time as of the claim, carried on; before the claim, this machine's time."""
         return self._clock.now_ms

@@ -140,7 +140,7 @@ class Processor:
 
     async def _admit(self, execution: Execution) -> Reservation | NotAdmitted | Interruption:
         message, lane = execution.request, execution.delivery.lane
-        tokens = self.tokens.estimate(len(execution.body), message.max_output_tokens)
+        tokens = self.tokens.estimate(execution.text_size, message.max_output_tokens, message.media.tokens)
         ask = ask_of(execution, tokens=tokens, patience_s=self.policy.patience_s(lane))
         waiting = self.queues.admit(lane, ask, within_s=max(0.0, execution.time_left_s))
         admitted = await execution.unless_interrupted(waiting)
@@ -176,7 +176,8 @@ class Processor:
             execution.cost_usd = cost_usd(self.policy.prices, message.terms.model, call.outcome.usage)
         self.events.call_ended(execution, call)
         if isinstance(call.outcome, Answer) and call.outcome.usage:
-            self.tokens.learn(len(execution.body), message.max_output_tokens, call.outcome.usage)
+            usage, media = call.outcome.usage, message.media.tokens
+            self.tokens.learn(execution.text_size, message.max_output_tokens, usage, media)
         return execution.end_attempt(call)
 
     async def _report(self, admitted: Reservation, call: Call | None) -> bool:
