@@ -195,7 +195,7 @@ async def test_a_schema_that_never_ends_is_given_up_and_the_loop_goes_on(checker
     beside.cancel()
 
     assert found == Finding("response", "could not be checked in time")
-    assert counted > took_s * 20
+    assert counted > 5, f"the loop stood still for {took_s} s"
     assert await checker.answer(body(PERSON), response(said("{}"))) is not None, "the next question is answered"
 
 

@@ -55,9 +55,8 @@ class Execution:
     """Of the request; what an earlier delivery met is known by its code and status alone."""
     error: MappedError | None = None
     rejected: Failure | None = None
-    """Of an answer in hand that broke its schema, while the model is asked again."""
-    rejected_body: bytes | None = field(default=None, repr=False)
-    """The question that asks again; None where that is of no use."""
+    """Of an answer in hand that broke its schema."""
+    rejected_body: bytes | None = field(default=None, repr=False)  # the question that asks again, where that is of use
     interruption: Interruption | None = None
     flush: Callable[[], Awaitable[None]] | None = None
     """Waits for the last of this delivery's deltas, if it streams."""

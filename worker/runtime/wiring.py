@@ -34,10 +34,10 @@ from worker.telemetry.observer import Observer
 from worker.telemetry.otel import Traces
 from worker.telemetry.sentry import Sentry
 
+TaskRunnerOf = Callable[[Processor], TaskRunner]
 
-def build(
-    settings: Settings, sentry: Sentry, traces: Traces, task_runner: Callable[[Processor], TaskRunner]
-) -> Service:
+
+def build(settings: Settings, sentry: Sentry, traces: Traces, task_runner: TaskRunnerOf) -> Service:
     """Builds the service; call it on the loop that will run it."""
     events = observer(settings, sentry, held := HeldRequests())
     events.traces = traces
