@@ -14,6 +14,7 @@ from worker.commands.dead import dead
 from worker.commands.doctor import doctor
 from worker.commands.left_out import leave_out
 from worker.commands.operate import limits, pause, resume
+from worker.commands.redrive import redrive
 from worker.commands.requests import cancel, show
 from worker.commands.results import results
 from worker.commands.routes import routes
@@ -57,6 +58,7 @@ for command in (
     routes,
     show,
     cancel,
+    redrive,
     pause,
     resume,
     limits,

@@ -81,7 +81,7 @@ def test_a_worker_does_all_its_work_as_its_role(users: redis.Redis, redis_url: s
 )
 def test_every_command_of_a_script_is_granted_to_who_runs_it(file: str) -> None:
     """A script that is refused half-way has half of its effect: Lua does not roll back."""
-    role = OPERATOR if file.endswith("dead_letters.lua") else WORKER
+    role = OPERATOR if file.endswith(("dead_letters.lua", "redrive.lua")) else WORKER
     source = (LUA / file).read_text(encoding="utf-8")
     found = re.findall(r"redis\.p?call\('(\w+)'(?:, '(GROUPS)')?", source)
     wanted = {"|".join(filter(None, names)).lower() for names in found}
@@ -142,6 +142,12 @@ def test_an_operator_looks_pauses_cancels_and_replays(users: Any, redis_url: str
         users.xadd(
             "responses:dead", {"lane": "batch", "reason": "poison", "request_id": "a", "tenant": "b", "message": ""}
         )
+    failed = {"lane": "batch", "code": "upstream_error", "tenant": "default", "request_id": "order-2", "size": 1}
+    kept = users.xadd("responses:failed", failed)
+    users.hset("responses:failed:messages", mapping={kept: "m", "bytes": 1})
+    users.hset(
+        "responses:request:default:order-2", mapping={"state": "failed", "failed_entry": kept, "fingerprint": "f"}
+    )
     first, second = (entry_id.decode() for entry_id, _ in users.xrange("responses:dead"))
 
     async def cancel() -> str:
@@ -156,12 +162,13 @@ def test_an_operator_looks_pauses_cancels_and_replays(users: Any, redis_url: str
         ("dead", "show", first, "--content"),
         ("dead", "replay", first, "--within", "1h"),
         ("dead", "drop", second),
+        ("redrive", "--all"),
     ]
     assert [called(*command, WORKER_REDIS_URL=url).code for command in commands] == [0] * len(commands)
     assert asyncio.run(cancel()) == "parked"
 
     assert users.zscore("responses:delayed:interactive", "t") < 2**42
-    assert users.llen("responses.batch") == 1
+    assert (users.llen("responses.batch"), users.llen("responses.batch\x06\x169")) == (1, 1)
     assert denials(users, OPERATOR) == []
 
 

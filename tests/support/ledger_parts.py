@@ -17,6 +17,7 @@ from worker.queue import leases as leases_module
 from worker.queue import ledger as ledger_module
 from worker.queue.claims import Claim, Delivery, Lease, Published, WriteOutcome
 from worker.queue.commands import DELIVERIES, RELEASE, RETURNS
+from worker.queue.failed_bodies import FAILED_BODIES
 from worker.queue.ledger import Ledger
 from worker.storage.commands import Argument, Command, Row, Script
 from worker.storage.connection import RedisTarget
@@ -40,6 +41,7 @@ PERMANENT: Final = (
     "responses:dead",
     "responses:streams",
     "responses:kept",
+    "responses:failed",
     "responses:reclaimer",
 )
 """Keys that live without a TTL: their elements have an owner, an age or a count that removes them."""
@@ -194,6 +196,7 @@ async def open_desk(client: Any, url: str) -> AsyncGenerator[Desk]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(ledger_module, "DELIVERIES", on_movable_clock(DELIVERIES))
         patch.setattr(ledger_module, "RETURNS", on_movable_clock(RETURNS))
+        patch.setattr(ledger_module, "FAILED_BODIES", on_movable_clock(FAILED_BODIES))
         patch.setattr(leases_module, "RETURNS", on_movable_clock(RETURNS))
         try:
             desk = Desk(client, runner, Ledger(runner))

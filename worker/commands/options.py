@@ -13,3 +13,12 @@ def duration(text: str) -> timedelta:
         return read(text)
     except ValueError as error:
         raise typer.BadParameter(str(error)) from None
+
+
+def rate(text: str) -> timedelta:
+    """Reads `50/m`, so many a second, minute or hour, as the time between two; ends the command as `duration` does."""
+    number, _, unit = text.partition("/")
+    seconds = {"s": 1, "m": 60, "h": 3600}.get(unit.strip())
+    if seconds is None or not number.strip().isdecimal() or int(number) == 0:
+        raise typer.BadParameter(f"must be a number a second, minute or hour, such as 50/m, not {text!r}")
+    return timedelta(seconds=seconds / int(number))

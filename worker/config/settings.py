@@ -133,6 +133,9 @@ class Settings(EnvironmentSettings):
     result_ttl: Annotated[timedelta, between("1ms", "3650d")] = timedelta(hours=1)
     """The time that a result is also kept under its request id."""
 
+    failed_body_ttl: Annotated[timedelta, between("0s", "30d")] = timedelta(hours=24)
+    """The time that a request which ended in a retryable failure is kept whole, for `redrive`; 0 = never."""
+
     republish: Literal["tenant", "never"] = "tenant"
     """The reader of a kept result on a second stream, by id and body with another `reply_to`: its tenant, or nobody."""
 

@@ -22,7 +22,7 @@ CONNECTION: Final = "hello auth ping select client|setname client|setinfo multi 
 _FORMS: Final = {
     "{key}": "memory|usage type exists del get llen rpop smembers hgetall hkeys hlen zcard xlen xinfo|groups",
     "{key} 1": "set pexpire pexpireat lindex lpush rpush brpop blpop hget hmget hexists hdel sadd srem sscan zscore "
-    "zmscore zrem",
+    "zmscore zrem hstrlen",
     "{key} 1 1": "lrange lrem ltrim hset hincrby zadd zincrby zcount zrange zrangebyscore zrevrangebyscore "
     "zremrangebyscore",
     "{key} - +": "xrange xrevrange",
@@ -188,6 +188,7 @@ WORKER: Final = Role(
             "xadd xtrim xlen xpending xinfo|groups",
             "~responses:*",
         ),
+        CommandRule("drop kept requests that failed", "xrange xdel hstrlen", "~responses:failed*"),
         CommandRule("keep the pods that groups need", "get llen ltrim rpush", "~responses:scaling*"),
         CommandRule("ring for idle processes, and hear that", "lpush rpop blpop", "~responses:bell:*"),
         CommandRule("look at lanes and read the first one parked", "llen zrange get", "%R~responses.* %R~responses:*"),
@@ -205,7 +206,7 @@ WORKER: Final = Role(
 
 OPERATOR: Final = Role(
     name="operator",
-    who="`status`, `dead`, `pause`, `resume`; `celery inspect` and `control`",
+    who="`status`, `dead`, `redrive`, `pause`, `resume`; `celery inspect` and `control`",
     channels=("/{db}.celery.pidbox",),
     grants=(
         *_SCRIPTS,
@@ -226,6 +227,11 @@ OPERATOR: Final = Role(
         CommandRule("record what is done, and read the record", "xadd xrevrange", "~responses:audit"),
         CommandRule("read and drop dead letters", "xrange xrevrange xdel", f"~{DEAD_STREAM}"),
         CommandRule("put them back on their lanes", "lpush", "%W~responses.*"),
+        CommandRule(
+            "find requests that failed and take them out",
+            "type xrange xrevrange xdel hget hstrlen hdel hincrby",
+            "~responses:failed*",
+        ),
         CommandRule("let their ids run anew", "hmget hset pexpireat", "~responses:request:*"),
         CommandRule("drop what they streamed", "del", "%W~responses:request:* %W~responses:deltas:*"),  # in one command
         CommandRule("cancel a request", "set", "%W~responses:cancel:*"),

@@ -167,3 +167,5 @@ class Published:
     streamed: bool
     """Whether somebody may be watching the deltas; then they are told that it is over."""
     result: bytes = field(repr=False)
+    failed_code: str = ""
+    """Of a retryable failure: its message is kept for a while, so that an operator can run it anew."""

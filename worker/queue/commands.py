@@ -11,7 +11,7 @@ from worker.queue import oversize
 from worker.queue.claims import Delivery, Pop, Reclaim, Reclaimed, WriteOutcome
 from worker.queue.deltas import ENDED_KEPT_MS, LONGEST
 from worker.storage.commands import Command, Rows, Script
-from worker.storage.keys import LISTS, PREFIXES
+from worker.storage.keys import FAILED, LISTS, PREFIXES
 from worker.storage.replies import flags, number, record, records, text
 
 MARKER_MS: Final = 3_600_000
@@ -135,6 +135,8 @@ COMPLETE: Final = Command(
         "kept_ms": int,
         "dead_reason": str,
         "streamed": bool,
+        "failed_code": str,
+        "failed_kept_ms": int,
     },
     reply=outcome,
     even_when_full=True,
@@ -219,6 +221,7 @@ SERVE: Final = Command(
 
 DELIVERIES: Final = Script.load(
     "queue/lua/ledger.lua",
+    "queue/lua/failed_bodies.lua",
     "queue/lua/deliveries.lua",
     "queue/lua/endings.lua",
     commands=(POP, CLAIM, BEGIN, COMPLETE, ANSWER, BURY),
@@ -228,6 +231,7 @@ DELIVERIES: Final = Script.load(
     CUT_KEPT_WHOLE=oversize.KEPT_WHOLE,
     CUT_MARK=oversize.MARK,
     CUT_EDGE=oversize.EDGE,
+    **FAILED,
     **PREFIXES,
 )
 RETURNS: Final = Script.load(

@@ -11,17 +11,7 @@ from typing import Any, Final, Literal
 
 from api_contracts.outgoing import MAX_BODY
 from worker.queue.attempts import AttemptRecord
-from worker.queue.claims import (
-    Claim,
-    Delivery,
-    Lease,
-    Pop,
-    Published,
-    Reclaim,
-    Refusal,
-    Standing,
-    WriteOutcome,
-)
+from worker.queue.claims import Claim, Delivery, Lease, Pop, Published, Reclaim, Refusal, Standing, WriteOutcome
 from worker.queue.commands import (
     ANSWER,
     BEGIN,
@@ -41,6 +31,7 @@ from worker.queue.commands import (
     SERVE,
     Refused,
 )
+from worker.queue.failed_bodies import EXPIRE_FAILED, FAILED_BODIES
 from worker.queue.leases import LEASE_MS
 from worker.queue.oversize import largest_message
 from worker.queue.pop_size import LARGEST_POP
@@ -60,6 +51,8 @@ class Ledger:
     lease_ms: int = LEASE_MS
     largest: int = largest_message(MAX_BODY)
     """Bytes; of a larger message a pop delivers the cut form (`oversize.py`)."""
+    failed_kept_ms: int = 0
+    """The time for which the message of a retryable failure is kept; 0 = not at all."""
     process: str = field(default_factory=lambda: secrets.token_hex(6))
     """Names this process in every token, so that what falls together is seen to."""
 
@@ -170,6 +163,8 @@ class Ledger:
             kept_ms=kept_ms,
             dead_reason=dead_letter_reason,
             streamed=answer.streamed,
+            failed_code=answer.failed_code,
+            failed_kept_ms=self.failed_kept_ms,
         )
 
     async def answer(
@@ -265,6 +260,10 @@ class Ledger:
     async def forget(self, limit: int = 500) -> int:
         """Drops kept results whose time is over; returns how many."""
         return await self.runner.call(RETURNS, FORGET, keys.FLEET, limit=limit)
+
+    async def expire_failed(self, limit: int = 100) -> int:
+        """Drops kept messages of failed requests whose time is over; returns how many."""
+        return await self.runner.call(FAILED_BODIES, EXPIRE_FAILED, {}, kept_ms=self.failed_kept_ms, limit=limit)
 
     def _keys(self, delivery: Delivery, claim: Claim | None = None) -> Keys:
         """Every key that a command on this delivery may name."""

@@ -25,6 +25,9 @@ TICK_S: Final = 0.5
 FORGOTTEN_AT_ONCE: Final = 500
 """Kept results dropped by one call; a busy fleet needs many in one round."""
 
+FAILED_AT_ONCE: Final = 100
+"""Messages of failed requests dropped by one call; one may have megabytes, and to free them takes Redis time."""
+
 
 @dataclass(slots=True)
 class Maintenance:
@@ -69,6 +72,8 @@ class Maintenance:
         """Drops what nobody needs any more, looks at how much is unread, and says which lanes are served."""
         await self.ledger.serve(self.lanes)
         while await self.ledger.forget(FORGOTTEN_AT_ONCE) >= FORGOTTEN_AT_ONCE:
+            pass
+        while await self.ledger.expire_failed(FAILED_AT_ONCE) >= FAILED_AT_ONCE:
             pass
         over = await Retention(self.runner, self.retention, self.high_water).look()
         if over != self.backlog and (over is None or self.backlog is None):

@@ -34,7 +34,9 @@ def build_result(execution: Execution, ending: Finish) -> Published:
             **({} if execution.cost_usd is None else {"cost_usd": execution.cost_usd}),
         }
     )
-    return Published(ending.outcome, error is not None and error.retryable, message.streams, result)
+    retryable = error is not None and error.retryable
+    failed_code = error.code if error is not None and retryable and ending.outcome == "failed" else ""
+    return Published(ending.outcome, retryable, message.streams, result, failed_code)
 
 
 def _timing(execution: Execution) -> Mapping[str, Any]:

@@ -42,7 +42,7 @@ def build(settings: Settings, sentry: Sentry, traces: Traces, task_runner: TaskR
     events = observer(settings, sentry, held := HeldRequests())
     events.traces = traces
     runner = ScriptRunner(settings.redis.async_client(), events)
-    ledger = Ledger(runner, settings.fleet, largest=largest_message(settings.max_body))
+    ledger = _ledger(settings, runner)
     queues = AdmissionQueues.of(admission := admission_of(settings, runner, events), settings.lanes)
     gateways, relay = gateways_of(settings), DeltaRelay(runner.client)
     maintenance = _maintenance(settings, ledger, runner, events)
@@ -168,6 +168,15 @@ def policy(settings: Settings) -> Policy:
             model: Price(price.input, price.cached_input, price.output)
             for model, price in settings.routing.prices.items()
         },
+    )
+
+
+def _ledger(settings: Settings, runner: ScriptRunner) -> Ledger:
+    return Ledger(
+        runner,
+        settings.fleet,
+        largest=largest_message(settings.max_body),
+        failed_kept_ms=round(settings.failed_body_ttl.total_seconds() * 1000),
     )
 
 

@@ -36,6 +36,10 @@ PREFIXES: Final[Mapping[str, str]] = {
 }
 """For scripts that find in Redis which lane, message or process is meant: only there a key's name is made in Lua."""
 
+FAILED_STREAM: Final = "responses:failed"
+FAILED: Final[Mapping[str, str]] = {"FAILED": FAILED_STREAM, "FAILED_MESSAGES": "responses:failed:messages"}
+"""For scripts as well: the messages of requests that ended in a retryable failure."""
+
 LISTS: Final = tuple(f"list{priority}" for priority in PRIORITIES)
 """A lane's lists, the highest priority first."""
 

@@ -114,7 +114,9 @@ ERRORS: Final[Mapping[ErrorCode, ErrorClass]] = {
         runbook=RunbookEntry(
             "The gateway failed for reasons of its own, on every attempt of these requests.",
             "`http_status` and `upstream.request_id` of the event; the gateway's status page.",
-            "Wait, or tell the gateway's support with the request id. Callers enqueue again: results are retryable.",
+            "Wait, or tell the gateway's support with the request id. Once it is well, run them anew "
+            "with `redrive`, or callers enqueue again: results are retryable.",
+            "responses-worker redrive --code upstream_error --dry-run",
         ),
     ),
     ErrorCode.UPSTREAM_TIMEOUT: ErrorClass(
@@ -130,7 +132,9 @@ ERRORS: Final[Mapping[ErrorCode, ErrorClass]] = {
         runbook=RunbookEntry(
             "No answer came within WORKER_REQUEST_TIMEOUT. Such calls may have been billed, so two are made at most.",
             "`upstream_duration_seconds` p95: slower for every tenant, or long generations of one tenant?",
-            "Slower gateway: wait or tell its support. Long generations: raise `timeout` of those requests.",
+            "Slower gateway: wait or tell its support. Long generations: raise `timeout` of those requests. "
+            "`redrive` runs anew what failed.",
+            "responses-worker redrive --code upstream_timeout --dry-run",
         ),
     ),
     ErrorCode.UPSTREAM_UNREACHABLE: ErrorClass(

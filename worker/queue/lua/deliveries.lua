@@ -1,5 +1,5 @@
 -- The life of a delivery: popped under a lease, claimed for its request, begun. Its end is in endings.lua. Behind
--- ledger.lua.
+-- ledger.lua and failed_bodies.lua.
 
 local ATTEMPTS_KEPT = 50
 local STREAMS_WAITING = 16 -- for one result
@@ -158,6 +158,7 @@ local UNANSWERED = { CONFLICT = true, WITHHELD = true, GONE = true, CROWDED = tr
 -- Puts the request into the hands of this delivery; returns what is known of it.
 local function adopt(key, arg, known)
   if FINAL[known.state] then -- it failed, and may run anew
+    if known.failed_entry then forget_failed(known.failed_entry) end
     redis.call('DEL', key.request, key.deltas)
     known = {}
   end

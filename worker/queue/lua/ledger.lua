@@ -45,6 +45,7 @@
 --   waiting             until it is answered: the streams that its result goes to, each between spaces
 --   result, retryable   once answered: JSON, and 1 | 0
 --   replied             once answered: the streams that have the result, each between spaces
+--   failed_entry        once failed, where its message is kept: the id of its entry (failed_bodies.lua)
 -- A hash that another release wrote may have fewer fields or more. Missing fields count as on a first claim, and
 -- unknown fields stay.
 --

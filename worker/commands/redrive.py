@@ -1,0 +1,124 @@
+# ruff: noqa: PLC0415  # imports wait until the command runs: --help stays quick
+"""`responses-worker redrive`."""
+
+import json
+import time
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from datetime import timedelta
+from typing import TYPE_CHECKING, Annotated, Any, Final
+
+import typer
+
+from worker.commands.options import duration, rate
+from worker.commands.terminal import WRONG, connected, ended, settings
+
+if TYPE_CHECKING:
+    from worker.operations.redrive import FailedRequest, Failures
+
+_DAY: Final = timedelta(hours=24)
+
+
+_Code = Annotated[str | None, typer.Option(help="With this error code only, such as `upstream_error`.")]
+_Tenant = Annotated[str | None, typer.Option(help="Of this tenant only.")]
+_Lane = Annotated[str | None, typer.Option(help="Of this lane only.")]
+_Since = Annotated[
+    timedelta | None, typer.Option(parser=duration, metavar="AGE", help="Failed in the last so long, such as 2h.")
+]
+_Pace = Annotated[
+    timedelta | None, typer.Option("--rate", parser=rate, metavar="RATE", help="At most so many, such as 50/m.")
+]
+_Within = Annotated[
+    timedelta | None,
+    typer.Option(parser=duration, metavar="TIME", help="Give each this long for its answer; 24h if not given."),
+]
+
+
+def redrive(
+    *,
+    code: _Code = None,
+    tenant: _Tenant = None,
+    lane: _Lane = None,
+    since: _Since = None,
+    everything: Annotated[bool, typer.Option("--all", help="Every request that is kept.")] = False,
+    pace: _Pace = None,
+    within: _Within = None,
+    reason: Annotated[str, typer.Option(help="For the record of what operators do.")] = "",
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Count them only.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object.")] = False,
+) -> None:
+    """Run requests anew that ended in a retryable failure.
+
+    They go behind all live traffic, each once. What was answered or enqueued
+    again since then stays as it is. Dead letters have a command of their own:
+    `dead replay`.
+    """
+    from worker.operations.redrive import FailedRequests, Failures
+
+    failures = Failures(code=code, tenant=tenant, lane=lane, since=since)
+    given = _DAY if within is None else within
+    _check(failures, given, everything=everything)
+    current = settings()
+    with connected(current) as redis:
+        kept = FailedRequests(redis)
+        found = list(kept.find(failures))
+        report = _counted(found)
+        if not as_json:
+            _tell_count(found)
+        if found and not dry_run:
+            _record(redis, current.fleet, f"redrive {_told(failures)}: {len(found)} requests", reason)
+            done = Counter(kept.redrive(failed, within=given).lower() for failed in _paced(found, pace))
+            report |= {"redriven": done["redriven"], "left_alone": done["gone"] + done["changed"]}
+    if as_json:
+        typer.echo(json.dumps(report))
+    elif "redriven" in report:
+        typer.echo(f"{report['redriven']} redriven, {report['left_alone']} answered or enqueued again meanwhile")
+
+
+def _record(redis: Any, fleet: str, what: str, why: str) -> None:
+    from worker.operations.audit import Audit
+
+    Audit(redis, fleet).record(what, why)
+
+
+def _check(failures: "Failures", within: timedelta, *, everything: bool) -> None:
+    """Ends the command unless these options name what is meant."""
+    from api_contracts.errors import ErrorCode
+    from api_contracts.limits import FARTHEST
+
+    if everything == (failures != type(failures)()):
+        raise ended("give --code, --tenant, --lane or --since, or else --all", WRONG)
+    if failures.code is not None and failures.code not in [*ErrorCode]:
+        raise ended(f"--code: must be one of {', '.join(ErrorCode)}", WRONG)
+    if not timedelta(0) < within <= FARTHEST:
+        raise ended("--within: must be at most 7 days, and more than nothing", WRONG)
+
+
+def _paced(found: Iterable["FailedRequest"], pace: timedelta | None) -> Iterator["FailedRequest"]:
+    """One after the other, each at least `pace` after the one before."""
+    for number, failed in enumerate(found):
+        if pace and number:
+            time.sleep(pace.total_seconds())
+        yield failed
+
+
+def _counted(found: list["FailedRequest"]) -> dict[str, object]:
+    codes = Counter(failed.code for failed in found)
+    return {"found": len(found), "bytes": sum(failed.size for failed in found), "by_code": dict(codes.most_common())}
+
+
+def _tell_count(found: list["FailedRequest"]) -> None:
+    """The number of requests, in all and by lane and code; the most of a kind first."""
+    typer.echo(f"{len(found)} failed requests, {sum(failed.size for failed in found) / 1024:.1f} KiB")
+    for (lane, code), count in Counter((failed.lane, failed.code) for failed in found).most_common():
+        typer.echo(f"{count:>8}  {lane}  {code}")
+
+
+def _told(failures: "Failures") -> str:
+    given = {
+        "code": failures.code,
+        "tenant": failures.tenant,
+        "lane": failures.lane,
+        "since": failures.since and f"{failures.since.total_seconds():.0f}s",
+    }
+    return " ".join(f"--{name} {value}" for name, value in given.items() if value is not None) or "--all"

@@ -1,0 +1,85 @@
+"""Requests that ended in a retryable failure, and their way back: each runs once more, behind all live traffic.
+
+A redriven message goes to the back of its lane's lowest priority, with a deadline of its own. Its id runs anew, with no
+attempts behind it, and gets a second result. An id that was answered or enqueued since then is left alone.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any, Final, NamedTuple
+
+from api_contracts.queues import PRIORITIES, lane_list
+from worker.queue.failed_bodies import FAILED_BODIES, REDRIVE, Redrive
+from worker.storage import keys
+from worker.storage.scripts import call_blocking
+
+PAGE: Final = 1000
+
+
+class FailedRequest(NamedTuple):
+    """The facts of one request whose message is kept; nothing of its content."""
+
+    entry_id: str
+    lane: str
+    code: str
+    tenant: str
+    request_id: str
+    size: int
+    """Of the message, in bytes."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Failures:
+    """The failed requests that are meant; nothing set means all."""
+
+    code: str | None = None
+    tenant: str | None = None
+    lane: str | None = None
+    since: timedelta | None = None
+
+    def includes(self, failed: FailedRequest) -> bool:
+        """Whether all but the age fits; Redis is asked for that."""
+        return (
+            self.code in (None, failed.code)
+            and self.tenant in (None, failed.tenant)
+            and self.lane in (None, failed.lane)
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class FailedRequests:
+    """The kept requests behind one blocking client. Every method raises redis.RedisError."""
+
+    redis: Any
+
+    def find(self, failures: Failures) -> Iterator[FailedRequest]:
+        """The requests meant, the one that failed first first; read in pages, without their messages."""
+        at = "-" if failures.since is None else str(self._ago_ms(failures.since))
+        while page := self.redis.xrange(keys.FAILED_STREAM, min=at, count=PAGE):
+            yield from filter(failures.includes, (_read(entry_id, facts) for entry_id, facts in page))
+            at = f"({page[-1][0].decode()}"
+
+    def redrive(self, failed: FailedRequest, *, within: timedelta) -> Redrive:
+        """Sends one request back to its lane; `within` is how long from now its answer is useful.
+
+        It is safe to repeat when the reply was lost.
+        """
+        return call_blocking(
+            self.redis,
+            FAILED_BODIES,
+            REDRIVE,
+            keys.waiting_list(lane_list(failed.lane, PRIORITIES[-1])) | keys.request(failed.tenant, failed.request_id),
+            id=failed.entry_id,
+            lane=failed.lane,
+            within_ms=round(within.total_seconds() * 1000),
+        )
+
+    def _ago_ms(self, age: timedelta) -> int:
+        seconds, micros = self.redis.time()
+        return max(0, seconds * 1000 + micros // 1000 - round(age.total_seconds() * 1000))
+
+
+def _read(entry_id: bytes, facts: dict[bytes, bytes]) -> FailedRequest:
+    lane, code, tenant, request_id = (facts[name].decode() for name in (b"lane", b"code", b"tenant", b"request_id"))
+    return FailedRequest(entry_id.decode(), lane, code, tenant, request_id, int(facts[b"size"]))
