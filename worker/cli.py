@@ -22,6 +22,7 @@ from worker.commands.run import run
 from worker.commands.runbook import runbook
 from worker.commands.status import status
 from worker.commands.submit import submit
+from worker.commands.usage import usage
 
 cli = typer.Typer(
     help="A Celery worker that turns queued generation requests into published results.",
@@ -63,6 +64,7 @@ for command in (
     resume,
     limits,
     audit,
+    usage,
     doctor,
     runbook,
     dashboard,

@@ -12,6 +12,7 @@ from typing import Any, Final
 FINAL: Final = ("completed", "incomplete", "failed")
 PRIORITIES: Final = ("", "\x06\x163", "\x06\x166", "\x06\x169")
 MARKER_MS: Final = 3_600_000
+DAY_MS: Final = 24 * 3_600_000
 ATTEMPTS_KEPT: Final = 50
 STREAMS_WAITING: Final = 16
 LOST_MOST: Final = 5
@@ -58,6 +59,8 @@ class Model:
     dead: list[tuple[str, str]] = field(default_factory=list[tuple[str, str]])
     cancelled: set[str] = field(default_factory=set[str])
     kept: dict[str, int] = field(default_factory=dict[str, int])
+    accounts: dict[tuple[str, str, str], list[int]] = field(default_factory=dict[tuple[str, str, str], list[int]])
+    """The sums of each day, tenant and model."""
     tick: int | None = None
     hold_until: int = 0
     lost: Counter[str] = field(default_factory=Counter[str])
@@ -70,6 +73,7 @@ class Model:
         return {
             "lists": {name: waiting for name, waiting in self.lists.items() if waiting},
             "reclaimer": {} if self.tick is None else {"tick": str(self.tick), "hold_until": str(self.hold_until)},
+            "usage": {row: " ".join(map(str, sums)) for row, sums in self.accounts.items()},
             **{name: getattr(self, name) for name in SEEN_AS_IT_IS},
         }
 
@@ -214,6 +218,7 @@ class Model:
         self.kept[key.request] = self.now + arg.kept_ms
         marked = max(int(kept.get("deadline", 0)) + MARKER_MS, self.now + MARKER_MS)
         self.expires[key.request] = max(marked, self.kept[key.request])
+        self._account(arg)
         self._drop(token)
         return "OK"
 
@@ -222,6 +227,7 @@ class Model:
             if arg.dead_reason:
                 self.dead.append((arg.dead_reason, self.inflight[arg.token].message))
             self._publish(key.results, arg.request_id, "failed", arg.result)
+            self._account(arg)
         return self._let_go(arg.token)
 
     def bury(self, _key: Any, arg: Any, _: Any) -> str:
@@ -355,6 +361,11 @@ class Model:
 
     def _publish(self, stream: str, id_: str, outcome: str, result: str) -> None:
         self.streams.setdefault(stream, []).append((id_, outcome, result))
+
+    def _account(self, arg: Any) -> None:
+        row = (f"responses:usage:{self.now // DAY_MS}", arg.tenant, arg.model.decode())
+        before = self.accounts.get(row, [0] * 6)
+        self.accounts[row] = [sum(pair) for pair in zip(before, map(int, arg.counts.split()), strict=True)]
 
     def _holds(self, token: str, key: str) -> bool:
         request = self.requests.get(key, {})

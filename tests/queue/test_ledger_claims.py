@@ -169,8 +169,8 @@ async def test_another_body_under_a_known_id_is_a_conflict(desk: Desk, state: st
     assert desk.request() == before
 
     published = len(desk.results())
-    assert await desk.ledger.answer(newcomer, claim_of(), b"{}") is WriteOutcome.OK
-    assert desk.results()[published:] == [("r", "failed", b"{}")]
+    assert await desk.ledger.answer(newcomer, claim_of(), FAILED) is WriteOutcome.OK
+    assert desk.results()[published:] == [("r", "failed", FAILED.result)]
     assert desk.request() == before
 
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 from celery import Celery
-from support.ledger_parts import LANES, LEASE_MS, Desk, claim_of
+from support.ledger_parts import FAILED, LANES, LEASE_MS, Desk, claim_of
 
 from worker.queue import ledger
 from worker.queue.claims import WriteOutcome
@@ -221,7 +221,7 @@ async def test_claimed_or_not_a_delivery_is_known_by_its_token_only(desk: Desk) 
     (second,) = await desk.take()
 
     assert await desk.ledger.bury(first, "stale") is WriteOutcome.SUPERSEDED
-    assert await desk.ledger.answer(first, claim_of(), b"{}") is WriteOutcome.SUPERSEDED
+    assert await desk.ledger.answer(first, claim_of(), FAILED) is WriteOutcome.SUPERSEDED
     assert await desk.give_back(first) is WriteOutcome.SUPERSEDED
     assert desk.places() == {"inflight": 1}
     assert second.token != first.token

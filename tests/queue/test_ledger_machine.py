@@ -39,6 +39,7 @@ from worker.queue.commands import (
     RENEW,
     RETURNS,
 )
+from worker.queue.usage import Used
 from worker.storage import keys
 from worker.storage.commands import Command, Row, together
 
@@ -166,6 +167,8 @@ class LedgerMachine(RuleBasedStateMachine):
             kept_ms=kept_ms,
             dead_reason=dead if failed else "",
             streamed=False,
+            model=b"m" if which % 2 else b"",
+            counts=Used(input_tokens=which, cost_usd=which / 7).counts(failed=failed),
         )
 
     @rule(which=INDEX, delay_ms=st.sampled_from([0, 1_000, 20_000, 2 * 3_600_000]), history=st.booleans())
@@ -194,6 +197,8 @@ class LedgerMachine(RuleBasedStateMachine):
             request_id=request_id,
             result="conflict",
             dead_reason="",
+            model=b"m",
+            counts=Used().counts(failed=True),
         )
 
     @rule(which=INDEX)

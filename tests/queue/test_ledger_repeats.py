@@ -3,7 +3,7 @@
 from collections.abc import Awaitable, Callable
 
 import pytest
-from support.ledger_parts import COMPLETED, FAILED_RETRYABLE, HOUR_MS, LANES, RESULTS, Desk, claim_of
+from support.ledger_parts import COMPLETED, FAILED, FAILED_RETRYABLE, HOUR_MS, LANES, RESULTS, Desk, claim_of
 
 from worker.queue.attempts import AttemptRecord
 from worker.queue.claims import Lease, Reclaim, Refusal
@@ -115,7 +115,7 @@ async def test_asked_again_it_says_the_same_and_changes_nothing(desk: Desk, name
 
 
 async def answer(desk: Desk) -> None:
-    await desk.ledger.answer(await desk.taken(), claim_of(), b"{}")
+    await desk.ledger.answer(await desk.taken(), claim_of(), FAILED)
 
 
 async def bury(desk: Desk) -> None:

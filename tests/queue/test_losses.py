@@ -62,7 +62,7 @@ async def test_what_was_handed_over_is_answered_and_kept_as_a_dead_letter(desk: 
             desk.advance(LEASE_MS // 4)
             handed += [row.handed for row in (await desk.ledger.reclaim(LANES)).lost if row.handed]
 
-    await desk.ledger.answer(handed[0], claim_of(), FAILED.result, dead_letter_reason="lost")
+    await desk.ledger.answer(handed[0], claim_of(), FAILED, dead_letter_reason="lost")
 
     assert [entry[0] for entry in desk.results()] == ["r"]
     assert desk.redis.xlen("responses:dead") == 1

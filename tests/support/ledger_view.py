@@ -36,6 +36,9 @@ def look(server: Any) -> dict[str, Any]:
         for stream in (*STREAMS, "responses:dead"):
             batch.xrange(stream)
         batch.zrange("responses:kept", 0, -1, withscores=True).hgetall("responses:reclaimer")
+        days = sorted(server.keys("responses:usage:*"))
+        for day in days:
+            batch.hgetall(day)
         rows = iter(batch.execute())
     lists = {name: plain(next(rows)[::-1]) for name in _LISTS}
     deliveries, requests = _deliveries(rows), _requests(rows)
@@ -53,6 +56,9 @@ def look(server: Any) -> dict[str, Any]:
         "dead": dead,
         "kept": {plain(key): int(at) for key, at in next(rows)},
         "reclaimer": {plain(name): plain(value) for name, value in next(rows).items()},
+        "usage": {
+            (plain(day), *plain(row).split("\n")): plain(sums) for day in days for row, sums in next(rows).items()
+        },
     }
 
 

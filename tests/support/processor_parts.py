@@ -138,13 +138,13 @@ class World:
         return self.verdict
 
     async def answer(
-        self, delivery: Delivery, claim: Claim, result: bytes, *, dead_letter_reason: str = ""
+        self, delivery: Delivery, claim: Claim, answer: Published, *, dead_letter_reason: str = ""
     ) -> WriteOutcome:
         self.tell(
             "answer",
             token=delivery.token,
             claim=claim,
-            result=json.loads(result),
+            result=json.loads(answer.result),
             dead_letter_reason=dead_letter_reason,
         )
         return self.verdict

@@ -223,6 +223,7 @@ OPERATOR: Final = Role(
             "hgetall zmscore",
             "%R~responses:loads:* %R~responses:history:* %R~responses:moved",
         ),
+        CommandRule("read the accounts", "hgetall", "%R~responses:usage:*"),
         CommandRule("pause, resume, change limits", "hmget hgetall hset hdel", "~responses:quota:*"),
         CommandRule("record what is done, and read the record", "xadd xrevrange", "~responses:audit"),
         CommandRule("read and drop dead letters", "xrange xrevrange xdel", f"~{DEAD_STREAM}"),

@@ -1,9 +1,11 @@
 """The questions to the ledger and its answers, as values without behaviour."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Literal, NamedTuple, Self
+from typing import Any, Literal, NamedTuple, Self
 
+from worker.queue.usage import NOTHING, Used
 from worker.storage import keys
 from worker.storage.keys import Keys
 
@@ -169,3 +171,10 @@ class Published:
     result: bytes = field(repr=False)
     failed_code: str = ""
     """Of a retryable failure: its message is kept for a while, so that an operator can run it anew."""
+    used: Used = NOTHING
+
+    @property
+    def told(self) -> Mapping[str, Any]:
+        """The arguments by which scripts publish it and add it to the accounts."""
+        counts = self.used.counts(failed=self.outcome == "failed")
+        return {"result": self.result, "model": self.used.row, "counts": counts}

@@ -7,7 +7,7 @@ writes beside the message it moves is small. Only a producer's `LPUSH` is refuse
 
 from typing import Final, NamedTuple
 
-from worker.queue import oversize
+from worker.queue import oversize, usage
 from worker.queue.claims import Delivery, Pop, Reclaim, Reclaimed, WriteOutcome
 from worker.queue.deltas import ENDED_KEPT_MS, LONGEST
 from worker.storage.commands import Command, Rows, Script
@@ -123,7 +123,7 @@ BEGIN: Final = Command(
 )
 COMPLETE: Final = Command(
     name="complete",
-    keys=(*HELD, "request", "cancel", "deltas", "results", "streams", "kept", "dead", "permits", *LISTS),
+    keys=(*HELD, "request", "cancel", "deltas", "results", "streams", "kept", "dead", "permits", "usage", *LISTS),
     args={
         "lane": str,
         "token": str,
@@ -137,14 +137,25 @@ COMPLETE: Final = Command(
         "streamed": bool,
         "failed_code": str,
         "failed_kept_ms": int,
+        "model": bytes,
+        "counts": str,
     },
     reply=outcome,
     even_when_full=True,
 )
 ANSWER: Final = Command(
     name="answer",
-    keys=(*HELD, "results", "streams", "dead"),
-    args={"lane": str, "token": str, "tenant": str, "request_id": str, "result": bytes, "dead_reason": str},
+    keys=(*HELD, "results", "streams", "dead", "usage"),
+    args={
+        "lane": str,
+        "token": str,
+        "tenant": str,
+        "request_id": str,
+        "result": bytes,
+        "dead_reason": str,
+        "model": bytes,
+        "counts": str,
+    },
     reply=outcome,
     even_when_full=True,
 )
@@ -223,11 +234,15 @@ DELIVERIES: Final = Script.load(
     "queue/lua/ledger.lua",
     "queue/lua/failed_bodies.lua",
     "queue/lua/deliveries.lua",
+    "queue/lua/usage.lua",
     "queue/lua/endings.lua",
     commands=(POP, CLAIM, BEGIN, COMPLETE, ANSWER, BURY),
     MARKER_MS=MARKER_MS,
     DELTAS_COUNT=LONGEST,
     DELTAS_KEPT_MS=ENDED_KEPT_MS,
+    USAGE_DAYS=usage.DAYS_KEPT,
+    USAGE_ROWS=usage.ROWS,
+    USAGE_OTHERS=usage.OTHERS,
     CUT_KEPT_WHOLE=oversize.KEPT_WHOLE,
     CUT_MARK=oversize.MARK,
     CUT_EDGE=oversize.EDGE,

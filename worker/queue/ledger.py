@@ -159,16 +159,16 @@ class Ledger:
             request_id=lease.claim.request_id,
             outcome=answer.outcome,
             retryable=answer.retryable,
-            result=answer.result,
             kept_ms=kept_ms,
             dead_reason=dead_letter_reason,
             streamed=answer.streamed,
             failed_code=answer.failed_code,
             failed_kept_ms=self.failed_kept_ms,
+            **answer.told,
         )
 
     async def answer(
-        self, delivery: Delivery, claim: Claim, result: bytes, *, dead_letter_reason: str = ""
+        self, delivery: Delivery, claim: Claim, answer: Published, *, dead_letter_reason: str = ""
     ) -> WriteOutcome:
         """Publishes a failed result for a delivery that does not own its request id, as `complete` does."""
         return await self.runner.call(
@@ -179,8 +179,8 @@ class Ledger:
             token=delivery.token,
             tenant=claim.tenant,
             request_id=claim.request_id,
-            result=result,
             dead_reason=dead_letter_reason,
+            **answer.told,
         )
 
     async def bury(self, delivery: Delivery, reason: str) -> WriteOutcome:

@@ -197,7 +197,7 @@ class Processor:
         execution.finish(error)
         refusal = build_result(execution, Finish("failed", error))
         address = Claim.bare(message.tenant, message.request_id, message.task_id, result_stream(message.reply_to))
-        await self.ledger.answer(execution.delivery, address, refusal.result, dead_letter_reason=dead_letter_reason)
+        await self.ledger.answer(execution.delivery, address, refusal, dead_letter_reason=dead_letter_reason)
         return Disposition.FAILED
 
     async def _bury(self, execution: Execution, message: Unreadable) -> Disposition:

@@ -8,6 +8,7 @@ import orjson
 from api_contracts import CONTRACT_VERSION
 from worker.queue.attempts import timestamp
 from worker.queue.claims import Published
+from worker.queue.usage import Used
 from worker.request.decisions import Finish
 from worker.request.execution import Execution
 
@@ -36,7 +37,20 @@ def build_result(execution: Execution, ending: Finish) -> Published:
     )
     retryable = error is not None and error.retryable
     failed_code = error.code if error is not None and retryable and ending.outcome == "failed" else ""
-    return Published(ending.outcome, retryable, message.streams, result, failed_code)
+    return Published(ending.outcome, retryable, message.streams, result, failed_code, _used(execution, ending))
+
+
+def _used(execution: Execution, ending: Finish) -> Used:
+    """For the accounts: the numbers that stand in the result."""
+    terms, answer = execution.request.terms, execution.answer
+    usage = answer.usage if answer and ending.response is not None else None
+    return Used(
+        model=terms.model if terms else "",
+        input_tokens=usage.input_tokens if usage else 0,
+        cached_tokens=usage.cached_tokens if usage else 0,
+        output_tokens=usage.output_tokens if usage else 0,
+        cost_usd=execution.cost_usd or 0.0,
+    )
 
 
 def _timing(execution: Execution) -> Mapping[str, Any]:

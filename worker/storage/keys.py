@@ -55,6 +55,7 @@ FLEET: Final[Keys] = {
     "keeper": "responses:keeper",
     "moved": "responses:moved",
     "audit": "responses:audit",
+    "usage": "responses:usage",
 }
 
 

@@ -1,5 +1,5 @@
--- The end of a delivery: its request is answered, or its message becomes a dead letter. Behind ledger.lua
--- and failed_bodies.lua.
+-- The end of a delivery: its request is answered, or its message becomes a dead letter. Behind ledger.lua,
+-- failed_bodies.lua and usage.lua.
 
 -- Publishes the result on every stream that waits for it; returns their names, each between spaces.
 local function publish_all(key, arg, waiting)
@@ -48,8 +48,9 @@ end
 -- acknowledgement is part of it.
 -- A stale failure changes nothing. A stale answer is paid for: it counts while the request has no final state.
 -- If the request's hash expired or was evicted meanwhile, the delivery may still be answered.
--- KEYS inflight leases claims request cancel deltas results streams kept dead permits list0 list3 list6 list9
+-- KEYS inflight leases claims request cancel deltas results streams kept dead permits usage list0 list3 list6 list9
 -- ARGV lane token tenant request_id outcome retryable result kept_ms dead_reason streamed failed_code failed_kept_ms
+-- ARGV model counts
 function commands.complete(key, arg)
   local known = redis.call('HMGET', key.request, 'state', 'token', 'deadline', 'waiting', 'calling')
   local held = redis.call('HEXISTS', key.inflight, arg.token) == 1
@@ -65,6 +66,7 @@ function commands.complete(key, arg)
   end
   keep(key, arg, tonumber(known[3] or now), publish_all(key, arg, known[4]), tonumber(known[5] or 0))
   if arg.failed_code ~= '' and arg.failed_kept_ms > 0 and arg.dead_reason == '' then keep_failed(key, arg) end
+  account(key, arg)
   drop(key, arg.token)
   redis.call('DEL', key.cancel) -- it would cancel a later request under this id
   redis.call('ZREM', key.permits, arg.token)
@@ -73,14 +75,15 @@ function commands.complete(key, arg)
 end
 
 -- Publishes a failed result for a delivery that does not own its request id.
--- KEYS inflight leases claims results streams dead
--- ARGV lane token tenant request_id result dead_reason
+-- KEYS inflight leases claims results streams dead usage
+-- ARGV lane token tenant request_id result dead_reason model counts
 function commands.answer(key, arg)
   if redis.call('HEXISTS', key.inflight, arg.token) == 0 then return 'SUPERSEDED' end
   if arg.dead_reason ~= '' then
     dead_letter(key, arg.lane, arg.dead_reason, arg.tenant, arg.request_id, message_of(key, arg.token))
   end
   publish(key, arg.tenant, arg.request_id, 'failed', arg.result)
+  account(key, arg)
   drop(key, arg.token)
   return 'OK'
 end
