@@ -9,6 +9,7 @@ from support.processor_parts import ANSWER, POLICY, World, execution_of, failing
 
 from api_contracts import ErrorCode, GenerationResult
 from api_contracts.responses import Usage
+from worker.queue.usage import Used
 from worker.request.costs import Price, cost_usd
 
 PRICE = Price(input=0.25, cached_input=0.025, output=2.0)
@@ -51,3 +52,18 @@ def test_a_result_without_a_price_is_as_ever() -> None:
 
     assert "cost_usd" not in world.result
     assert GenerationResult.model_fields["cost_usd"].default is None
+
+
+def test_the_accounts_get_the_numbers_of_the_result() -> None:
+    usage = Usage.model_validate(
+        {"input_tokens": 1_000, "input_tokens_details": {"cached_tokens": 400}, "output_tokens": 500}
+    )
+    answered, failed = World(outcomes=deque([replace(ANSWER, usage=usage)])), World(lease={"left_ms": 0})
+    for world in (answered, failed):
+        asyncio.run(processor(world, replace(POLICY, prices=PRICES)).process(execution_of()))
+
+    used = [world.heard("complete")[0]["answer"].used for world in (answered, failed)]
+    assert used == [
+        Used(model="gpt-5.4-mini", input_tokens=1_000, cached_tokens=400, output_tokens=500, cost_usd=0.00116),
+        Used(model="gpt-5.4-mini"),
+    ]
