@@ -167,6 +167,8 @@ class LedgerMachine(RuleBasedStateMachine):
             kept_ms=kept_ms,
             dead_reason=dead if failed else "",
             streamed=False,
+            failed_code="",
+            failed_kept_ms=0,
             model=b"m" if which % 2 else b"",
             counts=Used(input_tokens=which, cost_usd=which / 7).counts(failed=failed),
         )
