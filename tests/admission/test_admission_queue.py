@@ -11,6 +11,7 @@ import redis
 from support.admission_parts import answered
 from support.admission_queue_parts import FAST, Rooms, opened, soon
 
+from worker.admission import admission_queue
 from worker.admission.admission_queue import BULK, GATED_ROOM, SHORTEST_ROOM
 from worker.admission.grants import NotAdmitted, Reason, Reservation
 
@@ -298,3 +299,30 @@ async def test_the_pump_survives_lost_connections(rooms: Rooms, valkey: Any) -> 
         assert isinstance(await soon(waiting), Reservation)
 
     assert rooms.permits() == 20
+
+
+async def test_a_call_that_ends_here_makes_room_at_once(
+    valkey: redis.Redis, redis_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody would look again within this test."""
+    monkeypatch.setattr(admission_queue, "SHORTEST_SLEEP_S", 600.0)
+    async with opened(valkey, redis_url, requests_per_minute=FAST, max_in_flight=1) as rooms:
+        first = await soon(rooms.enter("first"))
+        second = rooms.enter("second", lane="batch")
+        async with asyncio.timeout(5):
+            while rooms.runner.counts["admit"] < 2:  # noqa: ASYNC110  # the runner counts and rings no bell
+                await asyncio.sleep(0.001)
+
+        assert isinstance(first, Reservation)
+        await rooms.rooms.report(first, None)
+
+        assert isinstance(await soon(second), Reservation)
+
+
+async def test_a_room_tells_of_each_vacancy(rooms: Rooms) -> None:
+    left: list[str] = []
+    rooms.rooms.rooms["batch"].left = lambda: left.append("batch")
+
+    await soon(rooms.enter("a", lane="batch"))
+
+    assert left == ["batch"]

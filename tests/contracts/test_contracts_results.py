@@ -202,7 +202,7 @@ def test_the_error_codes_are_the_closed_list() -> None:
     assert " ".join(sorted(ErrorCode)) == (
         "authentication_failed cancelled content_rejected context_length_exceeded deadline_exceeded "
         "duplicate_conflict incomplete_max_tokens internal_error invalid_request invalid_response "
-        "model_unavailable permission_denied quota_exhausted rate_limited request_too_large "
+        "model_unavailable output_invalid permission_denied quota_exhausted rate_limited request_too_large "
         "upstream_error upstream_overloaded upstream_timeout upstream_unreachable"
     )
 

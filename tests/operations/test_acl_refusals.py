@@ -14,7 +14,6 @@ CANCEL_MARK = "responses:cancel:default:order-1"
 MAY_NOT: dict[Role, list[str]] = {
     PRODUCER: [
         "SCAN 0",
-        "LRANGE responses.interactive 0 -1",
         "RPOP responses.interactive",
         "DEL responses.interactive",
         "SET responses.interactive x",
@@ -34,7 +33,6 @@ MAY_NOT: dict[Role, list[str]] = {
     ],
     CONSUMER: [
         "SCAN 0",
-        "LRANGE responses.interactive 0 -1",
         "LPUSH responses.interactive x",
         "HGETALL responses:inflight:interactive",
         "HGETALL responses:parked:interactive",
@@ -52,7 +50,6 @@ MAY_NOT: dict[Role, list[str]] = {
     ],
     CLIENT: [
         "SCAN 0",
-        "LRANGE responses.interactive 0 -1",
         "HGETALL responses:inflight:interactive",
         "HSET responses:request:default:order-1 state x",
         "XADD responses:results * result x",
@@ -76,7 +73,6 @@ MAY_NOT: dict[Role, list[str]] = {
     ],
     OPERATOR: [
         "GET anything",
-        "LRANGE responses.interactive 0 -1",
         "DEL responses.interactive",
         "HGETALL responses:inflight:interactive",
         "XRANGE responses:results - +",

@@ -139,7 +139,7 @@ def test_clocks_are_compared_within_what_a_slow_answer_hides(
 
 
 @pytest.mark.parametrize(
-    ("role", "missing"), [(PRODUCER, "EVAL"), (CONSUMER, "EVAL"), (OPERATOR, "RPUSH responses.interactive")]
+    ("role", "missing"), [(PRODUCER, "EVAL"), (CONSUMER, "EVAL"), (OPERATOR, "LREM responses.interactive")]
 )
 def test_another_roles_user_is_no_worker(valkey: Any, redis_url: str, role: Role, missing: str) -> None:
     """A missing right is named before a script fails half-way; asking leaves no trace but in one's own refusals."""

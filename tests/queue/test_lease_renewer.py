@@ -143,7 +143,7 @@ def test_a_silent_connection_costs_no_lease(
     valkey: redis.Redis, valkey_server: EmbeddedValkey, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A peer that vanished tells nobody; the next renewal goes out on a new connection."""
-    monkeypatch.setattr(connection, "SOCKET_TIMEOUT_S", 0.1)
+    monkeypatch.setitem(connection.OPTIONS, "socket_timeout", 0.1)
     with BadNetwork(valkey_server.port) as network:
         process = Process(valkey, network.url)
         process.hold("a")

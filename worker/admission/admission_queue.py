@@ -13,7 +13,8 @@ import asyncio
 import math
 import random
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Final, Protocol
 
@@ -24,6 +25,9 @@ from worker.storage.scripts import ScriptError
 
 BULK: Final = 64
 """Answers asked for at once."""
+
+RINGING_S: Final = 0.005
+"""Between an answer of no and the next question where calls of this process end: each may have made room for one."""
 
 SHORTEST_SLEEP_S: Final = 0.05
 """A process with a full room asks at most this often: 8 processes make 160 calls a second a lane at the very most."""
@@ -50,6 +54,7 @@ class Granting(Protocol):
     def fits(self, tokens: int) -> bool: ...
     async def grant(self, lane: str, weight: int, asked: Sequence[Ask]) -> Grant: ...
     async def report(self, reservation: Reservation, call: Call | None) -> bool: ...
+    async def heard(self, reservation: Reservation) -> None: ...
 
 
 @dataclass(eq=False, slots=True)
@@ -81,7 +86,10 @@ class AdmissionQueue:
     weight: int
     admission: Granting
     _waiters: deque[_Waiter] = field(default_factory=deque[_Waiter])
+    left: Callable[[], None] = lambda: None
+    """Called whenever a request leaves: the room has a vacancy."""
     _news: asyncio.Event = field(default_factory=asyncio.Event)
+    _ended: asyncio.Event = field(default_factory=asyncio.Event)
     _size: int = SHORTEST_ROOM
     _dismissing: bool = False
     """Whether the last round sent somebody away for the gate: then the lane holds more of them."""
@@ -114,10 +122,15 @@ class AdmissionQueue:
         finally:
             self._leave(waiter)
 
+    def call_ended(self) -> None:
+        """Those who wait for calls in flight to end need not wait for their next look."""
+        self._ended.set()
+
     async def pump(self) -> None:
         """Moves waiters to their calls for as long as the process lives."""
         while True:
             self._news.clear()
+            self._ended.clear()
             if not self._waiters:
                 await self._news.wait()
                 continue
@@ -129,6 +142,8 @@ class AdmissionQueue:
                 continue
             if self._dismissing:
                 await self._sleep(SHORTEST_SLEEP_S)
+            elif grant.wait_ms and grant.reason == "concurrency":
+                await self._sleep_until_a_call_ends(grant.wait_ms / 1000)
             elif grant.wait_ms:
                 await self._sleep(grant.wait_ms / 1000)
 
@@ -182,6 +197,13 @@ class AdmissionQueue:
     def _leave(self, waiter: _Waiter) -> None:
         if waiter in self._waiters:
             self._waiters.remove(waiter)
+            self.left()
+
+    async def _sleep_until_a_call_ends(self, seconds: float) -> None:
+        await asyncio.sleep(RINGING_S)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(max(SHORTEST_SLEEP_S, seconds)):
+                await self._ended.wait()
 
     async def _sleep(self, seconds: float) -> None:
         # A tenth of spread, so that the fleet does not wake as one.
@@ -196,11 +218,26 @@ class AdmissionQueues:
     rooms: Mapping[str, AdmissionQueue]
 
     @classmethod
-    def of(cls, admission: Granting, weights: Mapping[str, int]) -> "AdmissionQueues":
-        return cls(admission, {lane: AdmissionQueue(lane, weight, admission) for lane, weight in weights.items()})
+    def of(
+        cls, admission: Granting, weights: Mapping[str, int], left: Callable[[], None] = lambda: None
+    ) -> "AdmissionQueues":
+        return cls(
+            admission, {lane: AdmissionQueue(lane, weight, admission, left=left) for lane, weight in weights.items()}
+        )
 
     async def admit(self, lane: str, ask: Ask, *, within_s: float) -> Reservation | NotAdmitted:
         return await self.rooms[lane].admit(ask, within_s=within_s)
+
+    async def report(self, reservation: Reservation, call: Call | None) -> bool:
+        """Ends a reservation as `client.Admission.report` does, and wakes those who wait for its place."""
+        try:
+            return await self.admission.report(reservation, call)
+        finally:
+            for room in self.rooms.values():
+                room.call_ended()
+
+    async def heard(self, reservation: Reservation) -> None:
+        await self.admission.heard(reservation)
 
     def vacancies(self, lane: str) -> int:
         return self.rooms[lane].vacancies

@@ -1,5 +1,6 @@
 """The composition root: settings in, a wired Service out. The only place that knows every adapter."""
 
+import asyncio
 from collections.abc import Callable
 from urllib.parse import urlsplit
 
@@ -42,11 +43,11 @@ def build(settings: Settings, sentry: Sentry, traces: Traces, task_runner: TaskR
     events = observer(settings, sentry, held := HeldRequests())
     events.traces = traces
     runner = ScriptRunner(settings.redis.async_client(), events)
-    ledger = _ledger(settings, runner)
-    queues = AdmissionQueues.of(admission := admission_of(settings, runner, events), settings.lanes)
+    ledger, news = _ledger(settings, runner), asyncio.Event()
+    queues = AdmissionQueues.of(admission_of(settings, runner, events), settings.lanes, left=news.set)
     gateways, relay = gateways_of(settings), DeltaRelay(runner.client)
     maintenance = _maintenance(settings, ledger, runner, events)
-    processor = Processor(ledger, queues, admission, gateways, relay, policy(settings), events)
+    processor = Processor(ledger, queues, queues, gateways, relay, policy(settings), events)
     executor = Executor(
         task_runner=task_runner(processor),
         observer=events,
@@ -55,9 +56,10 @@ def build(settings: Settings, sentry: Sentry, traces: Traces, task_runner: TaskR
         memory=settings.body_memory,
         held=held,
         quarantine=processor.quarantine,
+        freed=news,
     )
     maintenance.start = executor.start
-    lanes = Lanes(lanes=list(settings.lanes), news=executor.freed)
+    lanes = Lanes(lanes=list(settings.lanes), news=news)
     fetcher = _fetcher(settings, ledger, executor, queues, lanes)
     keeper = _keeper(settings, ledger, maintenance, events)
     jobs: dict[str, Job] = {"admission": queues.pump, "keeper": keeper.run, "maintenance": maintenance.run}

@@ -14,7 +14,7 @@ from api_contracts import redis_target
 SOCKET_TIMEOUT_S: Final = 5.0
 """No command of ours blocks, so a reply this late means a dead peer."""
 
-_OPTIONS: Final[dict[str, Any]] = {
+OPTIONS: Final[dict[str, Any]] = {
     "socket_timeout": SOCKET_TIMEOUT_S,
     "socket_connect_timeout": SOCKET_TIMEOUT_S,
     "socket_keepalive": True,
@@ -29,7 +29,7 @@ class RedisTarget(redis_target.RedisTarget):
     def client(self, **overrides: Any) -> redis.Redis:
         """A blocking client, for threads and command lines."""
         # Lost replies are asked for again by whoever knows that the command is safe to repeat.
-        return self.blocking(**_OPTIONS | {"retry": Retry(NoBackoff(), 0)} | overrides)
+        return self.blocking(**OPTIONS | {"retry": Retry(NoBackoff(), 0)} | overrides)
 
     def async_client(self, **overrides: Any) -> redis.asyncio.Redis:
         """A client for the worker's loop, which waits for replies without limit: its users set one per round trip.
@@ -41,7 +41,7 @@ class RedisTarget(redis_target.RedisTarget):
             "socket_timeout": None,
             "protocol": 2,  # nothing is pushed, so the pool sees by what can be read that a connection is spoilt
         }
-        return self.asynchronous(**_OPTIONS | lean | overrides)
+        return self.asynchronous(**OPTIONS | lean | overrides)
 
     @property
     def broker_url(self) -> str:
