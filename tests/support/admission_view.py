@@ -10,7 +10,7 @@ from oracles.admission_model import OPEN, START_BURST_MS, Gate, Learned, Model
 from support.admission_parts import PERMITS, QUOTA
 
 WORDS: Final = (
-    *(b"gate", b"gate_code", b"gate_body", b"gate_tenant", b"confirmed_by"),
+    *(b"gate", b"gate_code", b"gate_body", b"gate_tenant", b"confirmed_by", b"paused_by", b"paused_why"),
     *(b"waits_for", b"ten_a", b"ten_b", b"bod_a", b"bod_b"),
 )
 LEARNED: Final = ("scale", "burst_ms", "refund", "backoff_ms", "refusal_ms", "lenience", "cut_at_ms", "pause_until")

@@ -69,10 +69,11 @@ end
 -- ARGV rpm tpm burst_ms for_ms by why
 function commands.pause(key, arg)
   local s = State.load(key, arg)
-  s:unpause()
+  local news = 1 - s:unpause()
   if arg.for_ms > 0 then redis.call('HSET', s.key.quota, 'paused_until', now + arg.for_ms) end
   s:reread()
-  return redis.call('HSET', s.key.quota, 'paused', now, 'paused_by', arg.by, 'paused_why', arg.why)
+  redis.call('HSET', s.key.quota, 'paused', now, 'paused_by', arg.by, 'paused_why', arg.why)
+  return news
 end
 
 -- Ends an operator's pause and every other, and opens every gate.

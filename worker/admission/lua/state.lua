@@ -126,14 +126,16 @@ end
 -- For commands that write fields themselves: whoever comes next reads them all.
 function State:reread() states[self.key.quota] = nil end
 
+-- 1 if there was a pause, else 0.
 function State:unpause()
-  return self:drop({ 'paused', 'paused_until', 'paused_by', 'paused_why' })
+  local was = self.paused and 1 or 0
+  self:drop({ 'paused', 'paused_until', 'paused_by', 'paused_why' })
+  return was
 end
 
 function State:drop(names)
-  local dropped = redis.call('HDEL', self.key.quota, unpack(names))
+  redis.call('HDEL', self.key.quota, unpack(names))
   for _, name in ipairs(names) do self[name], self.stored[name] = nil, nil end
-  return dropped
 end
 
 -- Where the server's clock went back, future times stay as far away as they were, and past times stay in the past.
