@@ -99,7 +99,7 @@ class Model:
                 for _ in range(min(arg.total - taken, most)):
                     size = self._next_size(row.lane)
                     sizes = [len(self.inflight[one].message) for mine in found.values() for one in mine]
-                    full = full or bool(sizes and sum(sizes) + size > arg.bytes)
+                    full = full or bool(size and sizes and sum(sizes) + size > arg.bytes)
                     if full or not size:
                         empty |= {row.lane} if not full else set()
                         break

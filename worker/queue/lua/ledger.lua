@@ -82,14 +82,15 @@ local function dead_letter(key, lane, reason, tenant, request_id, message)
     'request_id', request_id, 'tenant', tenant, 'message', message)
 end
 
+-- 1 if the delivery was in flight, else 0.
 local function let_go(key, token)
-  redis.call('HDEL', key.inflight, token)
   redis.call('ZREM', key.leases, token)
+  return redis.call('HDEL', key.inflight, token)
 end
 
+-- A delivery that is parked, and whose late answer came, keeps its claim.
 local function drop(key, token)
-  let_go(key, token)
-  redis.call('HDEL', key.claims, token)
+  if let_go(key, token) == 1 then redis.call('HDEL', key.claims, token) end
 end
 
 -- The key of the request that this delivery was claimed for; nil before that.
