@@ -32,7 +32,7 @@ class Request:
     attempts: int = 5
     culprit: bool = False
     enqueued_ms: float = -1.0  # as stamped by the client; -1: at_ms
-    # What became of it
+    # Its end
     calls: int = 0
     failures: int = 0
     refusals: int = 0

@@ -13,7 +13,7 @@ from support.worker_process import Fleet
 
 from worker.devtools.devstack import EmbeddedValkey, Simulator, embedded_valkey, simulated_gateway
 
-# What a shell without job control starts in the background is deaf to SIGINT, and so would be what we start.
+# A process that a shell without job control starts in the background is deaf to SIGINT, and so are its children.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # A process under `nohup` is deaf to SIGHUP. A handler keeps this process alive, and a new process does not inherit it.

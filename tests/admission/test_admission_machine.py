@@ -76,7 +76,7 @@ class AdmissionMachine(RuleBasedStateMachine):
         self.wait_ms = 0
         self.seen = look(self.server)
 
-    # What happens
+    # Events
 
     @rule(count=st.sampled_from([1, 1, 2, 5, 30]), lane=st.sampled_from(tuple(WEIGHTS)),
           tokens=st.sampled_from([1, 1, 100, 900, 20_000]), tenant=st.sampled_from(TENANTS),
@@ -183,7 +183,7 @@ class AdmissionMachine(RuleBasedStateMachine):
             assert self.last[:6] == reply[:6]
             assert self.last[10:] == reply[10:] or command is ADMIT
 
-    # What must hold; `call` stands in for the runner
+    # Invariants; `call` stands in for the runner
 
     async def call(
         self, _: Script, command: Command[R], names: Mapping[str, str], rows: Sequence[Row] = (), /, **args: Any
@@ -261,7 +261,7 @@ class AdmissionMachine(RuleBasedStateMachine):
             self.time_passes(max(1, self.wait_ms))
         raise AssertionError(f"still waits: {self.last}")
 
-    # How it is seen
+    # Views of the server
 
     def admit(self, lane: str, waiting: list[Ask]) -> list[Reservation]:
         asking = self.fleet[len(self.asked) % 2]

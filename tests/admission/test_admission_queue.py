@@ -186,7 +186,10 @@ async def test_who_is_cancelled_while_waiting_leaves_the_line(rooms: Rooms) -> N
 
 
 async def test_a_grant_for_someone_who_left_meanwhile_is_given_back(rooms: Rooms) -> None:
-    """Cancelled at every possible moment around the grant: no permit may stay."""
+    """Cancelled at every possible moment around the grant: no permit may stay.
+
+    The pauses are the moments, counted in turns of the loop; nothing is waited for.
+    """
     for turns in range(80):
         waiting = rooms.enter(f"a-{turns}")
         for _ in range(turns % 20):
@@ -205,10 +208,10 @@ async def test_a_grant_that_arrives_as_its_request_leaves_is_not_lost(valkey: re
     async with opened(valkey, redis_url, requests_per_minute=FAST) as rooms:
         await soon(rooms.enter("first"))
         for number in range(10):
-            empty = rooms.rooms.vacancies("interactive")
             waiting = await rooms.waiting(f"a-{number}")
-            while rooms.rooms.vacancies("interactive") < empty:  # noqa: ASYNC110  # nothing announces it
-                await asyncio.sleep(0)
+            left = asyncio.Event()
+            rooms.rooms.rooms["interactive"].left = left.set
+            await left.wait()
             waiting.cancel()
             (outcome,) = await asyncio.gather(waiting, return_exceptions=True)
             if isinstance(outcome, Reservation):
@@ -229,9 +232,8 @@ async def test_a_full_room_asks_at_a_bounded_rate(valkey: redis.Redis, redis_url
             await rooms.shut()
         else:
             await rooms.call()
-        waiting = [rooms.enter(f"a-{number}", patience_s=60) for number in range(300)]
-        await asyncio.sleep(0)
         rooms.runner.counts.clear()
+        waiting = [rooms.enter(f"a-{number}", patience_s=60) for number in range(300)]
         began = time.monotonic()
         await asyncio.wait(waiting, timeout=0.6)
         seconds = time.monotonic() - began
@@ -285,8 +287,7 @@ async def test_the_pump_survives_a_script_that_refuses(
     monkeypatch.setattr("worker.admission.admission_queue.LONGEST_SLEEP_S", 0.05)
     valkey.set("responses:quota:default", "x")
     waiting = rooms.enter("a")
-    while rooms.runner.counts["admit"] < 2:  # noqa: ASYNC110  # nothing announces it
-        await asyncio.sleep(0.01)
+    await rooms.runner.asked("admit", 2)
     valkey.delete("responses:quota:default")
 
     assert isinstance(await soon(waiting), Reservation)
@@ -309,9 +310,7 @@ async def test_a_call_that_ends_here_makes_room_at_once(
     async with opened(valkey, redis_url, requests_per_minute=FAST, max_in_flight=1) as rooms:
         first = await soon(rooms.enter("first"))
         second = rooms.enter("second", lane="batch")
-        async with asyncio.timeout(5):
-            while rooms.runner.counts["admit"] < 2:  # noqa: ASYNC110  # the runner counts and rings no bell
-                await asyncio.sleep(0.001)
+        await rooms.runner.asked("admit", 2)
 
         assert isinstance(first, Reservation)
         await rooms.rooms.report(first, None)

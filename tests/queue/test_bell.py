@@ -127,7 +127,8 @@ async def test_every_list_of_a_lane_rings(start: Callable[..., Process], valkey:
 @pytest.mark.usefixtures("unpolled")
 async def test_a_lane_is_kept_by_a_process_that_does_not_serve_it(start: Callable[..., Process], valkey: Any) -> None:
     keeper, other = start("interactive"), start("reports")
-    await other.ledger.serve(["reports"])
+    for each in (keeper, other):
+        await each.ledger.serve(each.served)
     await eventually(lambda: other.idle and (keeper.kept.lanes or other.kept.lanes))
     await eventually(lambda: {"interactive", "reports"} <= {*keeper.kept.lanes, *other.kept.lanes})
 

@@ -92,7 +92,7 @@ class LedgerMachine(RuleBasedStateMachine):
         """Whether nothing has happened since the last question."""
         self.seen = look(self.server)
 
-    # What happens
+    # Events
 
     @rule(lane=st.sampled_from(LANES), priority=st.sampled_from(PRIORITIES[:2]), stream=st.sampled_from(STREAMS),
           request_id=st.sampled_from(IDS), fingerprint=st.sampled_from("ffff!"))  # fmt: skip
@@ -266,7 +266,7 @@ class LedgerMachine(RuleBasedStateMachine):
         if at_once and command not in (PROMOTE, RECLAIM, FORGET):  # they go on where they stopped
             assert self.seen == before, f"{command.name}, asked twice, did something twice"
 
-    # What must hold
+    # Invariants
 
     def ask(self, command: Command[Any], names: dict[str, str], rows: Sequence[Row] = (), /, **args: Any) -> Any:
         before, rows = look(self.server), list(rows)
@@ -365,7 +365,7 @@ class LedgerMachine(RuleBasedStateMachine):
         key = request_key(TENANT, self.messages[message][0])
         return token in self.seen["inflight"] and self.seen["requests"].get(key, {}).get("token") == token
 
-    # How it is seen
+    # Views of the server
 
     def process(self) -> str:
         """One of two that take in turns."""

@@ -1,6 +1,7 @@
 """Files and functions stay small enough to be read in one go, and docstrings begin with their subject."""
 
 import ast
+import re
 import subprocess
 from pathlib import Path
 from typing import Final
@@ -28,8 +29,11 @@ LONGER: Final = {
 }
 """Files that may be longer, each with its reason."""
 
-RIDDLES: Final = ("What ", "Who ", "Whoever ", "Whatever ", "Whose ", "Which ", "How ", "Why ", "Where ")
-"""A docstring that begins so hides its subject in a clause."""
+RIDDLE: Final = re.compile(r"(What|Who|Whoever|Whatever|Whose|Which|How|Why|Where)\b")
+"""A docstring or a comment that begins so hides its subject in a clause."""
+
+COMMENT: Final = re.compile(r"^ *(?:--+|#) (.*)$", re.MULTILINE)
+"""A comment on a line of its own, in Python or Lua."""
 
 _LISTED: Final = subprocess.check_output(["git", "ls-files", "*.py", "*.lua"], cwd=ROOT, text=True)  # noqa: S607  # git of the checkout
 FILES: Final = [name for name in _LISTED.splitlines() if (ROOT / name).exists()]
@@ -60,14 +64,27 @@ def test_a_long_function_is_found(keyword: str) -> None:
     assert functions("file", f"{keyword} long():\n{body}") == [("file:1 long", FUNCTION_LINES + 1)]
 
 
-def test_docstrings_begin_with_their_subject() -> None:
-    found = [f"{name}: {text}" for name in FILES if name.endswith(".py") for text in docstrings(_text(name))]
+def test_docstrings_and_comments_begin_with_their_subject() -> None:
+    found = {name: [text for text in said(name, _text(name)) if RIDDLE.match(text)] for name in FILES}
 
-    assert [line for line in found if line.split(": ", 1)[1].startswith(RIDDLES)] == []
+    assert {name: texts for name, texts in found.items() if texts} == {}
 
 
-def test_a_riddle_is_found() -> None:
-    assert docstrings('class Place:\n    key: str\n    """Where it is."""\n') == ["Where it is."]
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("a.py", 'class Place:\n    key: str\n    """Where it is."""\n'),
+        ("a.py", "def f() -> None:\n    # What it does\n    return\n"),
+        ("a.lua", "local x = 1\n  -- Who, and when.\n"),
+    ],
+)
+def test_a_riddle_is_found(name: str, text: str) -> None:
+    assert [bool(RIDDLE.match(line)) for line in said(name, text)] == [True]
+
+
+def said(name: str, text: str) -> list[str]:
+    """The comments of a file, and the first lines of its docstrings."""
+    return COMMENT.findall(text) + (docstrings(text) if name.endswith(".py") else [])
 
 
 def docstrings(text: str) -> list[str]:

@@ -23,9 +23,16 @@ WEIGHTS = {"interactive": 4, "batch": 1}
 
 
 class CountingRunner(ScriptRunner):
-    """Counts script calls by command."""
+    """Counts script calls by command, and rings at each."""
 
     counts: Counter[str]
+    news: asyncio.Event
+
+    async def asked(self, command: str, times: int) -> None:
+        """Returns when this command was called so many times."""
+        while self.counts[command] < times:
+            self.news.clear()
+            await self.news.wait()
 
     async def call(
         self,
@@ -38,6 +45,7 @@ class CountingRunner(ScriptRunner):
         **args: Argument,
     ) -> R:
         self.counts[command.name] += 1
+        self.news.set()
         return await ScriptRunner.call(self, script, command, keys, rows, groups, **args)
 
 
@@ -117,7 +125,7 @@ async def granted(admission: Admission, tenant: str) -> Reservation:
 @asynccontextmanager
 async def opened(valkey: Any, url: str, *, pumping: bool = True, **limits: Any) -> AsyncGenerator[Rooms]:
     runner = CountingRunner(RedisTarget.parse(url).async_client())
-    runner.counts = Counter()
+    runner.counts, runner.news = Counter(), asyncio.Event()
     admission = Admission(
         runner=runner, limits=Limits(**limits), lease_ms=15_000, longest_pause_ms=900_000, probe_ms=60_000
     )

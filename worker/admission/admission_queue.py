@@ -30,7 +30,10 @@ RINGING_S: Final = 0.005
 """Between an answer of no and the next question where calls of this process end: each may have made room for one."""
 
 SHORTEST_SLEEP_S: Final = 0.05
-"""A process with a full room asks at most this often: 8 processes make 160 calls a second a lane at the very most."""
+"""A process with a full room asks at most this often, and once more for each call of its own that ends.
+
+8 processes make 160 script calls a second a lane at the very most while no call ends.
+"""
 
 LONGEST_SLEEP_S: Final = 1.0
 """The pump looks again after this, so that an operator's resume or another process' refund is seen."""

@@ -18,7 +18,7 @@ CLOSED: Final = 2
 """Minutes after which nothing is added to one: reports come every two seconds, and late ones are rare."""
 
 Name = tuple[str, str, str]
-"""What, whose, which: `worker.telemetry.tally` lists them."""
+"""Kind, owner and name of a count, as `worker.telemetry.tally` lists them."""
 
 
 @dataclass(frozen=True, slots=True)

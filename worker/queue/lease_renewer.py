@@ -77,7 +77,7 @@ class LeaseRenewer:
             # The ledger's own calls report it. After a failover the address may mean another server.
             self.client.connection_pool.disconnect()
             return False
-        # What was answered a moment ago is missing as well; what is still held a round later is lost.
+        # A delivery answered a moment ago is missing as well; one that is still held a round later is lost.
         missing &= {token for _, token in held}
         self._missing = {token: self._missing.get(token, 0) + 1 for token in missing}
         lost = {token for token, rounds in self._missing.items() if rounds == _ROUNDS_TO_BE_LOST}

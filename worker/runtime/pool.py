@@ -77,7 +77,7 @@ class Pool(BasePool):
         try:
             self.service = self._serving = self._ready.result(_START_S)
             self._probes = self._open_probes(self.service)
-            # What is here now stays for good: walking it again every few hundred objects frees nothing.
+            # The objects of the start stay for good: walking them again every few hundred objects frees nothing.
             gc.freeze()
             gc.set_threshold(20_000, 20, 20)
         except BaseException:

@@ -130,7 +130,8 @@ class Pace:
         """Takes the limit in headers as a mark to climb to quickly, until the first refusal."""
         if self.cap > 1:
             self.state.hint = limit_rpm * self.request_ms / MINUTE_MS
-            slow_start.told(self.state, HEADROOM * self.state.hint)
+            if self.state.hint:
+                slow_start.told(self.state, max(FLOOR, HEADROOM * self.state.hint))
 
     def ended(self, now_ms: float, granted_at_ms: float, *, passed: bool) -> None:
         """A call ended; `passed` says that the upstream took it."""

@@ -101,9 +101,10 @@ def ended(slow: SlowStart, granted_at_ms: float, *, passed: bool) -> None:
 
 def told(state: "State", scale: float) -> None:
     """Headers name a limit."""
-    if state.slow.window and scale:
+    if state.slow.window:
         state.slow.window, state.scale = 0.0, min(state.scale, scale)
         state.requests_ms = min(state.requests_ms, 0.0)
+        state.tokens_ms = min(state.tokens_ms, state.burst_ms * state.scale)
         state.busy_ms = state.passed_ms = 0.0
 
 

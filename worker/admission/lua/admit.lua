@@ -8,7 +8,7 @@
 --   7. share        the lane's turn among lanes that wait
 --   8. budget       requests and tokens, at the learned rate under the configured one
 -- Those who are late or come back later hold up nobody behind them; among the others, first come is first served.
--- Where there are several ways for a request, it waits only if every way is obstructed (choice.lua).
+-- A request with several ways waits only if every way is obstructed (choice.lua).
 
 -- One round of `admit`: the requests of one lane that one process would start. `ways` has, by model, the ways for it in
 -- the order of their routes. A way has name, model, order, spill_ms, and its places, each once: route and account, which
@@ -26,7 +26,7 @@ function Round.of(arg, ways)
   return setmetatable(round, Round)
 end
 
--- What shuts this way: the place, the time until it may open, and why; nil where nothing does.
+-- The place that shuts this way, the time until it may open, and the reason; nil if the way is open.
 local function shut_by(way)
   local found, longest_ms, why
   for _, place in ipairs(way.places) do
@@ -74,6 +74,15 @@ function Round:due(ways, one)
   end
 end
 
+-- This request tries the gate of a place. The others wait for it, unless another way is in order.
+function Round:tries(place, one)
+  place.probed, self.probe = true, 1
+  for _, other in ipairs(self.ways[one.model]) do
+    if not shut_by(other) then return end
+  end
+  self.blocked[one.model] = self.blocked[one.model] or { wait_ms = place.s.probe_ms, reason = place.s.gate }
+end
+
 function Round:grant(way, one)
   local probed = way.closed
   for _, place in ipairs(way.places) do place:occupy(one, self.arg.lease_ms, way.failures) end
@@ -84,11 +93,7 @@ function Round:grant(way, one)
   end
   if not probed then return way.route.s:charge_retry(way.failures) end
   probed.s:probe(one.tenant)
-  probed.probed, self.probe = true, 1
-  for _, other in ipairs(self.ways[one.model]) do
-    if not shut_by(other) then return end
-  end
-  self.blocked[one.model] = { wait_ms = probed.s.probe_ms, reason = probed.s.gate }
+  self:tries(probed, one)
 end
 
 -- The way of a request that was granted before: its reply was lost.
@@ -97,7 +102,8 @@ function Round:held(one)
     if redis.call('ZSCORE', way.route.s.key.permits, one.token) then
       for _, place in ipairs(way.places) do
         if place.s.gate then
-          way.closed, place.probed, self.probe = place, true, 1
+          way.closed = place
+          self:tries(place, one)
         end
       end
       return way

@@ -1,4 +1,4 @@
--- Which route a request goes by. Pure: it reads what the round found out of each way, and touches nothing.
+-- The choice of a route for one request. Pure: it reads the findings of the round about each way, and touches nothing.
 --
 -- * A way is one route for the model of the request. A way that is closed (a gate, a pause) serves nobody; nobody waits
 --   for it while another is in order.

@@ -115,7 +115,7 @@ function State:cut(age_ms, charge)
   if measured > BURSTY * self.scale then
     self.burst_ms = math.max(math.min(MIN_BURST_MS, self.burst_ms), self.burst_ms / 2)
   end
-  -- Where it was growing, the limit lies between what passed and where it was met.
+  -- The rate was growing, so the limit lies between the rate that passed and the rate that was refused.
   if not self:held() and self.st_searching == 0 then measured = (measured + self.scale) / 2 end
   local ceiling = math.min(self.scale, math.max(measured, DEEPEST_CUT * self.scale))
   local confirmed = math.abs(ceiling - self.ceiling) <= CONFIRMED * self.ceiling
@@ -138,7 +138,7 @@ end
 function State:learn(limit_rpm)
   if self.known then return end
   self.hint = limit_rpm * self.request_ms / 60000
-  if self:starting() and self.hint > 0 then self:end_by_header(HEADROOM * self.hint) end
+  if self:starting() and self.hint > 0 then self:end_by_header(math.max(FLOOR, HEADROOM * self.hint)) end
 end
 
 -- Pauses the fleet for a throttled call, and slows it if the call was granted after the last cut and is not forgiven.

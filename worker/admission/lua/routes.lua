@@ -29,7 +29,7 @@ local function ways_of(rows, places)
   return ways
 end
 
--- What callers must know of each state: gate, its code, when that was confirmed, whether it is paused, limits in force.
+-- Facts of each state for the callers: gate, its code, the time of its confirmation, a pause, limits in force.
 local function told_of(places)
   local told = {}
   for i, place in ipairs(places) do
@@ -60,8 +60,8 @@ local function confirmed_of(way)
   return confirmed_at, code
 end
 
--- Why the requests for a model wait: how long, for what; and since when every way for them is known to be out of order,
--- or 0, with the error code of the first.
+-- The wait of the requests for a model: its length and reason; the time since which every way is known to be out of
+-- order, or 0, with the error code of the first.
 local function outage_of(model, block, ways)
   local since, code = confirmed_of(ways[1])
   for _, way in ipairs(ways) do

@@ -71,6 +71,7 @@ end
 function State:end_by_header(scale)
   self.st_window, self.scale = 0, math.min(self.scale, scale)
   self.requests_ms, self.busy_ms, self.passed_ms = math.min(self.requests_ms, 0), 0, 0
+  self.tokens_ms = math.min(self.tokens_ms, self.burst_ms * self.scale)
 end
 
 -- A call granted `age_ms` ago was refused, after which `since` others were granted.

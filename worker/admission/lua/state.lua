@@ -138,7 +138,7 @@ function State:drop(names)
   for _, name in ipairs(names) do self[name], self.stored[name] = nil, nil end
 end
 
--- Where the server's clock went back, future times stay as far away as they were, and past times stay in the past.
+-- A server's clock that went back leaves future times as far away as they were, and past times in the past.
 function State:follow_clock()
   local back_ms = self.at_ms - now
   if back_ms <= 0 then return end

@@ -3,7 +3,7 @@
 --   turn  string  token of the worker that counts in this round
 --   pods  list    as many elements as the group needs pods; its content means nothing
 
--- What is at this key, or 0 where it is of a kind that cannot be counted so.
+-- The number of elements at this key, or 0 if the key is of a kind that this command cannot count.
 local function size(command, name)
   local found = redis.pcall(command, name)
   return type(found) == 'number' and found or 0

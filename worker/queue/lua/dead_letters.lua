@@ -28,7 +28,7 @@ function commands.page(key, arg)
   return page
 end
 
--- Why a request with this state must not run anew, or nil.
+-- The reason that a request with this state must not run anew, or nil.
 local function obstacle(request)
   if other_type(request, 'hash') then return 'BLOCKED' end
   local state = redis.call('HMGET', request, 'state')[1]

@@ -141,7 +141,7 @@ local function join(key, arg, known)
   return 'BUSY'
 end
 
--- Why this delivery may not run its request, or nil.
+-- The reason that this delivery may not run its request, or nil.
 local function refusal(key, arg, known)
   if not known.state then return nil end
   if known.token == arg.token then return FINAL[known.state] and 'DUPLICATE' or nil end
