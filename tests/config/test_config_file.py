@@ -12,8 +12,9 @@ from support.settings_reader import read
 
 from worker.config.config_file import parse
 from worker.config.environment import WrongSettingsError
+from worker.config.key_places import check_keys
 from worker.config.routing import DEFAULT, Budget, Price
-from worker.config.settings import Settings, check_keys
+from worker.config.settings import Settings
 
 SECRET: Final = "sk-live-9Q7ZK9XW2V"
 

@@ -12,8 +12,9 @@ import pytest
 from support.settings_reader import VARIABLES, read
 
 from worker.config.environment import WrongSettingsError
+from worker.config.key_places import check_keys
 from worker.config.sentry_settings import SentrySettings, load_sentry
-from worker.config.settings import Settings, check_keys
+from worker.config.settings import Settings
 
 KEY: Final = "sk-live-9Q7ZK9XW2V"
 

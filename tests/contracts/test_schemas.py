@@ -8,6 +8,7 @@ from typing import Any, Final
 
 import jsonschema
 import pytest
+from support.command_line import environment
 
 from api_contracts.generation import CONTRACT_VERSION
 from api_contracts.schemas import asyncapi, json_schemas
@@ -83,6 +84,21 @@ def test_every_reference_of_the_asyncapi_document_leads_somewhere() -> None:
         target: Any = document
         for step in part.split('"')[0].removeprefix("#/").split("/"):
             target = target[step]
+
+
+def test_the_command_writes_those_of_the_fleet(tmp_path: Path) -> None:
+    """Its profile and its models, those of its routes among them."""
+    file = tmp_path / "routes.toml"
+    file.write_text('[accounts.a]\n[routes.r]\nurl = "https://a"\naccount = "a"\nkey_env = "K"\nmodels = { "m" = "m" }')
+    fleet = environment(WORKER_CONFIG_FILE=str(file), WORKER_CONTRACT="openai")
+    command = [sys.executable, "-m", "worker", "contracts", "--out", tmp_path / "out"]
+
+    subprocess.run(command, check=True, capture_output=True, env=fleet)
+
+    schema = json.loads((tmp_path / "out" / "request.schema.json").read_text())
+    body = schema["$defs"]["OpenAIRequest"]["properties"]
+    assert body["model"]["enum"] == ["m"]
+    assert "previous_response_id" in body
 
 
 def test_the_command_writes_them_all(tmp_path: Path) -> None:

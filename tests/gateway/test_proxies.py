@@ -11,8 +11,9 @@ import pytest
 import trustme
 from support.raw_gateway import BODY, KEY, RESPONSE, Conversation, plain, replies, serve
 
+from worker.config.key_places import check_keys
 from worker.config.proxies import environment_proxy
-from worker.config.settings import WrongSettingsError, check_keys, load
+from worker.config.settings import WrongSettingsError, load
 from worker.gateway.upstream import Answer, Upstream
 from worker.operations.gateway_health import examine_gateway
 

@@ -46,7 +46,7 @@ def submit(
         raise ended("--lane: must be a name of letters, digits, - and _", WRONG)
     checked = settings()
     options = {"stream": stream or None, "max_output_tokens": max_output_tokens}
-    envelope = _envelope(text, file, checked.models[0], body=options, request_id=request_id, tenant=tenant)
+    envelope = _envelope(text, file, checked.served[0], body=options, request_id=request_id, tenant=tenant)
     with _client(checked) as client:
         ticket = _enqueued(client, envelope, lane)
         printed = stream and not as_json and _streamed(client, ticket, timeout)

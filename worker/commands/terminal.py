@@ -46,13 +46,13 @@ def command_path() -> str:
     return shlex.quote(str(called.relative_to(Path.cwd()) if called.is_relative_to(Path.cwd()) else called))
 
 
-def settings() -> "Settings":
-    """The settings of the environment, or exit 2 with one line per mistake."""
+def settings(**options: Any) -> "Settings":
+    """The settings of the environment, over which options of a command win, or exit 2 with one line per mistake."""
     with absent("opentelemetry.sdk.metrics"):  # redis-py imports it where it finds it: 0.1 s
         from worker.config.settings import WrongSettingsError, load
 
     try:
-        return load()
+        return load(**options)
     except WrongSettingsError as error:
         raise ended(str(error), WRONG) from None
 

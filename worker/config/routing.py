@@ -116,6 +116,11 @@ class Routing:
             max_in_flight=_sum([budget.max_in_flight for budget in budgets]),
         )
 
+    @property
+    def models(self) -> tuple[str, ...]:
+        """The models that routes name, in the order of the file."""
+        return tuple(dict.fromkeys(model for route in self.routes.values() for model in route.models))
+
     def serving(self, model: str) -> list[Route]:
         """The routes that serve a model, the lowest order first."""
         return sorted((route for route in self.routes.values() if route.serves(model)), key=lambda route: route.order)

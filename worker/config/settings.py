@@ -4,7 +4,6 @@ A wrong setting stops the start with one clear line for each mistake. Only `app`
 """
 
 import contextlib
-from collections.abc import Iterator
 from datetime import timedelta
 from functools import cached_property
 from pathlib import Path
@@ -17,7 +16,7 @@ from api_contracts import MODELS, contract
 from api_contracts.envelope import Envelope
 from api_contracts.profiles import DEFAULT_PROFILE, Profile
 from worker.config.config_file import read_config_file
-from worker.config.environment import EnvironmentSettings, WrongSettingsError, load_settings, variable
+from worker.config.environment import EnvironmentSettings, WrongSettingsError, load_settings
 from worker.config.proxies import environment_proxy, proxy_url
 from worker.config.routing import Budget, Routing
 from worker.config.values import (
@@ -32,7 +31,7 @@ from worker.config.values import (
 )
 from worker.storage.connection import RedisTarget
 
-__all__ = ["Settings", "WrongSettingsError", "check_keys", "load"]
+__all__ = ["Settings", "WrongSettingsError", "load"]
 
 
 class Settings(EnvironmentSettings):
@@ -54,7 +53,7 @@ class Settings(EnvironmentSettings):
     """The bodies that are taken: `anyfast`, as the gateway's document allows, or `openai`, as the OpenAI SDK writes."""
 
     models: Annotated[tuple[str, ...], NoDecode, BeforeValidator(model_names)] = MODELS
-    """The models that requests may name, such as `gpt-5.4-mini,gpt-5.5`."""
+    """The models that requests may name, such as `gpt-5.4-mini,gpt-5.5`, beside those that routes of the file name."""
 
     upstream_api_key: SecretStr | None = None
     """The gateway's key. Secret; never logged."""
@@ -200,6 +199,13 @@ class Settings(EnvironmentSettings):
             raise ValueError("WORKER_UPSTREAM_API_KEY and WORKER_UPSTREAM_API_KEY_FILE: give one of them")
         return self
 
+    @model_validator(mode="after")
+    def _every_model_has_a_route(self) -> "Settings":
+        """A request whose model no route serves would wait until its deadline."""
+        if lost := [model for model in self.served if not self.routing.serving(model)]:
+            raise ValueError(f"WORKER_MODELS: no route of WORKER_CONFIG_FILE serves {', '.join(lost)}")
+        return self
+
     @property
     def redis(self) -> RedisTarget:
         return RedisTarget.parse(self.redis_url.get_secret_value())
@@ -217,9 +223,19 @@ class Settings(EnvironmentSettings):
         return Routing.single(self.upstream_url, self.api_key, budget)
 
     @property
+    def served(self) -> tuple[str, ...]:
+        """The models that requests may name: the setting's, then the routes'.
+
+        Where every route names its own, the setting's default counts for nothing.
+        """
+        routing = self.routing
+        asked = "models" in self.model_fields_set or any(not route.models for route in routing.routes.values())
+        return tuple(dict.fromkeys((*(self.models if asked else ()), *routing.models)))
+
+    @property
     def envelope(self) -> type[Envelope]:
         """The contract that requests are checked against."""
-        return contract(self.contract, self.models)
+        return contract(self.contract, self.served)
 
     def api_key(self) -> str:
         """The key as it is now: a mounted file is read at every call. Empty if there is none, or none can be read."""
@@ -229,7 +245,7 @@ class Settings(EnvironmentSettings):
         return self.upstream_api_key.get_secret_value() if self.upstream_api_key else ""
 
     def proxy_for(self, url: str) -> str:
-        """The proxy that calls of this gateway go through, empty for none. Raises ValueError: see `check_keys`."""
+        """The proxy that calls of this gateway go through, empty for none. Raises ValueError: see `key_places`."""
         return self.upstream_proxy.get_secret_value() if self.upstream_proxy else environment_proxy(url)
 
     def dashboard_key(self) -> str:
@@ -240,39 +256,6 @@ class Settings(EnvironmentSettings):
 
     def deadline_for(self, lane: str) -> timedelta:
         return self.default_deadline.get(lane, self.default_deadline["*"])
-
-
-def check_keys(settings: Settings) -> None:
-    """Looks at keys in files and variables, and at proxies, before a worker starts; other commands need none.
-
-    Raises WrongSettingsError with a line for each.
-    """
-    try:
-        for route in settings.routing.routes.values():
-            settings.proxy_for(route.url)
-    except ValueError as error:
-        raise WrongSettingsError(str(error)) from None
-    if settings.config_file is None:
-        _check_key_file(settings)
-    elif mistakes := list(_missing_keys(settings.routing)):
-        raise WrongSettingsError("\n".join(f"{variable(Settings, 'config_file')}: {line}" for line in mistakes))
-
-
-def _missing_keys(routing: Routing) -> Iterator[str]:
-    for route in routing.routes.values():
-        try:
-            route.key.checked()
-        except ValueError as error:
-            yield f"routes.{route.name}.{'key_file' if route.key.file else 'key_env'}: {error}"
-
-
-def _check_key_file(settings: Settings) -> None:
-    if settings.upstream_api_key_file is None:
-        return
-    try:
-        read_key(settings.upstream_api_key_file)
-    except ValueError as error:
-        raise WrongSettingsError(f"{variable(Settings, 'upstream_api_key_file')}: {error}") from None
 
 
 def load(**overrides: Any) -> Settings:

@@ -29,7 +29,7 @@ def examine(settings: Settings, environment: Mapping[str, str]) -> Iterator[Find
     yield from judge_settings(settings, environment)
     yield from examine_redis(settings.redis, settings.lanes)
     if settings.config_file:
-        yield from examine_routes(settings.routing, settings.proxy_for)
+        yield from examine_routes(settings.routing, settings.models, settings.proxy_for)
     else:
         key, url = api_key(settings), settings.upstream_url
         known = key if isinstance(key, str) else ""

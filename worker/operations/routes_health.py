@@ -50,10 +50,15 @@ def judge_routing(routing: Routing, given: Collection[str]) -> Iterator[Finding]
     yield from _judge_accounts(routing)
 
 
-def examine_routes(routing: Routing, proxy_for: Callable[[str], str] = direct) -> Iterator[Finding]:
-    """Every finding about the gateway and the key of each route, as `gateway_health` makes them."""
+def examine_routes(
+    routing: Routing, models: Collection[str] = MODELS, proxy_for: Callable[[str], str] = direct
+) -> Iterator[Finding]:
+    """Every finding about the gateway and the key of each route, as `gateway_health` makes them.
+
+    `models` are asked of routes that name none.
+    """
     for route in routing.routes.values():
-        there = tuple(route.models.values()) or MODELS
+        there = tuple(route.models.values()) or models
         for finding in examine_gateway(route.url, route.key.read(), there, proxy_for):
             check = f"routes.{route.name}{finding.check.removeprefix('gateway')}"
             change = finding.change.replace("WORKER_UPSTREAM_URL", f"routes.{route.name}.url")

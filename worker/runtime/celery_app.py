@@ -16,9 +16,10 @@ from celery.worker import state
 
 from worker import __version__, telemetry
 from worker.config.exit_codes import WRONG
+from worker.config.key_places import check_keys
 from worker.config.otel_settings import load_otel
 from worker.config.sentry_settings import load_sentry
-from worker.config.settings import Settings, WrongSettingsError, check_keys
+from worker.config.settings import Settings, WrongSettingsError
 from worker.operations.scaling import check_scaling_file
 from worker.queue.celery_message import known_tasks
 from worker.runtime import command_line, process_signals, remote_control
