@@ -44,7 +44,7 @@ def blocking(place: Any) -> Any:
         return RedisTarget.parse(place).blocking(**_TIMEOUTS, retry=Retry(_PAUSES, _TRIES))
     if isinstance(place, redis.asyncio.Redis):
         raise TypeError("ResponsesClient takes URLs or redis.Redis; for redis.asyncio.Redis, use AsyncResponsesClient")
-    return place
+    return _plain(place)
 
 
 def asynchronous(place: Any) -> Any:
@@ -53,4 +53,13 @@ def asynchronous(place: Any) -> Any:
         return RedisTarget.parse(place).asynchronous(**_TIMEOUTS, retry=AsyncRetry(_PAUSES, _TRIES))
     if isinstance(place, redis.Redis):
         raise TypeError("AsyncResponsesClient takes URLs or redis.asyncio.Redis; for redis.Redis, use ResponsesClient")
-    return place
+    return _plain(place)
+
+
+def _plain(client: Any) -> Any:
+    """The client itself, but for kombu's that puts a prefix before keys: no worker would look there."""
+    if getattr(client, "global_keyprefix", ""):
+        raise ValueError(
+            "give a URL, or a client without global_keyprefix: workers read plain keys, which all begin with responses"
+        )
+    return client

@@ -9,13 +9,21 @@ from typing import Any
 import pytest
 import redis
 import redis.asyncio
+from celery import Celery
 from support import published
 from support.both_clients import KINDS, opened
 from support.producer import body
 from support.redis_users import url_of, users_of
 
 from api_contracts import ContractViolation
-from api_contracts.client import ClientError, ConflictError, ForgottenError, NoAnswerError, NotAnsweredError
+from api_contracts.client import (
+    ClientError,
+    ConflictError,
+    ForgottenError,
+    NoAnswerError,
+    NotAnsweredError,
+    ResponsesClient,
+)
 from api_contracts.queues import LANES, request_key
 from worker.operations.acl import CLIENT
 
@@ -147,6 +155,17 @@ def test_a_client_of_the_other_kind_is_refused(kind: str, redis_url: str) -> Non
     module: Any = redis.asyncio if kind == "blocking" else redis
     with pytest.raises(TypeError, match="use AsyncResponsesClient" if kind == "blocking" else "use ResponsesClient"):
         opened(kind, module.Redis.from_url(redis_url)).__enter__()
+
+
+def test_a_client_that_prefixes_keys_is_refused(redis_url: str) -> None:
+    """As Celery has one where its `broker_transport_options` say so."""
+    app = Celery(broker=redis_url)
+    app.conf.broker_transport_options = {"global_keyprefix": "shop:"}
+    with (
+        app.connection_for_write() as connection,
+        pytest.raises(ValueError, match="without global_keyprefix: workers read plain keys"),
+    ):
+        ResponsesClient(connection.default_channel.client)  # pyright: ignore[reportAttributeAccessIssue,reportUnknownMemberType,reportUnknownArgumentType]
 
 
 def test_deltas_come_as_they_are_written(client: Any, valkey: Any, later: Later) -> None:

@@ -49,6 +49,11 @@ CELERY_SURFACE: Final = (
         "no",
         "refused at start with a line that says what to do instead, exit code 2",
     ),
+    (
+        "`global_keyprefix`, `sep`, `priority_steps` in `broker_transport_options`",
+        "no",
+        "keys have plain names, which all begin with `responses`; `status` and `doctor` name a list that nobody serves",
+    ),
     ("compression, protocol 1, pickle", "no", "refused with `invalid_request`"),
 )
 """(of Celery, works, how)."""

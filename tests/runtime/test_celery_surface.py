@@ -5,11 +5,13 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+from celery import Celery
 from support.polling import wait_until
 from support.producer import Producer, body
 from support.worker_process import Fleet
 
 from worker.devtools.devstack import Simulator
+from worker.operations.stray_messages import StraySearch
 
 
 def control(producer: Producer) -> Any:
@@ -99,6 +101,22 @@ def test_revoke_cancels_what_is_in_flight(fleet: Fleet, producer: Producer, gate
     assert result["error"]["code"] == "cancelled"
     assert [(a["outcome"], a["maybe_billed"]) for a in result["attempts"]] == [("interrupted", True)]
     assert producer.leftovers() == {}
+
+
+def test_an_app_with_a_key_prefix_sends_without_it(redis_url: str, fleet: Fleet, producer: Producer) -> None:
+    """Else Celery would push onto a list that no worker serves."""
+    fleet.start()
+    app: Any = Celery(broker=redis_url)
+    app.conf.broker_transport_options = {"global_keyprefix": "shop:"}
+    message: Any = {"args": [{"body": body()}], "queue": "responses.interactive", "ignore_result": True}
+
+    with app.connection_for_write(transport_options={"global_keyprefix": ""}) as plain:
+        sent = app.send_task("responses.create", connection=plain, **message)
+    app.send_task("responses.create", **message)
+
+    assert producer.result(sent.id)["outcome"] == "completed"
+    strays = StraySearch(["interactive", "batch"]).look(producer.redis, calls=10)
+    assert strays == {"shop:responses.interactive": 1}
 
 
 @pytest.mark.parametrize("seconds", [1, 30], ids=["ends in time", "is handed back"])
