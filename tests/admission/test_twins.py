@@ -177,6 +177,7 @@ class Twins:
         theirs = [simulated.seq, simulated.retries.left, simulated.silence.started, slowed.seq, slowed.refused]
         assert ours == near([float(number) for number in theirs])
         self.seen["limited"] += simulated.flight.limit < math.inf
+        self.seen["judging"] += simulated.flight.ratio_before > 0
         self.seen["slower"] += pace["scale"] < 1
         self.seen["wider"] += slow_start["st_window"] > 16
         self.seen["searching"] += slow_start["st_searching"] > 0
@@ -247,3 +248,19 @@ async def test_a_limit_is_found_alike(twins: Twins, refused: float) -> None:
         twins.agree()
 
     assert {event for event in ("wider", "searching") if not twins.seen[event]} == set()
+
+
+@pytest.mark.parametrize("twins", [{"rpm": 600_000}], ids=["requests known"], indirect=True)
+async def test_a_cut_for_slowness_is_judged_alike(twins: Twins) -> None:
+    """Calls take three times as long, and fewer of them are no faster; then they are quick again."""
+    for took_ms in (100, 300, 100):
+        for _ in range(40):
+            for _ in range(4):
+                await twins.admit()
+            twins.budget.advance(took_ms)
+            while twins.calls:
+                await twins.end("ok")
+            twins.agree()
+
+    assert twins.seen["judging"]
+    assert twins.simulated.flight.ratio_before == 0

@@ -159,13 +159,13 @@ def test_a_client_of_the_other_kind_is_refused(kind: str, redis_url: str) -> Non
 
 def test_a_client_that_prefixes_keys_is_refused(redis_url: str) -> None:
     """As Celery has one where its `broker_transport_options` say so."""
-    app = Celery(broker=redis_url)
+    app: Any = Celery(broker=redis_url)
     app.conf.broker_transport_options = {"global_keyprefix": "shop:"}
     with (
         app.connection_for_write() as connection,
         pytest.raises(ValueError, match="without global_keyprefix: workers read plain keys"),
     ):
-        ResponsesClient(connection.default_channel.client)  # pyright: ignore[reportAttributeAccessIssue,reportUnknownMemberType,reportUnknownArgumentType]
+        ResponsesClient(connection.default_channel.client)
 
 
 def test_deltas_come_as_they_are_written(client: Any, valkey: Any, later: Later) -> None:

@@ -3,6 +3,7 @@
 import ast
 import re
 import subprocess
+from collections import Counter
 from pathlib import Path
 from typing import Final
 
@@ -35,6 +36,9 @@ RIDDLE: Final = re.compile(r"(What|Who|Whoever|Whatever|Whose|Which|How|Why|Wher
 COMMENT: Final = re.compile(r"^ *(?:--+|#) (.*)$", re.MULTILINE)
 """A comment on a line of its own, in Python or Lua."""
 
+METHOD: Final = re.compile(r"^function (\w+:\w+)", re.MULTILINE)
+"""A method, in Lua."""
+
 _LISTED: Final = subprocess.check_output(["git", "ls-files", "*.py", "*.lua"], cwd=ROOT, text=True)  # noqa: S607  # git of the checkout
 FILES: Final = [name for name in _LISTED.splitlines() if (ROOT / name).exists()]
 PRODUCTION: Final = [name for name in FILES if name.endswith(".py") and not name.startswith(("tests/", "helm/tests/"))]
@@ -62,6 +66,15 @@ def test_a_long_function_is_found(keyword: str) -> None:
     body = "    pass\n" * FUNCTION_LINES
 
     assert functions("file", f"{keyword} long():\n{body}") == [("file:1 long", FUNCTION_LINES + 1)]
+
+
+def test_a_method_of_lua_is_defined_once() -> None:
+    """The files of a room make one script, in which a second definition replaces the first in silence."""
+    rooms = {str(Path(name).parent) for name in FILES if name.endswith(".lua")}
+    defined = {room: Counter(METHOD.findall("".join(map(_text, _lua_of(room))))) for room in rooms}
+
+    assert len(defined["worker/admission/lua"]) > 50
+    assert {room: twice for room, found in defined.items() if (twice := [one for one in found if found[one] > 1])} == {}
 
 
 def test_docstrings_and_comments_begin_with_their_subject() -> None:
@@ -103,6 +116,10 @@ def functions(name: str, text: str) -> list[tuple[str, int]]:
         for node in ast.walk(ast.parse(text))
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
     ]
+
+
+def _lua_of(room: str) -> list[str]:
+    return [name for name in FILES if name.endswith(".lua") and str(Path(name).parent) == room]
 
 
 def _text(name: str) -> str:

@@ -68,7 +68,7 @@ function State:overloaded(granted_at, in_flight)
 end
 
 -- Judges a cut for slowness: where fewer calls are no faster, it is taken back.
-function State:judge(mean)
+function State:judge_cut(mean)
   if mean > NO_FASTER * self.fl_before then
     self.fl_limit = math.max(self.fl_limit, self.fl_limit_before)
     self:raise_floors()
@@ -91,7 +91,7 @@ function State:answered_in(ratio, granted_at, seq, in_flight)
     self.fl_seq, self.fl_refused, self.fl_share = seq, 0, 0
   end
   if self.fl_before > 0 then
-    self:judge(mean)
+    self:judge_cut(mean)
   elseif mean > SLOWER and in_flight > LONELY then
     local before = math.min(limit, in_flight)
     self.fl_ceiling = before -- no news: it shows in good time
