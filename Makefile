@@ -112,8 +112,8 @@ test-image: $(CHART_TOOLS)  ## builds the image, runs it locked down and as the 
 chaos: $(STAMP)  ## kills, drains, Redis restarts, cut and slow networks, full memory; then the books; ARGS="--seeds 1 --requests 300"
 	PYTHONPATH=tests $(BIN)/python -m chaos.driver $(ARGS)
 
-demo-oncall: $(STAMP)  ## an outage, a revoked key and their repair: the log, the alarms, the issue list
-	PYTHONPATH=tests $(BIN)/python examples/oncall.py
+demo-oncall: $(STAMP)  ## a night on call: five incidents, each mended with the commands that are printed
+	$(BIN)/python examples/oncall.py
 
 bench-throughput: $(STAMP)  ## CPU, memory and added time of a request, beside Celery's own pools
 	$(BIN)/python -m bench.throughput

@@ -1,211 +1,279 @@
-"""An outage, staged: the gateway breaks, is repaired, our key is revoked, and is repaired. `make demo-oncall`.
+"""A night on call, staged: five incidents, each mended with the commands that its alert and the fleet print.
 
-Everything is real but the gateway: a worker, a Valkey, and a Sentry that is Bugsink where `make test-sentry` has
-installed it, else a receiver of ours. What is shown is what on call would see, at the moment they would see it.
+`make demo-oncall`. A stranger's way from an alert to its cause and its remedy is three commands at most, and each is
+printed by the one before; the drill types exactly those, and fails where a way is longer or does not end in repair.
+Everything is real but the gateway.
 """
 
 import json
 import os
+import re
+import signal
 import subprocess
 import sys
 import tempfile
 import threading
 import time
-from collections import Counter
-from collections.abc import Generator, Iterator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
-from http.client import HTTPConnection
 from pathlib import Path
 from typing import Any
 
-from bugsink.server import Bugsink, bugsink, is_installed
 from celery import Celery
+from redis import Redis
 from rich.console import Console
 from rich.table import Table
-from support.sentry_receiver import SentryReceiver
 
 from worker.devtools.devstack import Simulator, embedded_valkey, simulator_process
+from worker.failures.next_command import NEXT
+from worker.telemetry.rules import RULES
 
 KEY = "sk-demo"
 EACH_S = 0.25
+MOST_COMMANDS = 3
+SHOWN_LINES = 7
+WITHIN_S = 90.0
 START_S = 20.0
-SHOWN = {
-    "upstream.shut": "yellow",
-    "upstream.opened": "green",
-    "incident.reported": "bold red",
-    "incident.ended": "green",
-    "upstream.throttled": "yellow",
-}
-HIDDEN = {"service", "version", "environment", "host", "pid", "event", "level", "timestamp", "event_id", "runbook"}
 
 console = Console(highlight=False, width=None if sys.stdout.isatty() else 140)
 
 
 @dataclass(slots=True)
 class Stage:
-    """The processes that run while the outage is staged."""
+    """The processes that run while the night is staged."""
 
     gateway: Simulator
-    log: Path
-    app: Any
+    redis: Any
+    customers: Any
+    environment: Mapping[str, str]
     sent: int = 0
     over: threading.Event = field(default_factory=threading.Event)
+    helpers: list["subprocess.Popen[bytes]"] = field(default_factory=list)
 
     def traffic(self) -> None:
         """Customers: a request every quarter of a second, from three tenants."""
         while not self.over.wait(EACH_S):
             self.sent += 1
-            envelope = {
-                "body": {"model": "gpt-5.4-mini", "input": [{"role": "user", "content": f"Question {self.sent}"}]},
-                "tenant": ("acme", "globex", "initech")[self.sent % 3],
-            }
-            self.app.send_task("responses.create", args=[envelope], queue="responses.interactive")
+            self.ask(f"r{self.sent}", tenant=("acme", "globex", "initech")[self.sent % 3])
 
-    def lines(self) -> Iterator[dict[str, Any]]:
-        for line in self.log.read_text(encoding="utf-8", errors="replace").splitlines():
-            if line.startswith("{"):
-                yield json.loads(line)
+    def ask(self, request_id: str, *, tenant: str = "acme", lane: str = "interactive") -> None:
+        body = {"model": "gpt-5.4-mini", "input": [{"role": "user", "content": "What now?"}]}
+        envelope = {"request_id": request_id, "tenant": tenant, "body": body}
+        self.customers.send_task("responses.create", args=[envelope], queue=f"responses.{lane}")
 
-    def play(self, title: str, seconds: float, shown: int) -> int:
-        """Lets time pass and shows the lines that matter as they come; returns how many lines there are."""
-        console.rule(f"[bold]{title}")
-        give_up = time.monotonic() + seconds
-        while time.monotonic() < give_up:
-            lines = list(self.lines())
-            for line in lines[shown:]:
-                show(line)
-            shown = len(lines)
-            time.sleep(0.2)
-        outcomes = Counter(line["outcome"] for line in lines if line["event"] == "request.finished")
-        console.print(f"[dim]so far: {self.sent} asked, {dict(outcomes)}[/]")
-        return shown
-
-
-def show(line: Mapping[str, Any]) -> None:
-    if line["event"] in SHOWN:
-        facts = " ".join(f"{name}={value}" for name, value in line.items() if name not in HIDDEN and value is not None)
+    def typed(self, command: str) -> str:
+        """Runs a command as it was printed; one that goes on until a signal is left running."""
+        console.print(f"\n[bold]$ {command}[/]", markup=True)
+        if command.endswith("responses-worker run"):
+            self.helpers.append(subprocess.Popen(command, shell=True, env=self.environment, **QUIET))  # noqa: S602  # as it was printed
+            return ""
+        done = subprocess.run(command, shell=True, env=self.environment, capture_output=True, text=True, check=False)  # noqa: S602  # as it was printed
+        lines = [line.rstrip() for line in (done.stdout + done.stderr).splitlines() if line.strip()]
+        last = [line for line in lines[SHOWN_LINES:] if line.startswith(NEXT)]
         console.print(
-            f"[dim]{line['timestamp'][11:19]}[/] [{SHOWN[line['event']]}]{line['event']}[/] {facts}", soft_wrap=True
+            "\n".join([*lines[:SHOWN_LINES], *(["..."] if len(lines) > SHOWN_LINES else []), *last]), style="dim"
         )
+        return done.stdout
+
+    def status(self) -> dict[str, Any]:
+        command = "responses-worker status --json"
+        return json.loads(subprocess.check_output(command, shell=True, env=self.environment))  # noqa: S602  # our own
+
+    def is_shut(self, state: str = "") -> bool:
+        gate = (self.redis.hget("responses:quota:default", "gate") or b"").decode()
+        return gate == state if state else bool(gate)
+
+    def answered(self, request_id: str, tenant: str = "acme") -> bool:
+        return self.redis.hget(f"responses:request:{tenant}:{request_id}", "state") == b"completed"
+
+    def wait(self, what: str, met: Callable[[], bool]) -> None:
+        """Ends the drill where this does not come to pass."""
+        give_up = time.monotonic() + WITHIN_S
+        while not met():
+            if time.monotonic() > give_up:
+                raise SystemExit(f"the drill failed: {what}")
+            time.sleep(0.2)
+
+
+QUIET: dict[str, Any] = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL, "start_new_session": True}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Incident:
+    """One alert: its cause, what a person does beside typing, and how one sees that it is over."""
+
+    title: str
+    alert: str
+    labels: Mapping[str, str] = field(default_factory=dict[str, str])
+    breaks: Callable[[Stage], None]
+    shows: Callable[[Stage], bool]
+    by_hand: Callable[[Stage], None] = lambda _: None
+    """For example a new key in its place; nothing that a command of ours could do."""
+    mended: Callable[[Stage], bool]
+
+    def staged(self, stage: Stage) -> tuple[str, int, float]:
+        """Returns title, number of commands, and the time it took from the alert on."""
+        console.rule(f"[bold]{self.title}")
+        self.breaks(stage)
+        stage.wait(f"{self.alert} has a cause", lambda: self.shows(stage))
+        (rule,) = (rule for rule in RULES if rule.alert == self.alert)
+        told = rule.rendered()["annotations"]
+        summary = re.sub(r"{{ \$labels\.(\w+) }}", lambda found: self.labels[found[1]], told["summary"])
+        console.print(f"[bold red]{self.alert}[/] ({rule.severity}): {summary}\n{told['description']}")
+        began, count = time.monotonic(), self._followed(stage, re.findall(r"`([^`]+)`", told["description"]))
+        stage.wait(f"{self.title} is mended", lambda: self.mended(stage))
+        took_s = time.monotonic() - began
+        console.print(f"[bold green]over after {count} commands and {took_s:.0f} s[/]\n")
+        return self.title, count, took_s
+
+    def _followed(self, stage: Stage, named: list[str]) -> int:
+        """Types what is named, until nothing more is; returns the number of commands."""
+        for count in range(1, MOST_COMMANDS + 1):
+            if count == MOST_COMMANDS:
+                self.by_hand(stage)
+            named = [line.removeprefix(NEXT) for line in stage.typed(named[0]).splitlines() if line.startswith(NEXT)]
+            if not named:
+                return count
+        raise SystemExit(f"the drill failed: {self.title} takes more than {MOST_COMMANDS} commands")
+
+
+def requests_fail(stage: Stage) -> None:
+    """An hour's trouble in seconds: the gateway fails everything, and is repaired."""
+    stage.gateway.configure(fault_rates={"503": 1.0})
+    for number in range(20):
+        stage.ask(f"failed-{number}")
+    stage.wait("twenty requests failed", lambda: stage.redis.xlen("responses:failed") >= 20)  # noqa: PLR2004  # those
+    stage.gateway.configure(fault_rates={})
+    stage.wait(
+        "the gateway is probed, and work goes on", lambda: not stage.is_shut() and stage.status()["verdict"]["ok"]
+    )
+
+
+def pause(stage: Stage) -> None:
+    subprocess.run(["responses-worker", "pause", "--reason", "invoice 17"], env=stage.environment, check=True, **QUIET)  # noqa: S607  # our own
+
+
+def key_in_the_way(stage: Stage) -> None:
+    """Somebody else wrote into the key of a request: its message cannot be worked on."""
+    stage.redis.set("responses:request:acme:order-9", "not ours")
+    stage.ask("order-9")
+
+
+def reports(stage: Stage) -> None:
+    for number in range(5):
+        stage.ask(f"report-{number}", lane="reports")
+
+
+NIGHT = (
+    Incident(
+        title="Somebody revokes our key",
+        alert="ResponsesWorkerUpstreamShut",
+        labels={"state": "authentication_failed"},
+        breaks=lambda stage: stage.gateway.configure(revoked_keys=[KEY]),
+        shows=lambda stage: stage.is_shut("authentication_failed"),
+        by_hand=lambda stage: stage.gateway.configure(revoked_keys=[]),
+        mended=lambda stage: stage.status()["verdict"]["text"].startswith("moving"),
+    ),
+    Incident(
+        title="A colleague paused the fleet and went home",
+        alert="ResponsesWorkerPaused",
+        breaks=pause,
+        shows=lambda stage: stage.status()["verdict"]["command"] == "responses-worker runbook paused",
+        mended=lambda stage: stage.status()["verdict"]["text"].startswith("moving"),
+    ),
+    Incident(
+        title="A lane that nobody serves",
+        alert="ResponsesWorkerLaneUnserved",
+        labels={"lane": "reports"},
+        breaks=reports,
+        shows=lambda stage: stage.status()["lanes"].get("reports", {}).get("state") == "standing",
+        mended=lambda stage: all(stage.answered(f"report-{number}") for number in range(5)),
+    ),
+    Incident(
+        title="The gateway failed requests, and is well again",
+        alert="ResponsesWorkerErrorBudgetBurns",
+        breaks=lambda _: console.print("[dim]waiting until the failures are a minute ago[/]"),
+        shows=lambda stage: "redrive" in stage.status()["verdict"]["command"],
+        mended=lambda stage: all(stage.answered(f"failed-{number}") for number in range(20)),
+    ),
+    Incident(
+        title="A message that no worker can take",
+        alert="ResponsesWorkerDeadLetters",
+        breaks=key_in_the_way,
+        shows=lambda stage: stage.redis.xlen("responses:dead") == 1,
+        by_hand=lambda stage: stage.redis.delete("responses:request:acme:order-9"),
+        mended=lambda stage: stage.answered("order-9"),
+    ),
+)
 
 
 def main() -> None:
     with ExitStack() as stack:
         logs = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        sentry = (
-            stack.enter_context(bugsink(logs / "bugsink")) if is_installed() else stack.enter_context(SentryReceiver())
-        )
         valkey = stack.enter_context(embedded_valkey())
         gateway = stack.enter_context(simulator_process({"keys": [KEY], "latency_median_s": 0.2}))
-        stage = Stage(gateway, logs / "worker.log", stack.enter_context(Celery("customers", broker=valkey.url)))
-        with _worker(stage.log, _environment(valkey.url, gateway.url, sentry.dsn)) as worker:
-            metrics = _perform(stage)
-            worker.terminate()
-            worker.wait()
-        console.rule("[bold]The log: one line per request; this is the last that failed")
-        failed = [line for line in stage.lines() if line["event"] == "request.finished" and line["outcome"] == "failed"]
-        console.print_json(data=failed[-1])
-        console.print(_waited(metrics), _issues(sentry), sep="\n")
-        console.print("[dim]`responses-worker runbook authentication_failed` says what to do about it.[/]")
+        environment = _environment(valkey.url, gateway.url)
+        redis: Any = stack.enter_context(Redis.from_url(valkey.url))
+        stage = Stage(gateway, redis, stack.enter_context(Celery("customers", broker=valkey.url)), environment)
+        with _worker(logs / "worker.log", environment):
+            done = _perform(stage)
+        console.print(_table(done))
 
 
-def _perform(stage: Stage) -> str:
-    """The acts; returns the metrics as they were at the end."""
+def _perform(stage: Stage) -> list[tuple[str, int, float]]:
+    """The night, with customers all through it."""
     customers = threading.Thread(target=stage.traffic)
     customers.start()
     try:
-        shown = stage.play("All is well", 3, 0)
-        stage.gateway.configure(fault_rates={"503": 1.0})
-        shown = stage.play("The gateway answers 503 to everything", 22, shown)
-        stage.gateway.configure(fault_rates={})
-        shown = stage.play("The gateway is repaired: a probe finds out", 17, shown)
-        stage.gateway.configure(revoked_keys=[KEY])
-        shown = stage.play("Somebody revokes our key", 15, shown)
-        stage.gateway.configure(revoked_keys=[])
-        stage.play("The key works again", 8, shown)
-        return _scraped(next(line["port"] for line in stage.lines() if line["event"] == "probes.opened"))
+        requests_fail(stage)
+        return [incident.staged(stage) for incident in NIGHT]
     finally:
         stage.over.set()
         customers.join()
+        for helper in stage.helpers:
+            os.killpg(helper.pid, signal.SIGTERM)  # as Ctrl-C in that terminal would
+            helper.wait()
 
 
-def _environment(redis_url: str, upstream_url: str, dsn: str) -> dict[str, str]:
+def _environment(redis_url: str, upstream_url: str) -> dict[str, str]:
     inherited = {name: value for name, value in os.environ.items() if not name.startswith(("WORKER_", "SENTRY_"))}
     return inherited | {
+        "COLUMNS": "140",
+        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
         "WORKER_REDIS_URL": redis_url,
         "WORKER_UPSTREAM_URL": upstream_url,
         "WORKER_UPSTREAM_API_KEY": KEY,
         "WORKER_REQUESTS_PER_MINUTE": "6000",
-        "WORKER_MAX_ATTEMPTS": "2",
-        "WORKER_PATIENCE": "interactive=6s",
-        "WORKER_PROBE_INTERVAL": "2s",
+        "WORKER_MAX_ATTEMPTS": "1",
+        "WORKER_PATIENCE": "interactive=deadline",
         "WORKER_HTTP_PORT": "0",
         "WORKER_LOG_FORMAT": "json",
-        "SENTRY_DSN": dsn,
-        "SENTRY_ENVIRONMENT": "demo",
     }
 
 
 @contextmanager
-def _worker(log: Path, environment: Mapping[str, str]) -> "Generator[subprocess.Popen[bytes]]":
+def _worker(log: Path, environment: Mapping[str, str]) -> Generator[None]:
     command = [sys.executable, "-m", "worker", "run"]
-    with (
-        log.open("wb") as written,
-        subprocess.Popen(command, env=environment, stdout=written, stderr=written) as worker,  # noqa: S603  # our own module
-    ):
+    with log.open("wb") as out, subprocess.Popen(command, env=environment, stdout=out, stderr=out) as worker:  # noqa: S603  # our own module
         try:
             give_up = time.monotonic() + START_S
             while b"worker.started" not in log.read_bytes():
                 if worker.poll() is not None or time.monotonic() > give_up:
                     raise SystemExit(log.read_text(encoding="utf-8"))
                 time.sleep(0.1)
-            yield worker
+            yield
         finally:
             worker.terminate()
 
 
-def _scraped(port: int) -> str:
-    connection = HTTPConnection("127.0.0.1", port, timeout=5)
-    connection.request("GET", "/metrics")
-    text = connection.getresponse().read().decode()
-    connection.close()
-    return text
-
-
-def _waited(metrics: str) -> Table:
-    table = Table(title="/metrics: what requests waited for, in seconds", title_justify="left")
-    table.add_column("reason")
-    table.add_column("seconds", justify="right")
-    for line in metrics.splitlines():
-        if line.startswith("responses_worker_waiting_seconds_total") and float(line.split()[-1]):
-            table.add_row(line.split('"')[1], f"{float(line.split()[-1]):.0f}")
+def _table(done: list[tuple[str, int, float]]) -> Table:
+    table = Table(title="The night", title_justify="left")
+    for column in ("incident", "commands", "from the alert to its end"):
+        table.add_column(column, justify="left" if column == "incident" else "right")
+    for title, count, took_s in done:
+        table.add_row(title, str(count), f"{took_s:.0f} s")
     return table
-
-
-def _issues(sentry: Bugsink | SentryReceiver) -> Table:
-    name = "Bugsink" if isinstance(sentry, Bugsink) else "a receiver of ours; `make test-sentry` installs Bugsink"
-    table = Table(title=f"Sentry ({name}): the issues on call finds", title_justify="left")
-    for column in ("issue", "level", "pages", "events", "failures", "tenants", "what to do"):
-        table.add_column(column, justify="right" if column in ("events", "failures", "tenants") else "left")
-    for events in _by_issue(sentry):
-        impacts = [event["contexts"]["impact"] for event in events]
-        failures = sum(impact.get("failures_since_last_event", 0) for impact in impacts)
-        tenants = max(impact.get("tenants_affected", 0) for impact in impacts)
-        value = events[0]["exception"]["values"][-1]
-        remedy = events[0]["contexts"]["runbook"].get("remedy", value["value"])
-        page = "yes" if events[0]["tags"]["page"] == "true" else ""
-        table.add_row(value["type"], events[0]["level"], page, str(len(events)), str(failures), str(tenants), remedy)
-    return table
-
-
-def _by_issue(sentry: Bugsink | SentryReceiver) -> list[list[dict[str, Any]]]:
-    if isinstance(sentry, Bugsink):
-        return [sentry.events(issue["id"]) for issue in sentry.issues()]
-    issues: dict[str, list[dict[str, Any]]] = {}
-    for event in sentry.events():
-        issues.setdefault("/".join(event["fingerprint"]), []).append(event)
-    return list(issues.values())
 
 
 if __name__ == "__main__":

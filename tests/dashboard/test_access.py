@@ -1,5 +1,6 @@
 """The door: one token, no way around it, and headers that keep everything else out."""
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -91,6 +92,19 @@ def test_the_view_is_the_fleet(browser: TestClient, valkey: Any) -> None:
     assert view["dead"]["count"] == 3
     assert "\\u001b" not in browser.get("/view", headers=BEARER).text
     assert "W10=" not in str(view)
+
+
+def test_the_view_adds_accounts_up(redis_url: str, valkey: Any, tmp_path: Path) -> None:
+    """With routes of their own; the page shows calls in flight of all of them."""
+    routes = "".join(
+        f'[routes.{name}]\nurl = "http://127.0.0.1:1"\nkey_env = "NO_KEY"\naccount = "{name}"\n' for name in ("a", "b")
+    )
+    (tmp_path / "routes.toml").write_text(f"[accounts.a]\n[accounts.b]\n{routes}")
+    for name in ("a", "b"):
+        valkey.zadd(f"responses:permits:default:account:{name}", {"token": 9e15})
+    settings = load(redis_url=redis_url, config_file=tmp_path / "routes.toml")
+    view = TestClient(create_app(FleetWatch(settings), Door(TOKEN))).get("/view", headers=BEARER).json()
+    assert view["now"]["in_flight"] == 2
 
 
 def test_redis_away_is_a_line_on_the_page() -> None:

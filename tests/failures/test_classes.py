@@ -5,6 +5,7 @@ import pytest
 from api_contracts import ErrorCode
 from worker.failures.classes import ERRORS, FAILURES, Kind, Route, State, callers, fault, ours, trace_status, upstream
 from worker.failures.failure import COSTLY_ATTEMPTS, Failure
+from worker.failures.next_command import filled_in
 from worker.telemetry.metrics import Metrics
 from worker.telemetry.runbook import ALERTS, RUNBOOK
 from worker.telemetry.runbook_links import link
@@ -89,7 +90,7 @@ def test_every_entry_is_a_page(name: str) -> None:
 
     assert page.startswith(f"# `{name}`\n")
     assert page.endswith("\n")
-    for text in (entry.meaning, entry.first_look, entry.remedy, f"```sh\n{entry.command}\n```"):
+    for text in (entry.meaning, entry.first_look, entry.remedy, f"```sh\n{filled_in(entry.command)}\n```"):
         assert text
         assert text in page
 

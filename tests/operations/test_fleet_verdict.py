@@ -3,57 +3,15 @@
 from typing import Any
 
 import pytest
+from support.fleet_parts import lane, upstream, worker
 
-from worker.operations.fleet_verdict import LaneView, Verdict, judge, span, verdict_of
-from worker.operations.overview import Budget, Lane, Overview, Pause, Upstream
-from worker.operations.registry import Holding, Load, Worker
+from worker.operations.fleet_verdict import LaneView, judge, span
+from worker.operations.overview import Lane, Overview, Pause
+from worker.operations.registry import Worker
+from worker.operations.troubles import Seen, Verdict, troubles_of, verdict_of
 from worker.telemetry.runbook import RUNBOOK
 
 MINUTE = 60_000
-
-
-def lane(ready: int = 0, **changes: Any) -> Lane:
-    plain: dict[str, Any] = {
-        "in_flight": 0,
-        "parked": 0,
-        "oldest_lease_ms": None,
-        "next_due_ms": None,
-        "oldest_age_ms": None,
-    }
-    return Lane(ready={0: ready}, **plain | changes)
-
-
-def upstream(**changes: Any) -> Upstream:
-    plain: dict[str, Any] = {
-        "in_flight": 0,
-        "in_flight_limit": 0,
-        "waiting": 0,
-        "requests": Budget(limit=0, rate=0, used=0),
-        "tokens": Budget(limit=0, rate=0, used=0),
-        "state": "open",
-        "code": "",
-        "next_call_ms": 0,
-        "since_ms": None,
-        "pause": None,
-        "waits_for": "",
-    }
-    return Upstream(**plain | changes)
-
-
-def worker(*lanes: str, **changes: Any) -> Worker:
-    holds = {name: Holding(*counts) for name, counts in changes.pop("holds", {}).items()}
-    load = Load(holds=holds, draining=changes.pop("draining", False), backlog=changes.pop("backlog", ""))
-    plain: dict[str, Any] = {
-        "id": "w",
-        "host": "h",
-        "pid": 1,
-        "version": "1",
-        "concurrency": 10,
-        "up_s": 60.0,
-        "silent_ms": 1_000,
-        "per_second": {},
-    }
-    return Worker(lanes=dict.fromkeys(lanes or ("interactive",), 1), load=load, **plain | changes)
 
 
 def seen(
@@ -67,11 +25,14 @@ def seen(
         lanes={"interactive": lane(5)} if lanes is None else lanes,
         streams={},
         dead=0,
+        failed=0,
         upstreams={"default": upstream(**of_upstream)},
         strays={},
     )
-    views = judge(overview, workers, still or {}, served)
-    return dict(views), verdict_of(overview, views, workers)
+    decisive = overview.upstreams["default"]
+    views = judge(overview.lanes, decisive, workers, still or {}, served)
+    troubles = troubles_of(Seen(overview=overview, decisive=decisive, lanes=views, workers=workers))
+    return dict(views), verdict_of(troubles, views.values(), workers)
 
 
 def test_a_lane_that_nobody_serves_beside_one_that_moves() -> None:
@@ -84,7 +45,7 @@ def test_a_lane_that_nobody_serves_beside_one_that_moves() -> None:
 
     assert (lanes["interactive"].state, lanes["batch"].state) == ("moving", "standing")
     assert verdict.text == "lane batch stands still for 2 h: no worker serves it; 5,000 messages wait"
-    assert verdict.command == "responses-worker runbook lane_unserved"
+    assert verdict.command == "responses-worker runbook lane_unserved --lane batch"
 
 
 PAUSE = Pause(by="ann at bastion", reason="invoice", ends_ms=25 * MINUTE)
@@ -106,7 +67,7 @@ PAUSE = Pause(by="ann at bastion", reason="invoice", ends_ms=25 * MINUTE)
             [worker()],
             {"state": "breaker_open", "code": "upstream_timeout", "since_ms": 180_000, "next_call_ms": 40_000},
             "the gateway is shut for 3 min: breaker_open (upstream_timeout); it is tried again in 40 s",
-            "upstream_timeout",
+            "breaker_open",
         ),
         ([worker(draining=True)], {}, "all its workers are leaving", "nothing_moving"),
         ([worker(backlog="responses:results")], {}, "too many results are unread", "results_high_water"),
@@ -122,7 +83,7 @@ def test_the_cause_is_named(workers: list[Worker], of_upstream: dict[str, Any], 
     assert lanes["interactive"].state == "standing"
     assert not verdict.ok
     assert said in verdict.text
-    assert verdict.command == f"responses-worker runbook {entry}"
+    assert verdict.command.split(" --")[0] == f"responses-worker runbook {entry}"
     assert entry in RUNBOOK
 
 

@@ -36,7 +36,7 @@ def test_a_fleet_at_work(fleet: Fleet, producer: Producer) -> None:
     assert view.last_hour.by_which("calls", "default")["ok"] == 2
     assert view.tenants == {"acme": 2, "globex": 1}
     assert view.lanes["tpyo"].state == "standing"
-    assert view.verdict.command == "responses-worker runbook lane_unserved"
+    assert view.verdict.command == "responses-worker runbook lane_unserved --lane tpyo"
     assert {name: view.lanes[name].workers for name in view.lanes} == {"interactive": 1, "batch": 1, "tpyo": 0}
 
     producer.redis.delete("responses.tpyo")

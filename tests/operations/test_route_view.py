@@ -166,6 +166,9 @@ async def test_a_paused_route_is_left_alone_until_it_is_resumed(routes: Routes, 
 
     assert "one" not in await routes.drain()
     assert view(routes)["one"].state == "paused"
+    status = (await asyncio.to_thread(called, "status", **settings)).out
+    assert "route one: the fleet was paused" in status
+    assert "next: responses-worker runbook paused --route one" in status.splitlines()
     assert (await asyncio.to_thread(called, "resume", **settings)).code == 0
     routes.advance(2_000)
     assert "one" in await routes.drain()

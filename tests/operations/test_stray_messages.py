@@ -76,7 +76,7 @@ def test_operators_are_told(valkey: redis.Redis, redis_url: str) -> None:
     finding = one(redis_findings(redis_url), "redis.lanes")
 
     assert "no worker serves 'team-a.responses.batch': 1 messages" in shown
-    assert "tpyo: no worker" in shown
+    assert "lane tpyo stands still: no worker" in shown
     assert "\x1b[31m" not in shown + finding.seen
     assert finding.level is Severity.WARN
 

@@ -88,7 +88,7 @@ def test_markup_from_outside_is_text(look: Open, valkey: Any) -> None:
     """In lanes, tenants, codes, routes, hosts and dead letters."""
     an_hour(valkey, canary=CANARY)
     page = look()
-    for place in ("#b-failures", "#b-tenants", "#t-routes", "#t-workers", "#t-dead", "#incidents"):
+    for place in ("#b-failures", "#b-tenants", "#t-routes", "#t-workers", "#t-dead", "#troubles"):
         assert CANARY in text(page, place), place
     assert page.locator("main img").count() == 0
     assert "owned" not in page.title()

@@ -5,15 +5,19 @@ from datetime import timedelta
 
 import redis
 from prometheus_client import CollectorRegistry
+from support.route_parts import SHARING
 
+from worker.operations.route_view import Place, places_of
 from worker.runtime.fleet_metrics import FleetCollector
 
 
-def samples(redis_url: str, targets: Mapping[str, timedelta] | None = None) -> dict[tuple[str, ...], float]:
+def samples(
+    redis_url: str, targets: Mapping[str, timedelta] | None = None, places: Mapping[str, Place] | None = None
+) -> dict[tuple[str, ...], float]:
     """Metric and label values -> value, as a worker of `interactive` shows them."""
     registry = CollectorRegistry()
     client = lambda: redis.Redis.from_url(redis_url)  # noqa: E731  # pyright: ignore[reportUnknownMemberType, reportUnknownLambdaType]  # untyped kwargs
-    registry.register(FleetCollector(client, ("interactive",), targets=targets or {}))
+    registry.register(FleetCollector(client, ("interactive",), targets=targets or {}, places=places or {}))
     found = (sample for family in registry.collect() for sample in family.samples)
     return {(each.name.removeprefix("responses_worker_"), *each.labels.values()): each.value for each in found}
 
@@ -41,3 +45,18 @@ def test_a_pause_is_shown_until_it_ends(valkey: redis.Redis, redis_url: str) -> 
     assert samples(redis_url)["fleet_paused",] == 1
     valkey.hset(quota, "paused_until", 2)
     assert samples(redis_url)["fleet_paused",] == 0
+
+
+def test_every_account_has_its_calls_in_flight(valkey: redis.Redis, redis_url: str) -> None:
+    """The fleet is paused once none of its routes may be called."""
+    for scope, calls in (("account:shared", 3), ("route:one", 3), ("account:other", 2)):
+        valkey.zadd(f"responses:permits:default:{scope}", {str(n): 9e15 for n in range(calls)})
+    valkey.hset("responses:quota:default:account:shared", "paused", 1)
+    shown = samples(redis_url, places=places_of(SHARING))
+
+    assert {name[1:]: value for name, value in shown.items() if name[0] == "fleet_calls_in_flight"} == {
+        ("shared",): 3, ("own",): 2,
+    }  # fmt: skip
+    assert shown["fleet_paused",] == 0
+    valkey.hset("responses:quota:default:account:other", "paused", 1)
+    assert samples(redis_url, places=places_of(SHARING))["fleet_paused",] == 1

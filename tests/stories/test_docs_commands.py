@@ -18,12 +18,16 @@ _NOT_HERE: Final = (
     "kubectl ",
     "helm ",
     "responses-worker run",
+    "WORKER_LANES=",
     "responses-worker dashboard",
     "responses-worker dev",
 )
 """Commands that install, build, need a cluster, or run until a signal: other tests run the worker."""
 _PIPES: Final = "|"
 _ENDLESS: Final = "--watch"
+_GATEWAY: Final = {"WORKER_UPSTREAM_URL": "http://127.0.0.1:1"}
+_FOUND_FAULT: Final = 2
+"""There is no gateway here, and the doctor says so."""
 
 
 def commands_of(page: Path) -> list[list[str]]:
@@ -45,14 +49,16 @@ PAGES: Final = [page for page in (ROOT / "README.md", *sorted(DOCS.rglob("*.md")
 def test_a_pages_commands_work(page: Path, valkey: Any, redis_url: str) -> None:
     """`redis-cli` is spoken with redis-py, which sends the same words."""
     valkey.xadd("responses:results", {"request_id": "one", "result": "{}"})
+    valkey.xgroup_create("responses:results", "GROUP", id="0")
+    valkey.hset("responses:request:TENANT:REQUEST_ID", "state", "completed")
     for program, *arguments in commands_of(page):
         if program == "redis-cli":
             answer = valkey.execute_command(*arguments)
             assert arguments[0] != "XREADGROUP" or answer
         else:
             assert program == "responses-worker", program
-            ran = called(*(word for word in arguments if word != _ENDLESS), WORKER_REDIS_URL=redis_url)
-            assert ran.code == 0, ran
+            ran = called(*(word for word in arguments if word != _ENDLESS), WORKER_REDIS_URL=redis_url, **_GATEWAY)
+            assert ran.code == (_FOUND_FAULT if arguments == ["doctor"] else 0), ran
 
 
 def test_pages_with_commands_are_found() -> None:

@@ -62,14 +62,27 @@ def _minute(valkey: Any, minute: int, ago: int, canary: str) -> None:
 
 def _worker(valkey: Any, host: str, number: int, at_ms: int) -> None:
     lanes = {"batch": 1} if number == 2 else {"interactive": 4, "batch": 1}
-    record = {
-        "v": 1, "host": host, "pid": 7 + number, "version": "0.1.0", "lanes": lanes, "concurrency": 100,
-        "up_s": 86_000 - 9000 * number, "draining": False, "backlog": "",
-        "holds": {lane: [3, 38 - 11 * number] for lane in lanes},
-        "per_second": dict.fromkeys(lanes, 3.4 - number),
+    worker_says(
+        valkey, f"{host}:{number}", at_ms,
+        host=host, pid=7 + number, lanes=lanes, up_s=86_000 - 9000 * number,
+        holds={lane: [3, 38 - 11 * number] for lane in lanes},
+        per_second=dict.fromkeys(lanes, 3.4 - number),
+    )  # fmt: skip
+
+
+def worker_says(valkey: Any, worker: str, at_ms: int, **said: Any) -> None:
+    """One worker's report, as `Registrar` writes it."""
+    plain = {
+        "v": 1, "host": worker, "pid": 7, "version": "0.1.0", "lanes": {"interactive": 4, "batch": 1},
+        "concurrency": 100, "up_s": 60, "draining": False, "backlog": "", "holds": {}, "per_second": {},
     }  # fmt: skip
-    valkey.zadd(_FLEET["workers"], {f"{host}:{number}": at_ms})
-    valkey.hset(_FLEET["loads"], f"{host}:{number}", f"1 {json.dumps(record)}")
+    valkey.zadd(_FLEET["workers"], {worker: at_ms})
+    valkey.hset(_FLEET["loads"], worker, f"1 {json.dumps(plain | said)}")
+
+
+def minute_counts(valkey: Any, ago: int, counts: dict[str, int]) -> None:
+    """Counts of the minute that was so many minutes ago."""
+    valkey.hset(f"{_FLEET['history']}:{int(time.time() // 60) - ago}", mapping=counts)
 
 
 def _messages(valkey: Any, now_ms: int, canary: str) -> None:

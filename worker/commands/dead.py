@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Final
 import typer
 
 from worker.commands.options import duration
-from worker.commands.terminal import FAILED, WRONG, connected, ended, settings
+from worker.commands.terminal import FAILED, WRONG, connected, ended, print_next, settings
 
 if TYPE_CHECKING:
     from worker.operations.audit import Audit
@@ -71,6 +71,8 @@ def list_letters(
     if shown:
         letters_table(shown)
     typer.echo(f"{len(shown)} shown of {count} dead letters{'; --limit shows more' if more else ''}")
+    if shown:
+        print_next(f"responses-worker dead replay {shown[0].entry_id} --within 1h")
 
 
 @dead.command()

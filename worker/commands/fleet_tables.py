@@ -9,13 +9,16 @@ from rich.text import Text
 from worker.commands.printable import name_shown
 from worker.commands.sparkline import sparkline
 from worker.commands.tables import NOTHING, moment, overview_tables, ready, table
-from worker.operations.fleet_verdict import LaneView, Verdict, span
+from worker.failures.next_command import NEXT
+from worker.operations.fleet_verdict import LaneView, span
 from worker.operations.fleet_view import FleetView
 from worker.operations.history import Span
 from worker.operations.registry import Worker
+from worker.operations.troubles import Verdict
 
 TENANTS_SHOWN: Final = 5
 WORKERS_SHOWN: Final = 20
+TROUBLES_SHOWN: Final = 8
 NAMES_SHOWN: Final = 30
 _STYLES: Final = {"standing": "bold red", "moving": "green", "calling": "green", "scheduled": "yellow", "idle": "dim"}
 
@@ -23,8 +26,9 @@ _STYLES: Final = {"standing": "bold red", "moving": "green", "calling": "green",
 def fleet_tables(view: FleetView) -> Iterable[RenderableType]:
     """The verdict first: what stands still and why, or how fast it moves; and what to type next."""
     yield verdict_line(view.verdict)
+    yield from _troubles(view)
     if view.verdict.command:
-        yield Text(f"next: {view.verdict.command}", "bold")
+        yield _whole(f"{NEXT}{view.verdict.command}", "bold")
     yield ""
     yield _lanes(view.lanes)
     yield from _whys(view.lanes)
@@ -38,8 +42,23 @@ def fleet_tables(view: FleetView) -> Iterable[RenderableType]:
     yield from overview_tables(view.overview)
 
 
+def _troubles(view: FleetView) -> Iterable[Text]:
+    """Those that the verdict does not tell."""
+    others = [trouble for trouble in view.troubles if trouble.text != view.verdict.text]
+    for trouble in others[:TROUBLES_SHOWN]:
+        about = "" if trouble.command == view.verdict.command else f": `{trouble.command}`"
+        yield _whole(f"also: {name_shown(trouble.text, 500)}{about}", "red")
+    if len(others) > TROUBLES_SHOWN:
+        yield _whole(f"and {len(others) - TROUBLES_SHOWN} more such troubles", "red")
+
+
 def verdict_line(verdict: Verdict) -> Text:
-    return Text(name_shown(verdict.text, 500), "bold green" if verdict.ok else "bold red")
+    return _whole(name_shown(verdict.text, 500), "bold green" if verdict.ok else "bold red")
+
+
+def _whole(line: str, style: str) -> Text:
+    """A line that stays one, so that its command can be copied."""
+    return Text(line, style, no_wrap=True, overflow="ignore")
 
 
 def _lanes(lanes: Mapping[str, LaneView]) -> RenderableType:
@@ -67,10 +86,6 @@ def _whys(lanes: Mapping[str, LaneView]) -> Iterable[RenderableType]:
             yield Text(f"{name}: a lease ran out {span(-lease_ms)} ago: a worker died, or cannot reach Redis", "red")
         if lane.messages.next_due_ms is not None:
             yield Text(f"{name}: the next parked message is due ", "dim").append(moment(lane.messages.next_due_ms))
-        if lane.cause:
-            yield Text(
-                f"{name}: {name_shown(lane.cause.why, 300)}: `responses-worker runbook {lane.cause.entry}`", "red"
-            )
 
 
 def _answers(minute: Span, hour: Span) -> RenderableType:

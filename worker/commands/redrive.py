@@ -4,19 +4,20 @@
 import json
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import timedelta
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
 from worker.commands.options import duration, rate
-from worker.commands.terminal import WRONG, connected, ended, settings
+from worker.commands.terminal import WRONG, connected, ended, print_next, settings
 
 if TYPE_CHECKING:
     from worker.operations.redrive import FailedRequest, Failures
 
-_DAY: Final = timedelta(hours=24)
+_CALM: Final = "60/m"
+"""The rate of the command that a dry run prints."""
 
 
 _Code = Annotated[str | None, typer.Option(help="With this error code only, such as `upstream_error`.")]
@@ -53,24 +54,26 @@ def redrive(
     again since then stays as it is. Dead letters have a command of their own:
     `dead replay`.
     """
-    from worker.operations.redrive import FailedRequests, Failures
+    from worker.operations.redrive import WITHIN, FailedRequests, Failures, counted
 
     failures = Failures(code=code, tenant=tenant, lane=lane, since=since)
-    given = _DAY if within is None else within
+    given = WITHIN if within is None else within
     _check(failures, given, everything=everything)
     current = settings()
     with connected(current) as redis:
         kept = FailedRequests(redis)
         found = list(kept.find(failures))
-        report = _counted(found)
+        report = counted(redis, found, tenant)
         if not as_json:
-            _tell_count(found)
+            _tell_count(found, report)
         if found and not dry_run:
-            _record(redis, current.fleet, f"redrive {_told(failures)}: {len(found)} requests", reason)
+            _record(redis, current.fleet, f"redrive {failures}: {len(found)} requests", reason)
             done = Counter(kept.redrive(failed, within=given).lower() for failed in _paced(found, pace))
             report |= {"redriven": done["redriven"], "left_alone": done["gone"] + done["changed"]}
     if as_json:
         typer.echo(json.dumps(report))
+    elif found and dry_run:
+        print_next(f"responses-worker redrive {failures} --rate {_CALM}")
     elif "redriven" in report:
         typer.echo(f"{report['redriven']} redriven, {report['left_alone']} answered or enqueued again meanwhile")
 
@@ -102,23 +105,10 @@ def _paced(found: Iterable["FailedRequest"], pace: timedelta | None) -> Iterator
         yield failed
 
 
-def _counted(found: list["FailedRequest"]) -> dict[str, object]:
-    codes = Counter(failed.code for failed in found)
-    return {"found": len(found), "bytes": sum(failed.size for failed in found), "by_code": dict(codes.most_common())}
-
-
-def _tell_count(found: list["FailedRequest"]) -> None:
-    """The number of requests, in all and by lane and code; the most of a kind first."""
-    typer.echo(f"{len(found)} failed requests, {sum(failed.size for failed in found) / 1024:.1f} KiB")
+def _tell_count(found: list["FailedRequest"], report: Mapping[str, Any]) -> None:
+    """The number of requests and the cost to expect, then the number by lane and code; the most of a kind first."""
+    tokens = f", about {report['tokens']:,} tokens" if "tokens" in report else ""
+    cost = f", about ${report['cost_usd']:,.2f}" if "cost_usd" in report else ""
+    typer.echo(f"{report['found']} failed requests, {report['bytes'] / 1024:.1f} KiB{tokens}{cost}")
     for (lane, code), count in Counter((failed.lane, failed.code) for failed in found).most_common():
         typer.echo(f"{count:>8}  {lane}  {code}")
-
-
-def _told(failures: "Failures") -> str:
-    given = {
-        "code": failures.code,
-        "tenant": failures.tenant,
-        "lane": failures.lane,
-        "since": failures.since and f"{failures.since.total_seconds():.0f}s",
-    }
-    return " ".join(f"--{name} {value}" for name, value in given.items() if value is not None) or "--all"

@@ -33,12 +33,11 @@ def show(
     """Show where a request is, why, when it may start, its attempts, and what became of it; no prompt."""
     from worker.operations.fleet_view import FleetReader
     from worker.operations.requests import look
-    from worker.operations.route_view import scopes_of, table_of
 
     _check(request_id, tenant)
     current = settings()
     with connected(current) as redis:
-        fleet = FleetReader(current.fleet, list(current.lanes), scopes_of(table_of(current))).read(redis)
+        fleet = FleetReader.of(current).read(redis)
         view = look(redis, fleet, request_id, tenant)
     if view is None:
         raise ended(f"{request_id}: neither a record nor a waiting message has this id; `dead list` may know it")

@@ -1,6 +1,7 @@
 # ruff: noqa: PLC0415  # imports wait until the command runs: --help stays quick
 """`responses-worker results`."""
 
+import json
 import re
 import socket
 from collections.abc import Iterator, Mapping
@@ -25,6 +26,11 @@ def results(
         str | None, typer.Option(help="Read as this consumer group, and acknowledge what was printed.")
     ] = None,
     follow: Annotated[bool, typer.Option("--follow", "-F", help="Go on as results arrive.")] = False,
+    code: Annotated[str | None, typer.Option(help="Those with this error code only; without --group.")] = None,
+    drop_group: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="Remove a group that nobody needs: its backlog goes, its results stay kept."),
+    ] = None,
     reply_to: Annotated[str | None, typer.Option(help="The stream of requests with this `reply_to`.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line, as the worker wrote it.")] = False,
 ) -> None:
@@ -32,24 +38,66 @@ def results(
 
     Without --group all that are there; with it what it has not acknowledged.
     Results are kept until every group has read them: when done with one,
-    remove it with XGROUP DESTROY.
+    remove it with --drop-group.
     """
     from api_contracts.queues import result_stream
     from worker.commands import answers
 
-    for option, name in (("--group", group), ("--reply-to", reply_to)):
-        if name is not None and not _NAME.fullmatch(name):
-            raise ended(f"{option}: must be a name of letters, digits, . _ : and -", WRONG)
-    stream = result_stream(reply_to)
-    with connected(settings()) as redis:
+    _check({"--group": group, "--reply-to": reply_to, "--drop-group": drop_group}, code)
+    stream, current = result_stream(reply_to), settings()
+    with connected(current) as redis:
+        if drop_group:
+            _drop(redis, current.fleet, stream, drop_group)
+            return
         entries = _unacknowledged(redis, stream, group, follow) if group else _all(redis, stream, follow)
         try:
             for entry_id, fields in entries:
+                if code and not _has(fields, code):
+                    continue
                 answers.print_entry(entry_id, fields, as_json=as_json)
                 if group:
                     redis.xack(stream, group, entry_id)
         except KeyboardInterrupt:  # how one stops following
             raise typer.Exit from None
+
+
+def _check(names: Mapping[str, str | None], code: str | None) -> None:
+    """Ends the command unless names are names, and options fit each other."""
+    from api_contracts.errors import ErrorCode
+
+    for option, name in names.items():
+        if name is not None and not _NAME.fullmatch(name):
+            raise ended(f"{option}: must be a name of letters, digits, . _ : and -", WRONG)
+    if code is not None and code not in [*ErrorCode]:
+        raise ended(f"--code: must be one of {', '.join(ErrorCode)}", WRONG)
+    if code and names["--group"]:
+        raise ended("--code: a group must read all its results, or some are never acknowledged", WRONG)
+
+
+def _drop(redis: Any, fleet: str, stream: str, group: str) -> None:
+    """Removes a consumer group, on record."""
+    from worker.operations.audit import Audit
+
+    found = {each["name"].decode(errors="replace"): each for each in _groups(redis, stream)}
+    if group not in found:
+        raise ended(f"--drop-group: {stream} has no group {group}; it has {', '.join(found) or 'none'}", WRONG)
+    unread = (found[group]["lag"] or 0) + found[group]["pending"]
+    Audit(redis, fleet).record(f"results --drop-group {group} of {stream}: {unread} unread")
+    redis.xgroup_destroy(stream, group)
+    typer.echo(f"dropped {group}, which had not read {unread:,} results of {stream}")
+
+
+def _groups(redis: Any, stream: str) -> list[dict[str, Any]]:
+    return redis.xinfo_groups(stream) if redis.exists(stream) else []
+
+
+def _has(fields: Mapping[bytes, bytes], code: str) -> bool:
+    """Whether a result has this error; what is no JSON has none."""
+    try:
+        result: Any = json.loads(fields.get(b"result", b"{}"))
+        return result["error"]["code"] == code
+    except (ValueError, KeyError, TypeError):
+        return False
 
 
 def _all(redis: Any, stream: str, follow: bool) -> Iterator[Entry]:  # noqa: FBT001  # named at its only call

@@ -7,24 +7,37 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from worker.commands.terminal import WRONG, ended
+from worker.commands.terminal import WRONG, ended, print_next
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
+
+
+_Lane = Annotated[str, typer.Option(help="The lane that stands still.")]
+_Group = Annotated[str, typer.Option(help="The consumer group that does not read.")]
+_Route = Annotated[str, typer.Option(help="The route that is shut or paused.")]
+_Account = Annotated[str, typer.Option(help="The account that is shut or paused.")]
 
 
 def runbook(
     name: Annotated[
         str | None, typer.Argument(help="A failure class, state, alert, metric or reason to wait.", show_default=False)
     ] = None,
-    rules: Annotated[bool, typer.Option("--rules", help="Print Prometheus' rules as JSON, which is YAML.")] = False,  # noqa: FBT002  # an option, never positional
+    *,
+    lane: _Lane = "",
+    group: _Group = "",
+    route: _Route = "",
+    account: _Account = "",
+    rules: Annotated[bool, typer.Option("--rules", help="Print Prometheus' rules as JSON, which is YAML.")] = False,
 ) -> None:
     """Say what a failure class, state, alert, metric or reason to wait means, where to look first, and what ends it.
 
-    Without NAME: all there are. Needs no settings and no connection.
+    The last line is the command to type next, for the lane, group, route or account that is given. Without NAME: all
+    entries there are. Needs no settings and no connection.
     """
     from rich.console import Console
 
+    from worker.failures.next_command import filled_in
     from worker.telemetry.rules import RULES, prometheus_groups
     from worker.telemetry.runbook import RUNBOOK
     from worker.telemetry.runbook_pages import entries_of, metric_of
@@ -38,7 +51,10 @@ def runbook(
         if metric:
             labels = f" by {', '.join(metric.labels)}" if metric.labels else ""
             typer.echo(f"{metric.name}, a {metric.kind}{labels}: {metric.help}")
-        console.print(*map(_one, entries_of(name)), sep="\n")
+        about = {"lane": lane, "group": group, "route": route, "account": account}
+        for entry in entries_of(name):
+            console.print(_one(entry))
+            print_next(filled_in(RUNBOOK[entry].command, **about))
     else:
         near = difflib.get_close_matches(name, [*RUNBOOK, *(rule.alert for rule in RULES)], n=1)
         raise ended(f"{name}: no such entry" + (f"; did you mean {near[0]}?" if near else ""), WRONG)
@@ -57,7 +73,6 @@ def _one(name: str) -> "RenderableType":
         "meaning": entry.meaning,
         "first look": entry.first_look,
         "remedy": entry.remedy,
-        "command": entry.command,
         "alerts": "\n".join(f"{rule.alert} ({rule.severity}): {rule.expr}" for rule in alerts_of(name)),
     }
     shown = {label: Text(text) for label, text in told.items() if text}

@@ -27,11 +27,10 @@ def status(
     from rich.console import Console
 
     from worker.operations.fleet_view import FleetReader
-    from worker.operations.route_view import scopes_of, table_of
 
     console = Console(highlight=False)
     with connected(checked) as redis:
-        reader = FleetReader(checked.fleet, list(checked.lanes), scopes_of(table_of(checked)))
+        reader = FleetReader.of(checked)
         try:
             if watch and console.is_terminal and not as_json:
                 _watch(console, reader, redis)
@@ -67,4 +66,4 @@ def _show(console: "Console", view: "FleetView", *, as_json: bool) -> None:
     if as_json:
         typer.echo(json.dumps(fleet_json(view)))
     else:
-        console.print(_picture(view))
+        console.print(_picture(view), crop=False)

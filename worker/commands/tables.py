@@ -33,6 +33,7 @@ def overview_tables(overview: Overview) -> Iterable[RenderableType]:
         yield made
         yield ""
     yield Text(f"dead letters: {overview.dead}", "bold red" if overview.dead else "dim")
+    yield Text(f"failed requests that `redrive` can run anew: {overview.failed}", "dim")
     for name, size in list(overview.strays.items())[:STRAYS_SHOWN]:
         yield Text(f"no worker serves {shown_key(name)}: {size} messages", "bold red")
     if len(overview.strays) > STRAYS_SHOWN:

@@ -14,6 +14,7 @@ import typer
 from worker.commands.absent import absent
 from worker.commands.printable import shown
 from worker.config.exit_codes import FAILED, INTERRUPTED, NO_ANSWER_YET, WRONG
+from worker.failures.next_command import NEXT
 
 if TYPE_CHECKING:
     from worker.config.settings import Settings
@@ -26,6 +27,7 @@ __all__ = [
     "command_path",
     "connected",
     "ended",
+    "print_next",
     "settings",
 ]
 
@@ -34,6 +36,11 @@ def ended(message: str, code: int = FAILED) -> typer.Exit:
     """To be raised: ends the command once `message` is on stderr. It may quote what came from outside."""
     sys.stderr.write(f"{shown(message)}\n")
     return typer.Exit(code)
+
+
+def print_next(command: str) -> None:
+    """Prints the command to type next, whole, on a line of its own."""
+    typer.echo(f"\n{NEXT}{shown(command)}")
 
 
 def command_path() -> str:

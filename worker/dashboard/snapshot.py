@@ -13,6 +13,7 @@ from worker.operations.fleet_view import FleetView
 from worker.operations.history import Span
 from worker.operations.overview import Upstream
 from worker.operations.registry import Worker
+from worker.operations.troubles import Trouble
 
 MOST_TENANTS: Final = 12
 MOST_LANES: Final = 200
@@ -22,7 +23,7 @@ MOST_CODES: Final = 20
 
 def snapshot(view: FleetView, letters: Iterable[DeadLetter]) -> dict[str, Any]:
     """Everything on the page; times in ms, ages counted from `at_ms`."""
-    upstream = view.overview.upstreams[view.fleet]
+    upstream = view.budget
     return {
         "at_ms": view.at_ms,
         "fleet": name_shown(view.fleet),
@@ -35,7 +36,7 @@ def snapshot(view: FleetView, letters: Iterable[DeadLetter]) -> dict[str, Any]:
         "routes": _routes(view.last_hour),
         "tenants": _ranked(view.tenants, MOST_TENANTS),
         "workers": [_worker(worker) for worker in view.workers[:MOST_WORKERS]],
-        "incidents": _incidents(view, upstream),
+        "troubles": [_trouble(trouble) for trouble in view.troubles],
         "dead": {"count": view.overview.dead, "letters": [_letter(letter) for letter in letters]},
     }
 
@@ -130,22 +131,8 @@ def _worker(worker: Worker) -> dict[str, Any]:
     }
 
 
-def _incidents(view: FleetView, upstream: Upstream) -> list[dict[str, str]]:
-    """The troubles that need somebody now, the gravest first; each names its entry of the runbook."""
-    found = [
-        {"what": f"lane {name_shown(lane.name)} stands still", "why": name_shown(lane.cause.why, 200),
-         "entry": lane.cause.entry}
-        for lane in view.lanes.values() if lane.cause
-    ]  # fmt: skip
-    if upstream.state not in ("open", "throttled"):
-        entry = upstream.code or upstream.state
-        found.append({"what": f"the gateway's gate: {upstream.state}", "why": "", "entry": entry})
-    if silent := [worker for worker in view.workers if not worker.alive]:
-        names = ", ".join(name_shown(worker.host) for worker in silent[:3])
-        found.append({"what": f"silent workers: {len(silent)}", "why": names, "entry": "workers_silent"})
-    if view.overview.dead:
-        found.append({"what": f"dead letters: {view.overview.dead:,}", "why": "", "entry": "dead_letters"})
-    return found
+def _trouble(trouble: Trouble) -> dict[str, str]:
+    return {"text": name_shown(trouble.text, 400), "command": trouble.command}
 
 
 def _letter(letter: DeadLetter) -> dict[str, Any]:

@@ -31,7 +31,7 @@ class FleetWatch:
     _reading: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     def __post_init__(self) -> None:
-        self._reader = FleetReader(self.settings.fleet, tuple(self.settings.lanes))
+        self._reader = FleetReader.of(self.settings)
 
     async def latest(self) -> bytes:
         """The fleet as JSON, at most two seconds old; `{"error": ...}` while it cannot be read."""

@@ -17,6 +17,8 @@ def fleet_json(view: FleetView) -> dict[str, Any]:
         "at_ms": view.at_ms,
         "fleet": view.fleet,
         "verdict": asdict(view.verdict),
+        "troubles": [asdict(trouble) for trouble in view.troubles],
+        "budget": asdict(view.budget),
         "lanes": {name: overview["lanes"][name] | _lane(lane) for name, lane in view.lanes.items()},
         "last_minute": span_json(view.last_minute),
         "last_hour": span_json(view.last_hour),

@@ -1,4 +1,4 @@
-"""Decides of each lane whether it moves, and if not, why; and sums a fleet up in one line. Pure.
+"""Decides of each lane whether it moves, and if not, why. Pure; `troubles.py` sums the fleet up.
 
 The causes are looked at in the order in which they stop a request on its way: no worker, an operator's pause, a shut
 gate, workers that leave, results that nobody reads, a pause of the gateway, full processes, the budget.
@@ -8,13 +8,15 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, Literal
 
-from worker.operations.overview import Lane, Overview, Upstream
+from worker.operations.overview import Lane, Upstream
 from worker.operations.registry import Worker
 from worker.telemetry.runbook import WAITS
 
 LaneState = Literal["idle", "moving", "calling", "scheduled", "standing"]
 """`calling`: calls are under way and none has ended lately. `scheduled`: all it has waits for its time."""
 
+PASSABLE: Final = ("open", "throttled")
+"""States of an upstream that is called, now or soon."""
 LATELY_MS: Final = 30_000
 """A lane moves while its last answer is no older than this."""
 YOUNG_MS: Final = 10_000
@@ -56,24 +58,18 @@ class LaneView:
         return not (self.messages.left or self.workers or self.served_elsewhere)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Verdict:
-    """The first line of `status`."""
-
-    ok: bool
-    text: str
-    command: str
-    """The next command to type; empty where all is well."""
-
-
 def judge(
-    overview: Overview, workers: Sequence[Worker], still: Mapping[str, int], served: Iterable[str]
+    lanes: Mapping[str, Lane],
+    upstream: Upstream,
+    workers: Sequence[Worker],
+    still: Mapping[str, int],
+    served: Iterable[str],
 ) -> Mapping[str, LaneView]:
-    """Every lane of the overview. `still`: ms since its last answer. `served`: lanes that any fleet serves."""
-    upstream, served = decisive(overview.upstreams.values()), set(served)
+    """Every lane. `upstream`: the decisive one. `still`: ms since its last answer. `served`: lanes of any fleet."""
+    served = set(served)
     return {
         name: _lane(name, messages, upstream, workers, still_ms=still.get(name), served=name in served)
-        for name, messages in overview.lanes.items()
+        for name, messages in lanes.items()
     }
 
 
@@ -108,11 +104,6 @@ def _lane(
     )
 
 
-def decisive(upstreams: Iterable[Upstream]) -> Upstream:
-    """The upstream that the fleet's calls depend on: an open one, if there is one."""
-    return min(upstreams, key=lambda upstream: {"open": 0, "throttled": 1, "paused": 3}.get(upstream.state, 2))
-
-
 def _state(messages: Lane, still_ms: int | None, calling: int, per_second: float, *, certain: bool) -> LaneState:
     if not messages.left:
         return "idle"
@@ -143,8 +134,8 @@ def _cause(
 def _of_operators_and_gates(upstream: Upstream) -> Cause | None:
     if upstream.state == "paused":
         return Cause(why=paused_text(upstream), entry="paused")
-    if upstream.state not in ("open", "throttled"):
-        return Cause(why=gate_text(upstream), entry=upstream.code or upstream.state)
+    if upstream.state not in PASSABLE:
+        return Cause(why=gate_text(upstream), entry=upstream.state)
     return None
 
 
@@ -174,45 +165,6 @@ def _unserved(lane: str, workers: Sequence[Worker]) -> Cause:
     if not any(worker.alive for worker in workers):
         return Cause(why="no worker is alive", entry="workers_silent")
     return Cause(why="no worker serves it", entry="lane_unserved")
-
-
-def verdict_of(overview: Overview, lanes: Mapping[str, LaneView], workers: Sequence[Worker]) -> Verdict:
-    """The lane that stands still and its cause; else the rate, or that there is nothing to do."""
-    upstream = decisive(overview.upstreams.values())
-    standing = sorted(
-        (lane for lane in lanes.values() if lane.state == "standing"), key=lambda lane: lane.messages.left, reverse=True
-    )
-    if standing:
-        return _standing(standing)
-    if upstream.state == "paused":
-        return Verdict(ok=False, text=paused_text(upstream), command="responses-worker runbook paused")
-    if upstream.state not in ("open", "throttled"):
-        entry = upstream.code or upstream.state
-        return Verdict(ok=False, text=gate_text(upstream), command=f"responses-worker runbook {entry}")
-    return Verdict(ok=True, text=_going(lanes.values(), workers), command="")
-
-
-def _standing(standing: Sequence[LaneView]) -> Verdict:
-    worst = standing[0]
-    cause = worst.cause or Cause(why="nothing says why", entry="nothing_moving")
-    age_ms = worst.still_ms if worst.still_ms is not None else worst.messages.oldest_age_ms
-    since = f" for {span(age_ms)}" if age_ms is not None else ""
-    more = len(standing) - 1
-    others = f"; {more} more {'lane stands' if more == 1 else 'lanes stand'} still too" if more else ""
-    text = f"lane {worst.name} stands still{since}: {cause.why}; {worst.messages.left:,} messages wait{others}"
-    return Verdict(ok=False, text=text, command=f"responses-worker runbook {cause.entry}")
-
-
-def _going(lanes: Iterable[LaneView], workers: Sequence[Worker]) -> str:
-    rate, calling = 0.0, 0
-    for lane in lanes:
-        rate, calling = rate + lane.per_second, calling + lane.calling
-    if rate:
-        return f"moving: {rate:,.1f}/s"
-    if calling:
-        return f"working: {calling:,} calls under way, and none has ended in the last ten seconds"
-    alive = sum(worker.alive for worker in workers)
-    return f"idle: nothing waits, and {alive} {'worker is' if alive == 1 else 'workers are'} there"
 
 
 def paused_text(upstream: Upstream) -> str:

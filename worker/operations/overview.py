@@ -110,6 +110,8 @@ class Overview:
     lanes: Mapping[str, Lane]
     streams: Mapping[str, Stream]
     dead: int
+    failed: int
+    """Requests that ended in a retryable failure, and are kept for `redrive`."""
     upstreams: Mapping[str, Upstream]
     strays: Mapping[str, int]
     """Keys that hold messages and that no worker serves -> how many; of the first STRAY_CALLS thousand keys."""
@@ -137,6 +139,7 @@ def read_parts(
         lanes=read_lanes,
         streams={name: _stream(redis, name) for name in names},
         dead=redis.xlen(DEAD_STREAM),
+        failed=redis.xlen(keys.FAILED_STREAM),
         upstreams={name: _upstream(redis, name, now_ms, held) for name in upstreams},
         strays=strays,
     )

@@ -4,17 +4,24 @@ A redriven message goes to the back of its lane's lowest priority, with a deadli
 attempts behind it, and gets a second result. An id that was answered or enqueued since then is left alone.
 """
 
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, Final, NamedTuple
 
 from api_contracts.queues import PRIORITIES, lane_list
+from worker.operations.overview import server_ms
+from worker.operations.usage import average
+from worker.operations.usage import read as read_usage
 from worker.queue.failed_bodies import FAILED_BODIES, REDRIVE, Redrive
 from worker.storage import keys
 from worker.storage.scripts import call_blocking
 
 PAGE: Final = 1000
+WITHIN: Final = timedelta(hours=24)
+"""The time that a redriven request has for its answer, where nobody says more."""
+AVERAGED: Final = timedelta(days=7)
 
 
 class FailedRequest(NamedTuple):
@@ -46,6 +53,27 @@ class Failures:
             and self.lane in (None, failed.lane)
         )
 
+    def __str__(self) -> str:
+        """As the options of `redrive`."""
+        given = {
+            "code": self.code,
+            "tenant": self.tenant,
+            "lane": self.lane,
+            "since": self.since and f"{self.since.total_seconds():.0f}s",
+        }
+        return " ".join(f"--{name} {value}" for name, value in given.items() if value is not None) or "--all"
+
+
+def counted(redis: Any, found: Sequence[FailedRequest], tenant: str | None = None) -> dict[str, Any]:
+    """Requests and bytes, by code too; and the tokens and cost to expect, at the average of the last week's answers."""
+    codes = Counter(failed.code for failed in found)
+    counts = {"found": len(found), "bytes": sum(failed.size for failed in found), "by_code": dict(codes.most_common())}
+    one = average(read_usage(redis, server_ms(redis), AVERAGED, tenant)) if found else None
+    if one is None:
+        return counts
+    cost = {"cost_usd": round(one.cost_usd * len(found), 4)} if one.cost_usd else {}
+    return counts | {"tokens": round(one.tokens * len(found))} | cost
+
 
 @dataclass(frozen=True, slots=True)
 class FailedRequests:
@@ -76,8 +104,7 @@ class FailedRequests:
         )
 
     def _ago_ms(self, age: timedelta) -> int:
-        seconds, micros = self.redis.time()
-        return max(0, seconds * 1000 + micros // 1000 - round(age.total_seconds() * 1000))
+        return max(0, server_ms(self.redis) - round(age.total_seconds() * 1000))
 
 
 def _read(entry_id: bytes, facts: dict[bytes, bytes]) -> FailedRequest:

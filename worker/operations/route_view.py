@@ -2,13 +2,14 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Final, cast
+from dataclasses import dataclass, replace
+from typing import Any, Final, NamedTuple, cast
 
 from worker.admission.grants import Limits
 from worker.admission.route_table import AccountSpec, RouteSpec, RouteTable
 from worker.config.routing import Budget
 from worker.config.settings import Settings
+from worker.operations.overview import Budget as BudgetView
 from worker.operations.overview import Overview, Upstream, read
 from worker.storage import keys
 
@@ -68,12 +69,78 @@ def table_of(settings: Settings) -> RouteTable:
     return RouteTable(fleet=settings.fleet, routes=routes, accounts=accounts)
 
 
-def scopes_of(table: RouteTable) -> Mapping[str, str]:
-    """The scope of each account's and each route's state, by the name that operators know it by.
+class Place(NamedTuple):
+    """The state of one route or account; a route alone on its account shares the account's."""
 
-    `overview.read` takes scopes as names of upstreams. A route alone on its account is one entry.
-    """
-    return {state.label: state.scope for state in table.states if ":model:" not in state.scope}
+    scope: str
+    """`overview.read` takes scopes as names of upstreams."""
+    about: Mapping[str, str]
+    """`route` or `account`, and its name, as options of `resume` have it; empty where there is nothing to choose."""
+    account: str
+    """The name of the place of its account; its own where it is one."""
+
+
+def places_of(table: RouteTable) -> Mapping[str, Place]:
+    """Every state but those of models, by the name that operators know it by."""
+    accounts = {name: table.account_state(account) for name, account in table.accounts.items()}
+    of_routes = {table.route_state(route).scope: accounts[route.account].label for route in table.routes}
+    names = {route.name for route in table.routes}
+    states = [state for state in table.states if ":model:" not in state.scope]
+    return {
+        state.label: Place(
+            scope=state.scope,
+            about={"route" if state.label in names else "account": state.label} if len(states) > 1 else {},
+            account=of_routes.get(state.scope, state.label),
+        )
+        for state in states
+    }
+
+
+def scopes_of(table: RouteTable) -> Mapping[str, str]:
+    """The scope of each place by its name."""
+    return {name: place.scope for name, place in places_of(table).items()}
+
+
+def ways_of(places: Mapping[str, Place]) -> list[tuple[str, str]]:
+    """Each route with its account, by their names; both must be open for a call."""
+    shared = {place.account for name, place in places.items() if place.account != name}
+    return [(name, place.account) for name, place in places.items() if name not in shared]
+
+
+def decisive(upstreams: Mapping[str, Upstream], places: Mapping[str, Place]) -> Upstream:
+    """The state that the fleet's calls depend on: of a way that is open, if there is one."""
+    ways = [max(upstreams[route], upstreams[account], key=_hindrance) for route, account in ways_of(places)]
+    return min(ways, key=_hindrance)
+
+
+def _hindrance(upstream: Upstream) -> int:
+    return {"open": 0, "throttled": 1, "paused": 3}.get(upstream.state, 2)
+
+
+def together(upstreams: Mapping[str, Upstream], places: Mapping[str, Place]) -> Upstream:
+    """All accounts as one: their calls and budgets added up, and the state of the decisive one."""
+    accounts = [upstreams[name] for name, place in places.items() if place.account == name]
+    if len(accounts) == 1:
+        return accounts[0]
+    limits = [account.in_flight_limit for account in accounts]
+    return replace(
+        decisive(upstreams, places),
+        in_flight=sum(account.in_flight for account in accounts),
+        in_flight_limit=sum(limits) if all(limits) else 0,
+        requests=_sum([account.requests for account in accounts]),
+        tokens=_sum([account.tokens for account in accounts]),
+    )
+
+
+def _sum(budgets: Sequence[BudgetView]) -> BudgetView:
+    """Without a limit as soon as one has none."""
+    limits = [budget.limit for budget in budgets]
+    return BudgetView(
+        limit=sum(limits) if all(limits) else 0,
+        overridden=any(budget.overridden for budget in budgets),
+        rate=round(sum(budget.rate for budget in budgets), 1),
+        used=sum(budget.used for budget in budgets),
+    )
 
 
 class UnknownNameError(Exception):

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from worker.queue.usage import DAYS_KEPT, NANO
 from worker.storage import keys
@@ -51,6 +51,22 @@ def total(rows: Iterable[Usage]) -> Mapping[str, int | float]:
     rows = list(rows)
     names = ("requests", "failed", "input_tokens", "cached_tokens", "output_tokens", "cost_usd")
     return {name: sum(getattr(row, name) for row in rows) for name in names}
+
+
+class Average(NamedTuple):
+    """Of an answered request."""
+
+    tokens: float
+    cost_usd: float
+
+
+def average(rows: Iterable[Usage]) -> Average | None:
+    """None where nothing was answered."""
+    sums = total(rows)
+    answered = sums["requests"] - sums["failed"]
+    if not answered:
+        return None
+    return Average((sums["input_tokens"] + sums["output_tokens"]) / answered, sums["cost_usd"] / answered)
 
 
 def _rows(day: int, rows: Mapping[bytes, bytes]) -> Iterator[Usage]:

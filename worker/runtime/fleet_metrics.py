@@ -17,6 +17,7 @@ from api_contracts.queues import DEAD_STREAM, PRIORITIES, RESULT_STREAM, lane_li
 from worker.operations.lanes import every_lane, lane_of, noted
 from worker.operations.overview import server_ms
 from worker.operations.registry import read_workers
+from worker.operations.route_view import Place, ways_of
 from worker.operations.stray_messages import StraySearch
 from worker.storage import keys
 from worker.telemetry.foreign_words import label
@@ -40,9 +41,11 @@ class FleetCollector(Collector):
 
     client: Callable[[], Any]
     lanes: tuple[str, ...]
-    upstream: str = "default"
+    fleet: str = "default"
     targets: Mapping[str, timedelta] = field(default_factory=dict[str, timedelta])
     """By lane; `*` for all others."""
+    places: Mapping[str, Place] = field(default_factory=dict[str, Place])
+    """The upstreams by the names that operators know; empty: the fleet's own."""
     _rows: dict[str, list[Row]] = field(default_factory=dict[str, list[Row]])
     _read_at: float = -FRESH_S
     _search: StraySearch = field(init=False)
@@ -50,6 +53,7 @@ class FleetCollector(Collector):
 
     def __post_init__(self) -> None:
         self._search = StraySearch(self.lanes)
+        self.places = self.places or {self.fleet: Place(self.fleet, {}, self.fleet)}
 
     def collect(self) -> Iterator[Metric]:
         rows = self._fresh()
@@ -78,7 +82,7 @@ class FleetCollector(Collector):
         """Only result streams without `reply_to`: the others are as many as callers choose to name."""
         strays, now_ms = self._strays(client), server_ms(client)
         lanes = every_lane(self.lanes, noted(client), strays)
-        workers = [worker for worker in read_workers(client, self.upstream, now_ms) if worker.alive]
+        workers = [worker for worker in read_workers(client, self.fleet, now_ms) if worker.alive]
         with client.pipeline(transaction=False) as batch:
             for lane in lanes:
                 for name in lane_lists(lane):
@@ -87,24 +91,27 @@ class FleetCollector(Collector):
                 batch.zcard(keys.lane(lane)["delayed"])
             batch.xlen(RESULT_STREAM)
             batch.xlen(DEAD_STREAM)
-            batch.zcard(keys.upstream(self.upstream)["permits"])
             batch.xinfo_groups(RESULT_STREAM)
-            batch.hmget(keys.upstream(self.upstream)["quota"], "paused", "paused_until")
+            for place in self.places.values():
+                batch.zcard(keys.upstream(place.scope)["permits"])
+                batch.hmget(keys.upstream(place.scope)["quota"], "paused", "paused_until")
             # There may be no stream yet, and no right to see a lane.
             replies = iter(batch.execute(raise_on_error=False))
         names = {lane: label(lane) for lane in lanes}
         messages = [row for lane in lanes for row in _lane_rows(names[lane], replies)]
-        entries, dead, calls, groups, paused = replies
+        entries, dead, groups, *of_places = replies
+        calls = dict(zip(self.places, of_places[::2], strict=True))
+        paused = {name: _is_paused(fields, now_ms) for name, fields in zip(self.places, of_places[1::2], strict=True)}
         serving = Counter(lane for worker in workers for lane in worker.lanes)
         shown = (
             messages,
             [((names[lane],), float(serving[lane])) for lane in lanes],
             [((names[lane],), self._target_s(lane)) for lane in lanes],
-            _row((), _is_paused(paused, now_ms)),
+            _row((), int(all(paused[route] or paused[account] for route, account in ways_of(self.places)))),
             _group_rows(groups),
             _row((RESULT_STREAM,), entries),
             _row((), dead),
-            _row((self.upstream,), calls),
+            [row for name, place in self.places.items() if place.account == name for row in _row((name,), calls[name])],
             []
             if strays is None
             else _row((), sum(size for key, size in strays.items() if lane_of(key) not in serving)),

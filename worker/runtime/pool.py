@@ -21,6 +21,7 @@ from celery.worker import state
 
 from worker.config.settings import Settings
 from worker.failures.classes import State
+from worker.operations.route_view import places_of, table_of
 from worker.request.held import HeldRequests
 from worker.request.processor import Processor
 from worker.runtime.celery_events import CeleryEvents
@@ -163,7 +164,13 @@ class Pool(BasePool):
         registry = service.observer.metrics.registry
         settings = self.settings
         registry.register(
-            FleetCollector(settings.redis.client, tuple(settings.lanes), settings.fleet, settings.queue_target)
+            FleetCollector(
+                settings.redis.client,
+                tuple(settings.lanes),
+                settings.fleet,
+                settings.queue_target,
+                places_of(table_of(settings)),
+            )
         )
         probes = Probes(
             live=self.vitals.live,

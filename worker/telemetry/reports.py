@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 from typing import Any, Final
 
 from worker.failures.classes import FAILURES, Kind, State
+from worker.failures.next_command import filled_in
 from worker.telemetry.event_throttle import Fingerprint, Impact
 from worker.telemetry.runbook_links import link
 
@@ -74,7 +75,7 @@ def event_of(
                 "meaning": entry.meaning,
                 "first_look": entry.first_look,
                 "remedy": entry.remedy,
-                "command": entry.command,
+                "command": filled_in(entry.command, lane=facts.lane),
             },
             upstream=_upstream(facts),
             request=_request(facts),

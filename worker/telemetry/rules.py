@@ -12,13 +12,15 @@ import sys
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
+from worker.failures.next_command import look_up
 from worker.telemetry.metrics import UPSTREAM_STATES
 from worker.telemetry.runbook_links import link
 
 OBJECTIVE: Final = 0.99
 """The share of answers that must not fail within 30 days. Failures by the caller's fault do not count."""
 
-FIRST_COMMAND: Final = "Type `responses-worker status`: it says what stands still and why, and what to type next."
+STATUS: Final = "responses-worker status"
+"""The first command where the fleet itself can tell the cause."""
 
 STATE: Final = "{{ $labels.state }}"
 """The label `state` of an alert, as Prometheus' templates write it."""
@@ -36,6 +38,13 @@ class Rule:
     severity: Literal["page", "ticket"]
     entry: str
     summary: str
+    is_told_by_status: bool = True
+    """Whether `status` names the cause; where it cannot, the runbook is the first to ask."""
+
+    @property
+    def command(self) -> str:
+        """The first command to type; each prints the next one."""
+        return STATUS if self.is_told_by_status else look_up(self.alert)
 
     @property
     def entries(self) -> tuple[str, ...]:
@@ -51,7 +60,8 @@ class Rule:
             "labels": {"severity": self.severity},
             "annotations": {
                 "summary": self.summary,
-                "description": FIRST_COMMAND,
+                "description": f"Type `{self.command}`: it says more, and what to type next.",
+                "command": self.command,
                 "runbook_url": link(self.entry, runbook_url),
             },
         }
@@ -135,6 +145,7 @@ RULES: Final = (
         severity="page",
         entry="workers_silent",
         summary="No worker shows metrics",
+        is_told_by_status=False,
     ),
     Rule(
         alert="ResponsesWorkerUpstreamShut",
@@ -159,6 +170,7 @@ RULES: Final = (
         severity="page",
         entry="redis_lost",
         summary="Redis does not serve a worker",
+        is_told_by_status=False,
     ),
     Rule(
         alert="ResponsesWorkerResultsUnread",
@@ -183,6 +195,7 @@ RULES: Final = (
         severity="ticket",
         entry="calls_lost",
         summary="Workers die in the middle of calls",
+        is_told_by_status=False,
     ),
 )
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from worker.failures.classes import FAILURES, RunbookEntry
+from worker.failures.classes.model import RESUME
 from worker.telemetry.metrics import WaitReason
 
 ALERTS: Final[Mapping[str, RunbookEntry]] = {
@@ -22,7 +23,7 @@ ALERTS: Final[Mapping[str, RunbookEntry]] = {
         "`waiting_seconds_total` by `reason`: the table names the page of each.",
         "Budget: raise it, or take fewer requests. `share`: raise the lane's weight in WORKER_LANES. `process_full`: "
         "start workers, up to `useful_concurrency` divided by WORKER_CONCURRENCY.",
-        "responses-worker status --watch",
+        "responses-worker limits",
     ),
     "nothing_moving": RunbookEntry(
         "Messages wait in a lane of which no delivery has finished for 10 minutes; other lanes may move.",
@@ -31,7 +32,7 @@ ALERTS: Final[Mapping[str, RunbookEntry]] = {
         "pending.",
         "The page of the reason names it. `draining`: workers are leaving and none starts, so look at the rollout. "
         "`other`: the worker is older than the reason, and `status` shows it.",
-        "responses-worker status",
+        "responses-worker doctor",
     ),
     "workers_silent": RunbookEntry(
         "Messages wait and no worker shows metrics.",
@@ -43,8 +44,9 @@ ALERTS: Final[Mapping[str, RunbookEntry]] = {
         "Messages wait in a lane that no worker serves; other lanes move.",
         "`status`: is the lane's name a typo of a producer, or did the deployment that serves it go to zero pods?",
         "Start workers with the lane in WORKER_LANES, or scale its group up; its messages wait in Redis until then. "
-        "A typo: mend the producer, and let a worker serve the lane until it is empty.",
-        "responses-worker status",
+        "A typo: mend the producer, and let a worker serve the lane until it is empty. Until then a worker "
+        "can be started anywhere.",
+        "WORKER_LANES=LANE=1 responses-worker run",
     ),
     "dead_letters": RunbookEntry(
         "Messages were put aside because they cannot be read, or because workers died of them.",
@@ -62,12 +64,13 @@ ALERTS: Final[Mapping[str, RunbookEntry]] = {
         "The gateway answers 429; the fleet pauses and slows down. Requests wait and nothing fails yet.",
         '`upstream_calls_total{status="429"}` against the rest; does another system use the same key?',
         "None as long as queue_age is quiet. Otherwise raise the limit at the gateway.",
+        "responses-worker limits",
     ),
     "paused": RunbookEntry(
         "An operator paused the fleet; requests wait until their deadlines.",
         "`status` shows the pause. Ask the operators for its reason before you resume.",
-        "`responses-worker resume` when the reason is gone.",
-        "responses-worker status",
+        "End the pause when the reason is gone.",
+        RESUME,
     ),
 }
 """Entries of alert rules, by name."""

@@ -5,6 +5,7 @@ from typing import Final
 
 from api_contracts import ErrorCode
 from worker.failures.classes import ERRORS, FAILURES, FailureClass, Kind
+from worker.failures.next_command import filled_in
 from worker.telemetry.metrics import METRICS, PREFIX, Spec
 from worker.telemetry.rules import RULES, Rule
 from worker.telemetry.runbook import RUNBOOK, WAITS
@@ -57,7 +58,7 @@ def render(name: str) -> str:
         f"## First look\n\n{entry.first_look}",
         *([_reasons()] if name in _EXPLAIN_WAITING else []),
         f"## Remedy\n\n{entry.remedy}",
-        f"## Command\n\n```sh\n{entry.command}\n```",
+        f"## Command\n\n```sh\n{filled_in(entry.command)}\n```",
         *_alerts(name),
         *_told(name),
     ]

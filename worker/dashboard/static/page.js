@@ -100,10 +100,9 @@ function ranked(id, found, nothing) {
     : [tag("p", { className: "none" }, nothing)]));
 }
 
-function incidents(found) {
-  by("incidents").classList.toggle("quiet", found.length === 0);
-  by("incident-list").replaceChildren(...found.map((one) => tag("li", {}, tag("b", {}, one.what), one.why ? `: ${one.why}. ` : ". ",
-    tag("code", {}, `responses-worker runbook ${one.entry}`))));
+function troubles(found) {
+  by("troubles").classList.toggle("quiet", found.length === 0);
+  by("trouble-list").replaceChildren(...found.map((one) => tag("li", {}, `${one.text}. `, tag("code", {}, one.command))));
 }
 
 function letters({ count, letters }, now) {
@@ -139,7 +138,7 @@ function show(view) {
   verdict(view.verdict);
   tiles(view.now, view.budget);
   charts(view.minutes);
-  incidents(view.incidents);
+  troubles(view.troubles);
   lanes(view.lanes);
   ranked("b-failures", view.failures, "No failures.");
   ranked("b-tenants", view.tenants, "No answers.");

@@ -21,7 +21,7 @@ ERRORS: Final[Mapping[ErrorCode, ErrorClass]] = {
             "`violations` in the result, `tenant` in the log line. Is it one tenant, since a deploy of theirs?",
             "Tell the tenant. If every tenant has it, the gateway or our contract changed: compare the contract with "
             "the gateway's documentation.",
-            "responses-worker results --json | jq 'select(.error.code==\"invalid_request\") | .error'",
+            "responses-worker results --code invalid_request --json",
         ),
     ),
     ErrorCode.DUPLICATE_CONFLICT: ErrorClass(
@@ -37,7 +37,7 @@ ERRORS: Final[Mapping[ErrorCode, ErrorClass]] = {
             "A request id came twice with different bodies, or again after its result had expired.",
             "`tenant` and `request_id` in the log line: does the caller derive ids from a value that is not unique?",
             "The caller chooses ids that are unique per body. The first request is untouched.",
-            "redis-cli HGETALL responses:request:TENANT:REQUEST_ID",
+            "responses-worker show REQUEST_ID --tenant TENANT",
         ),
     ),
     ErrorCode.CONTEXT_LENGTH_EXCEEDED: ErrorClass(
@@ -53,6 +53,7 @@ ERRORS: Final[Mapping[ErrorCode, ErrorClass]] = {
             "The input does not fit the model.",
             "`input_bytes` in the log line.",
             "The caller shortens its input; operators have nothing to do.",
+            "responses-worker results --code context_length_exceeded",
         ),
     ),
     ErrorCode.REQUEST_TOO_LARGE: ErrorClass(
@@ -69,6 +70,7 @@ ERRORS: Final[Mapping[ErrorCode, ErrorClass]] = {
             "`input_bytes` in the log line; WORKER_MAX_BODY and WORKER_TOKENS_PER_MINUTE in the deployment.",
             "The caller sends less or asks for fewer output tokens. Raise the setting if the gateway allows more. "
             "A message that was too large to be read is among the dead letters: `responses-worker dead list`.",
+            "responses-worker results --code request_too_large",
         ),
     ),
     ErrorCode.CONTENT_REJECTED: ErrorClass(
@@ -84,6 +86,7 @@ ERRORS: Final[Mapping[ErrorCode, ErrorClass]] = {
             "A content filter of the gateway refused the input or cut the output.",
             "Is it one tenant, or every tenant since one moment? Every tenant at once: the gateway changed its filter.",
             "The caller changes the content. Talk to the gateway if harmless content is refused.",
+            "responses-worker results --code content_rejected",
         ),
     ),
     ErrorCode.CANCELLED: ErrorClass(
@@ -99,6 +102,7 @@ ERRORS: Final[Mapping[ErrorCode, ErrorClass]] = {
             "The caller or an operator revoked the request.",
             "The caller's log says why. Many of these in a short time: a caller gives up waiting.",
             "None. If callers give up, look at queue_wait_seconds.",
+            "responses-worker results --code cancelled",
         ),
     ),
     ErrorCode.OUTPUT_INVALID: ErrorClass(
@@ -116,7 +120,7 @@ ERRORS: Final[Mapping[ErrorCode, ErrorClass]] = {
             "`output_invalid` with those of completed requests.",
             "The caller simplifies the schema, sets `strict` in `text.format`, or asks again with `reask: 1`. If many "
             "callers have it since the same time, the model behind the gateway has changed: tell its support.",
-            "responses-worker results --json | jq 'select(.error.code==\"output_invalid\") | .error.violations'",
+            "responses-worker results --code output_invalid --json",
         ),
     ),
     ErrorCode.INCOMPLETE_MAX_TOKENS: ErrorClass(
@@ -132,6 +136,7 @@ ERRORS: Final[Mapping[ErrorCode, ErrorClass]] = {
             "The response ended at its token limit. The part that was generated was delivered.",
             "`max_output_tokens` of the caller; reasoning tokens count towards it.",
             "The caller raises `max_output_tokens`; operators have nothing to do.",
+            "responses-worker results --code incomplete_max_tokens",
         ),
     ),
 }

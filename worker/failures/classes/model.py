@@ -11,6 +11,7 @@ Component = Literal["upstream", "budget", "redis", "results", "lane", "request",
 Fault = Literal["none", "caller", "upstream", "budget", "operator", "worker"]
 
 STATUS_COMMAND: Final = "responses-worker status"
+RESUME: Final = "responses-worker resume[ --route ROUTE][ --account ACCOUNT]"
 SEES_RETRYABLE: Final = "a failed result, retryable; nothing is lost"
 SEES_BILLED: Final = f"{SEES_RETRYABLE}; calls may have been billed"
 SEES_NOTHING: Final = "nothing yet: requests wait, and are answered when this ends or their deadline comes"
@@ -59,7 +60,8 @@ class RunbookEntry:
     remedy: str
     """The action that ends the condition."""
     command: str = STATUS_COMMAND
-    """A command to type."""
+    """The command that mends it, or that tells the last thing to know. A part in brackets is about one route or
+    account, and is left out where none is meant (`worker.failures.next_command`)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -14,7 +14,7 @@ from worker.failures.classes.model import (
     State,
 )
 
-_ROLL_BACK: Final = "kubectl rollout undo deployment/responses-worker"
+_ROLL_BACK: Final = "helm rollback responses-worker"
 
 ERRORS: Final[Mapping[ErrorCode, ErrorClass]] = {
     ErrorCode.RATE_LIMITED: ErrorClass(
@@ -31,6 +31,7 @@ ERRORS: Final[Mapping[ErrorCode, ErrorClass]] = {
             "`fleet_rate_per_minute` against demand; lanes and tenants of the event. Does one tenant flood a lane?",
             "Raise the limit at the gateway and WORKER_REQUESTS_PER_MINUTE, or give the flood a lane of its own with a "
             "small weight. More workers do not help.",
+            "responses-worker limits",
         ),
     ),
     ErrorCode.DEADLINE_EXCEEDED: ErrorClass(
@@ -46,6 +47,7 @@ ERRORS: Final[Mapping[ErrorCode, ErrorClass]] = {
             "Requests ran out of time: they were queued too long, or their last attempts failed close to the deadline.",
             "`queue_ms` and `upstream` of the event: did they wait, or fail? `queue_wait_seconds` by lane.",
             "Waited: see queue_age. Failed: see the upstream's error in the result. Or the deadlines are too short.",
+            "responses-worker results --code deadline_exceeded --json",
         ),
     ),
     ErrorCode.INTERNAL_ERROR: ErrorClass(
@@ -60,7 +62,8 @@ ERRORS: Final[Mapping[ErrorCode, ErrorClass]] = {
         runbook=RunbookEntry(
             "A defect of ours ended the request, and the caller was told so. The entries bug and poison say more.",
             "Issues of class `bug` and `poison` of the same time.",
-            "That of bug or poison.",
+            "That of bug or poison. `redrive` runs anew what failed.",
+            "responses-worker redrive --code internal_error --dry-run",
         ),
     ),
 }
@@ -73,9 +76,9 @@ STATES: Final[Mapping[State, FailureClass]] = {
         customer_sees="nothing: no answer is published and none is lost",
         runbook=RunbookEntry(
             "Redis has not served this process for 60 s. Requests and answers wait; data that Redis kept is not lost.",
-            "Redis itself: up, reachable, out of memory (`OutOfMemoryError`), read-only after a failover?",
+            "Redis itself: `doctor` says whether it is up, full, evicting, or read-only after a failover.",
             "Bring Redis back. Workers go on by themselves; /readyz says 503 until then, /livez stays 200.",
-            "redis-cli INFO server memory replication",
+            "responses-worker doctor",
         ),
     ),
     State.RESULTS_UNPUBLISHABLE: FailureClass(
@@ -89,7 +92,7 @@ STATES: Final[Mapping[State, FailureClass]] = {
             "`error` of the `ledger.refused` line: is the result stream's key of another type, or Redis read-only?",
             "Repair the key (rename the one that is in the way). The request is made again when its lease runs out: "
             "pause first if many are affected, so that nothing is paid for twice.",
-            "responses-worker pause; redis-cli TYPE responses:results",
+            "responses-worker pause --reason 'results cannot be published'",
         ),
     ),
     State.RESULTS_HIGH_WATER: FailureClass(
@@ -102,8 +105,8 @@ STATES: Final[Mapping[State, FailureClass]] = {
             "A consumer group has over WORKER_RESULTS_HIGH_WATER unread entries in a result stream. Workers take no "
             "more work.",
             "The stream and group in the event's `detail`. Is that consumer down, or does it not acknowledge?",
-            "Start the consumer. Destroy a group that is not needed any more; its backlog is then trimmed.",
-            "redis-cli XINFO GROUPS responses:results",
+            "Start the consumer. Drop a group that is not needed any more; its backlog is then trimmed.",
+            "responses-worker results --drop-group GROUP",
         ),
     ),
     State.LEDGER_REFUSED: FailureClass(
@@ -115,7 +118,7 @@ STATES: Final[Mapping[State, FailureClass]] = {
             "A Redis script failed for a lasting reason: a key of another type, missing rights, or a defect of ours.",
             "`error` in the `ledger.refused` line. Was `responses:*` written by hand, or the ACL changed?",
             "Repair the key or the ACL. The request keeps its lease and is tried again when that runs out.",
-            "redis-cli ACL LOG 5",
+            "responses-worker doctor",
         ),
     ),
     State.POISON: FailureClass(
@@ -167,6 +170,7 @@ STATES: Final[Mapping[State, FailureClass]] = {
             "restart.",
             "`stack` of the `consumer.stalled` line.",
             "Kubernetes restarts it.",
+            "kubectl get pods -l app.kubernetes.io/name=responses-worker",
         ),
     ),
     State.WORKER_FAILED: FailureClass(

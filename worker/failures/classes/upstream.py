@@ -5,6 +5,7 @@ from typing import Final
 
 from api_contracts.errors import ErrorCode
 from worker.failures.classes.model import (
+    RESUME,
     SEES_BILLED,
     SEES_NOTHING,
     SEES_RETRYABLE,
@@ -30,6 +31,7 @@ ERRORS: Final[Mapping[ErrorCode, ErrorClass]] = {
             "`http_status` of the event: 404 stays, 503 passes. The gateway's model list and status page.",
             "404: have the model enabled for the account. 503: wait, or have a channel added; the worker called three "
             "times.",
+            "responses-worker results --code model_unavailable --json",
         ),
     ),
     ErrorCode.AUTHENTICATION_FAILED: ErrorClass(
@@ -48,7 +50,7 @@ ERRORS: Final[Mapping[ErrorCode, ErrorClass]] = {
             "Was the key rotated or revoked? The gateway's support asks for `upstream.request_id` of the event.",
             "Put a working key into the mounted secret: it is read at every call, no restart. The next probe (within "
             "WORKER_PROBE_INTERVAL) opens the gate; `resume` probes at once. Lanes with patience left lose nothing.",
-            "responses-worker resume",
+            RESUME,
         ),
     ),
     ErrorCode.PERMISSION_DENIED: ErrorClass(
@@ -65,7 +67,7 @@ ERRORS: Final[Mapping[ErrorCode, ErrorClass]] = {
             "The key works but may not do this (403). Requests fail at once and finally.",
             "The key's rights and the account's region or model allowance, at the gateway.",
             "Give the key the right, or use another key. Callers must enqueue failed requests again.",
-            "responses-worker results --json | jq 'select(.error.code==\"permission_denied\") | .error.upstream'",
+            "responses-worker results --code permission_denied --json",
         ),
     ),
     ErrorCode.QUOTA_EXHAUSTED: ErrorClass(
@@ -83,7 +85,7 @@ ERRORS: Final[Mapping[ErrorCode, ErrorClass]] = {
             "The account at the gateway has no money left. Only one probe at a time is sent now.",
             "The balance at the gateway. Tokens by hour, `responses_worker_tokens_total`: did one tenant use it up?",
             "Pay. The next probe (within WORKER_PROBE_INTERVAL) opens the gate; `resume` probes at once.",
-            "responses-worker resume",
+            RESUME,
         ),
     ),
     ErrorCode.UPSTREAM_OVERLOADED: ErrorClass(
@@ -99,7 +101,8 @@ ERRORS: Final[Mapping[ErrorCode, ErrorClass]] = {
             "The gateway said on every attempt that it had too much to do.",
             "The gateway's status page; `upstream_calls_total` by status: since when, what share?",
             "Wait: attempts are spread and the breaker opens by itself. Lower WORKER_MAX_IN_FLIGHT if our own calls "
-            "are the load.",
+            "are the load. `redrive` runs anew what failed.",
+            "responses-worker redrive --code upstream_overloaded --dry-run",
         ),
     ),
     ErrorCode.UPSTREAM_ERROR: ErrorClass(
@@ -149,9 +152,9 @@ ERRORS: Final[Mapping[ErrorCode, ErrorClass]] = {
         runbook=RunbookEntry(
             "No connection to the gateway can be opened: DNS, TLS, network policy or the gateway itself. Nothing is "
             "billed.",
-            "From a worker's pod: can it resolve and reach WORKER_UPSTREAM_URL? One pod or all?",
+            "`doctor` in a worker's pod: can it resolve and reach WORKER_UPSTREAM_URL? One pod or all?",
             "Repair the network, the egress policy or the address. Workers go on by themselves.",
-            "kubectl exec POD -- python -c \"import urllib.request as u; u.urlopen('WORKER_UPSTREAM_URL', timeout=5)\"",
+            "responses-worker doctor",
         ),
     ),
     ErrorCode.INVALID_RESPONSE: ErrorClass(
@@ -167,7 +170,9 @@ ERRORS: Final[Mapping[ErrorCode, ErrorClass]] = {
         runbook=RunbookEntry(
             "The gateway answers 200 with a body that is no usable response. The call may have been billed.",
             "Did the gateway or a proxy in front of it change? `upstream.request_id` of the event.",
-            "Tell the gateway's support. If its contract changed for good, change ours: api_contracts/responses.py.",
+            "Tell the gateway's support. If its contract changed for good, change ours: api_contracts/responses.py. "
+            "`redrive` runs anew what failed.",
+            "responses-worker redrive --code invalid_response --dry-run",
         ),
     ),
 }
@@ -183,7 +188,7 @@ STATES: Final[Mapping[State, FailureClass]] = {
             "More than half of the recent calls failed in the gateway, and a probe failed as well: calls wait.",
             "`upstream_calls_total` by status; the gateway's status page.",
             "Wait: a probe every 2 to 15 s opens the breaker. `resume` opens it now, `pause` keeps requests queued.",
-            "responses-worker resume",
+            RESUME,
         ),
     ),
 }
