@@ -4,11 +4,12 @@ A union is decided by the JSON type of a value and, between objects, by their `t
 place, and not once for each alternative. Of JSON Schema this knows what `openai_shapes.json` uses, and nothing else.
 """
 
+import json
 from collections.abc import Callable, Mapping
 from types import NoneType
 from typing import Any, Final, cast
 
-from pydantic_core import CoreSchema, SchemaValidator, core_schema
+from pydantic_core import CoreSchema, PydanticKnownError, SchemaValidator, core_schema
 
 from api_contracts.fields import whole
 from api_contracts.violations import UNION_STEP, RefusedValue
@@ -88,7 +89,7 @@ class Shapes:
         if "anyOf" in schema:
             return self._any_of(schema["anyOf"], self._pickers.get(name))
         if "enum" in schema:
-            return core_schema.literal_schema(schema["enum"])
+            return _one_of(schema["enum"])
         if "not" in schema and not schema["not"]:
             return _refusal("does not belong here")
         return self._plain(schema)
@@ -152,6 +153,18 @@ class Shapes:
         kind = schema["properties"]["type"]
         types = [each for one in kind.get("anyOf", [kind]) for each in one.get("enum", ())]
         return [name, *types] if types else [_OTHER]
+
+
+def _one_of(values: list[object]) -> CoreSchema:
+    """One of these values. Python's 0 and 1 equal False and True; JSON's do not."""
+
+    def exactly(value: object, literal: core_schema.ValidatorFunctionWrapHandler) -> object:
+        if type(found := literal(value)) is not type(value):
+            raise PydanticKnownError("literal_error", {"expected": " or ".join(map(json.dumps, values))})
+        return found
+
+    schema = core_schema.literal_schema(values)
+    return core_schema.no_info_wrap_validator_function(exactly, schema) if bool in map(type, values) else schema
 
 
 def _stepper(choices: frozenset[str], picker: Picker) -> Callable[[Any], str]:

@@ -38,7 +38,7 @@ def main() -> None:
         write(directory / "in.jsonl", lines)
         valkey = stack.enter_context(embedded_valkey())
         gateway = stack.enter_context(simulator_process({"call_log_size": 10}))
-        stack.enter_context(Fleet(valkey.url, gateway.url)).start(requests_per_minute=6_000_000)
+        stack.enter_context(Fleet(valkey.url, gateway.url, forked=False)).start(requests_per_minute=6_000_000)
         command = [sys.executable, "-m", "worker", "batch", directory / "in.jsonl", directory / "out.jsonl"]
         started = time.monotonic()
         client = subprocess.Popen(command, env=os.environ | {"WORKER_REDIS_URL": valkey.url})

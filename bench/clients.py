@@ -97,7 +97,7 @@ async def _beside(url: str) -> float:
 
 
 def beside(url: str) -> None:
-    with simulator_process({}) as gateway, Fleet(url, gateway.url) as fleet:
+    with simulator_process({}) as gateway, Fleet(url, gateway.url, forked=False) as fleet:
         fleet.start(concurrency=250, requests_per_minute=600_000)
         asyncio.run(_beside(url))
 
@@ -121,7 +121,7 @@ def service(url: str) -> None:
     python, port = ROOT / ".venv" / "services" / "bin" / "python", free_port()
     command = [python, "-m", "uvicorn", "--app-dir", "examples", "--port", str(port), "--log-level", "warning"]
     settings = environment(WORKER_REDIS_URL=url, PYTHONPATH=str(ROOT))
-    with gateway_process(15, 5) as gateway, Fleet(url, gateway) as fleet:
+    with gateway_process(15, 5) as gateway, Fleet(url, gateway, forked=False) as fleet:
         fleet.start(concurrency=STREAMS, requests_per_minute=600_000)
         server = subprocess.Popen([*command, "fastapi_service:app"], env=settings, cwd=ROOT)
         try:

@@ -55,7 +55,7 @@ def measure(streams: int, per_second: float, seconds: float) -> dict[str, float]
     with ExitStack() as stack:
         valkey = stack.enter_context(embedded_valkey())
         gateway = stack.enter_context(gateway_process(per_second, seconds))
-        fleet = stack.enter_context(Fleet(valkey.url, gateway))
+        fleet = stack.enter_context(Fleet(valkey.url, gateway, forked=False))
         worker = Processes(fleet.start(concurrency=streams).process.pid)
         redis = Processes(valkey.pid)
         readers = stack.enter_context(ProcessPoolExecutor(READERS, multiprocessing.get_context("spawn")))

@@ -1,10 +1,9 @@
 """Any order of anything: admission beside its model, and what must hold whatever either of them says.
 
-`ADMISSION_EXAMPLES=2000` runs it for minutes instead of seconds.
+`EXAMPLES_TIMES=50` runs it for minutes instead of seconds.
 """
 
 import math
-import os
 import time
 from collections.abc import Coroutine, Mapping, Sequence
 from types import SimpleNamespace
@@ -18,6 +17,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition,
 from oracles.admission_model import NO_LIMIT, Model
 from support.admission_parts import HOUR_MS, LEASE_MS, LONGEST_PAUSE_MS, PERMITS, answered, ask, process, reservations
 from support.admission_view import Promises, Seen, check_kept, check_learned, look
+from support.examples import examples
 from support.ledger_parts import RecordingRunner
 from support.movable_clock import CLOCK, on_movable_clock
 
@@ -27,7 +27,7 @@ from worker.admission.grants import Ask, Limits, Reservation
 from worker.storage.commands import Command, Row, Script, together
 
 R = TypeVar("R")
-EXAMPLES: Final = int(os.environ.get("ADMISSION_EXAMPLES", "100"))
+EXAMPLES: Final = examples(40)
 SLOW: Final = (HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.filter_too_much)
 ON_TEST_TIME: Final = on_movable_clock(ADMISSION)
 WEIGHTS: Final = {"interactive": 3, "batch": 1, "nightly": 1}

@@ -1,7 +1,6 @@
 """The choice of a route: the script and its twin agree on any ways, and both keep what is promised."""
 
 import json
-import os
 from collections import Counter
 from importlib.resources import files
 from typing import Any, Final
@@ -10,8 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from oracles.controller.routes import Wait, Way, choose
+from support.examples import examples
 
-EXAMPLES: Final = int(os.environ.get("CHOICE_EXAMPLES", "300"))
+EXAMPLES: Final = examples(100)
 SCRIPT: Final = (
     files("worker").joinpath("admission/lua/choice.lua").read_text()
     + """

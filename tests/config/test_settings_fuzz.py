@@ -6,6 +6,7 @@ from typing import Final
 from hypothesis import given
 from hypothesis import settings as bounded
 from hypothesis import strategies as st
+from support.examples import examples
 from support.settings_reader import VARIABLES, read
 
 from worker.config.environment import WrongSettingsError
@@ -28,7 +29,7 @@ def outcome(environment: Mapping[str, str]) -> tuple[str, list[str]]:
         return repr(error), str(error).split("\n")
 
 
-@bounded(max_examples=300, deadline=None)
+@bounded(max_examples=examples(100), deadline=None)
 @given(st.sampled_from(sorted(VARIABLES)), VALUES)
 def test_any_text_is_a_setting_or_one_clear_line(name: str, text: str) -> None:
     """No other exception is ever raised."""
@@ -48,7 +49,7 @@ FORMS: Final = (
 )  # fmt: skip
 
 
-@bounded(max_examples=300, deadline=None)
+@bounded(max_examples=examples(100), deadline=None)
 @given(st.sampled_from(SECRETS), st.lists(BREAKS, min_size=3, max_size=3), st.sampled_from(FORMS))
 def test_no_part_of_a_secret_is_repeated(name: str, breaks: list[str], form: str) -> None:
     """In whatever way it breaks the form of the value; only a gateway's URL that is right is shown."""

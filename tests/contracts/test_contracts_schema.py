@@ -14,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 from pydantic import BaseModel
+from support.examples import examples
 from support.mutations import ALMOST, mutated
 
 from api_contracts import (
@@ -35,8 +36,7 @@ SEED: Final[Json] = json.loads((Path(__file__).parents[1] / "data" / "seed_reque
 
 VALIDATOR: Any = Draft202012Validator(SEED)
 
-# Reproducible, and quick enough for every run; raise `max_examples` by hand after a change of the contract.
-EXAMPLES = settings(max_examples=2000, deadline=None, derandomize=True, database=None)
+EXAMPLES = settings(max_examples=examples(600), deadline=None, derandomize=True, database=None)
 
 NEIGHBOURS: Final = (*SEED["properties"], "role", "content", "format", "type", "effort", "temperature")
 
@@ -75,7 +75,7 @@ def violations(body: Json) -> tuple[Violation, ...]:
     return ()
 
 
-@settings(EXAMPLES, max_examples=1000)
+@settings(EXAMPLES, max_examples=examples(300))
 @given(body=VALID_BODIES)
 def test_what_the_gateway_documents_is_accepted(body: Json) -> None:
     """Every body that the document's schema allows passes, and goes out as it came in."""
@@ -103,7 +103,7 @@ def test_mutations_are_judged_as_json_schema_judges_them() -> None:
         assert [violation.message for violation in found if "is not valid" in violation.message] == []
 
     judge()
-    assert min(verdicts["accepted"], verdicts["refused"]) > 200
+    assert min(verdicts["accepted"], verdicts["refused"]) > examples(50)
 
 
 def constraints(schema: object, definitions: Json) -> Any:

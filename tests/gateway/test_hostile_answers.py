@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.distortions import BYTES, DOCUMENTS, SNAPSHOTS, encoded, response, streamed
+from support.examples import examples
 from support.raw_gateway import BODY, calling, event, gzipped, replies
 
 from api_contracts.errors import ErrorCode
@@ -57,7 +58,7 @@ def mutated(data: bytes, splices: list[tuple[int, int, bytes]]) -> bytes:
     return data
 
 
-@settings(max_examples=300)
+@settings(max_examples=examples(100))
 @given(st.sampled_from(sorted(DOCUMENTS)), st.sampled_from(sorted(BYTES)), st.lists(SPLICES, max_size=4))
 def test_any_document_is_read_without_an_exception(
     shape: str, spoilt: str, splices: list[tuple[int, int, bytes]]
@@ -67,7 +68,7 @@ def test_any_document_is_read_without_an_exception(
     )
 
 
-@settings(max_examples=300)
+@settings(max_examples=examples(100))
 @given(st.sampled_from(sorted(SNAPSHOTS)), st.sampled_from(sorted(BYTES)), st.lists(SPLICES, max_size=4))
 def test_any_stream_is_read_without_an_exception(
     shape: str, spoilt: str, splices: list[tuple[int, int, bytes]]
@@ -75,7 +76,7 @@ def test_any_stream_is_read_without_an_exception(
     assert_sound(read_stream(mutated(streamed("h\u00e9", SNAPSHOTS[shape], BYTES[spoilt]), splices)))
 
 
-@settings(max_examples=200)
+@settings(max_examples=examples(100))
 @given(st.integers(300, 599), st.lists(SPLICES, max_size=4))
 def test_any_error_is_judged_without_an_exception(status: int, splices: list[tuple[int, int, bytes]]) -> None:
     error = b'{"error": {"message": "limit 1, requested 2", "type": "invalid_request_error", "code": "x"}}'

@@ -7,7 +7,6 @@ claimed, called, answered, encoded.
 import asyncio
 import gc
 import json
-import os
 import time
 import tracemalloc
 from collections.abc import Callable, Coroutine, Generator
@@ -19,6 +18,7 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 from support.distortions import response
+from support.examples import examples
 from support.hostile_json import MEMBERS, PLACES, Edit, edits, written
 from support.processor_parts import POLICY, World, execution_of, processor
 from support.producer import body
@@ -31,7 +31,7 @@ from worker.failures.failure import from_http
 from worker.gateway.answers import read_document
 from worker.gateway.upstream import Call
 
-EXAMPLES: Final = int(os.environ.get("FUZZ_EXAMPLES", "150"))
+EXAMPLES: Final = examples(50)
 LOOP_S: Final = 0.05
 """The most CPU that one input of up to a megabyte and 20,000 values may take of the event loop.
 

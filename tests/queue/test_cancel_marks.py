@@ -3,7 +3,6 @@
 import base64
 import json
 import random
-import time
 from typing import Any, Final
 
 import pytest
@@ -111,18 +110,18 @@ def test_a_deep_lane_does_not_make_redis_busy(valkey: redis.Redis) -> None:
     for _ in range(50):
         valkey.lpush(LIST, *some)
     page(valkey)
-    began = _busy_us(valkey)
-    started = time.monotonic()
+    began = _busy_s(valkey)
     for _ in range(100):
         assert page(valkey) == []
 
-    assert time.monotonic() - started < 30
-    assert (_busy_us(valkey) - began) / 100 < 50_000, "a tenth of the interval"
+    assert (_busy_s(valkey) - began) / 100 < 0.05, "a tenth of the interval"
 
 
 def _sent(client: Any) -> int:
     return int(client.info("stats")["total_net_output_bytes"])
 
 
-def _busy_us(client: Any) -> int:
-    return int(client.info("commandstats")["cmdstat_evalsha"]["usec"])
+def _busy_s(client: Any) -> float:
+    """CPU of its main thread: other processes that want the same cores do not count."""
+    used = client.info("cpu")
+    return used["used_cpu_user_main_thread"] + used["used_cpu_sys_main_thread"]

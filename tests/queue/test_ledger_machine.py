@@ -1,9 +1,8 @@
 """Any order of anything: the ledger beside its model, and what must hold whatever either of them says.
 
-`LEDGER_EXAMPLES=2000` runs it for minutes instead of seconds.
+`EXAMPLES_TIMES=50` runs it for minutes instead of seconds.
 """
 
-import os
 import time
 from collections import Counter
 from collections.abc import Sequence
@@ -17,6 +16,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule, run_state_machine_as_test
 from oracles.ledger_model import FINAL, PRIORITIES, Model
 from support.diagrams import moves
+from support.examples import examples
 from support.ledger_parts import LANES, LEASE_MS, RESULTS
 from support.ledger_view import IDS, STREAMS, TENANT, look, plain
 from support.movable_clock import CLOCK, on_movable_clock
@@ -43,7 +43,7 @@ from worker.queue.usage import Used
 from worker.storage import keys
 from worker.storage.commands import Command, Row, together
 
-EXAMPLES: Final = int(os.environ.get("LEDGER_EXAMPLES", "120"))
+EXAMPLES: Final = examples(40)
 DAY_MS: Final = 24 * 3_600_000
 LETS_GO: Final = ("complete", "answer", "bury", "claim")
 """Only these may make a message disappear, and only their own."""

@@ -99,9 +99,9 @@ class CeleryWorker(WorkerProcess):
 
     def __init__(self, environment: dict[str, str], log: Path, *arguments: str) -> None:
         self.log_path = log
-        self._log = log.open("wb")
         command = [sys.executable, "-m", "celery", "-A", "worker.app", "worker", *arguments]
-        self.process = subprocess.Popen(command, env=environment, stdout=self._log, stderr=self._log)
+        with log.open("wb") as out:
+            self.process = subprocess.Popen(command, env=environment, stdout=out, stderr=out)
 
 
 def test_celery_starts_the_same_worker(

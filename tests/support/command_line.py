@@ -7,9 +7,11 @@ from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from typer.testing import CliRunner
 
+from support.forked import Forked
 from worker.cli import cli
 
 ROOT = Path(__file__).parents[2]
@@ -33,16 +35,14 @@ def environment(**settings: str) -> dict[str, str]:
 
 def run(*arguments: str, stdin: str = "", **settings: str) -> Ran:
     """`responses-worker` with these arguments, to its end."""
-    done = subprocess.run(
-        [sys.executable, "-m", "worker", *arguments],
-        env=environment(**settings),
-        input=stdin,
-        capture_output=True,
-        text=True,
-        timeout=_LONGEST_S,
-        check=False,
-    )
-    return Ran(done.returncode, done.stdout, done.stderr)
+    with TemporaryDirectory() as directory:
+        read, out, err = (Path(directory, name) for name in ("in", "out", "err"))
+        read.write_text(stdin)
+        process = Forked(arguments, environment(**settings), stdin=read, stdout=out, stderr=err)
+        try:
+            return Ran(process.wait(_LONGEST_S), out.read_text(), err.read_text())
+        finally:
+            process.kill()
 
 
 def called(*arguments: str, stdin: str = "", **settings: str) -> Ran:

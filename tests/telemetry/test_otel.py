@@ -30,7 +30,7 @@ def collector() -> Generator[OtlpReceiver]:
 def traced(redis_url: str, gateway: Simulator, collector: OtlpReceiver) -> Generator[Fleet]:
     own = {"OTEL_EXPORTER_OTLP_ENDPOINT": collector.url, "OTEL_BSP_SCHEDULE_DELAY": "100",
            "OTEL_RESOURCE_ATTRIBUTES": "deployment.environment.name=test"}  # fmt: skip
-    with Fleet(redis_url, gateway.url, **own) as fleet:
+    with Fleet(redis_url, gateway.url, forked=True, **own) as fleet:
         yield fleet
 
 
