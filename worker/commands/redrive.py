@@ -54,34 +54,27 @@ def redrive(
     again since then stays as it is. Dead letters have a command of their own:
     `dead replay`.
     """
-    from worker.operations.redrive import WITHIN, FailedRequests, Failures, counted
+    from worker.operations.audit import Audit
+    from worker.operations.redrive import WITHIN, FailedRequests, Failures, counted, run_anew
 
     failures = Failures(code=code, tenant=tenant, lane=lane, since=since)
     given = WITHIN if within is None else within
     _check(failures, given, everything=everything)
     current = settings()
     with connected(current) as redis:
-        kept = FailedRequests(redis)
-        found = list(kept.find(failures))
+        found = list(FailedRequests(redis).find(failures))
         report = counted(redis, found, tenant)
         if not as_json:
             _tell_count(found, report)
         if found and not dry_run:
-            _record(redis, current.fleet, f"redrive {failures}: {len(found)} requests", reason)
-            done = Counter(kept.redrive(failed, within=given).lower() for failed in _paced(found, pace))
-            report |= {"redriven": done["redriven"], "left_alone": done["gone"] + done["changed"]}
+            Audit(redis, current.fleet).record(f"redrive {failures}: {len(found)} requests", reason)
+            report |= run_anew(redis, _paced(found, pace), within=given)
     if as_json:
         typer.echo(json.dumps(report))
     elif found and dry_run:
         print_next(f"responses-worker redrive {failures} --rate {_CALM}")
     elif "redriven" in report:
         typer.echo(f"{report['redriven']} redriven, {report['left_alone']} answered or enqueued again meanwhile")
-
-
-def _record(redis: Any, fleet: str, what: str, why: str) -> None:
-    from worker.operations.audit import Audit
-
-    Audit(redis, fleet).record(what, why)
 
 
 def _check(failures: "Failures", within: timedelta, *, everything: bool) -> None:

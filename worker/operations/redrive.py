@@ -5,7 +5,7 @@ attempts behind it, and gets a second result. An id that was answered or enqueue
 """
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, Final, NamedTuple
@@ -105,6 +105,13 @@ class FailedRequests:
 
     def _ago_ms(self, age: timedelta) -> int:
         return max(0, server_ms(self.redis) - round(age.total_seconds() * 1000))
+
+
+def run_anew(redis: Any, found: Iterable[FailedRequest], *, within: timedelta = WITHIN) -> dict[str, int]:
+    """Sends each back to its lane once; returns how many went, and how many were left alone."""
+    kept = FailedRequests(redis)
+    done = Counter(kept.redrive(failed, within=within) for failed in found)
+    return {"redriven": done[Redrive.REDRIVEN], "left_alone": done.total() - done[Redrive.REDRIVEN]}
 
 
 def _read(entry_id: bytes, facts: dict[bytes, bytes]) -> FailedRequest:
