@@ -132,6 +132,7 @@ bench-scoreboard: $(PLOTS)  ## 429s, lost requests and time against ideal, per s
 
 bench-clients: $(SERVICES)  ## the time from a result or a token to a service that waits for it
 	$(BIN)/python -m bench.clients
+	$(BIN)/python -m bench.service
 
 bench-deltas: $(STAMP)  ## how old a token is when a client sees it, with 100 streams at once
 	$(BIN)/python -m bench.deltas

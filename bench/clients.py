@@ -1,41 +1,31 @@
 """The time from a result or a token to a service: `python -m bench.clients`.
 
-Four measurements, each with parts of its own: an embedded Valkey, a gateway, one worker.
+Three measurements, each with parts of its own: an embedded Valkey, a gateway, one worker.
 
 - pushed: 1,000 tasks of one process wait, 125 results a second are written as a worker writes them. Time from the
   write to the waiting task, and CPU of the waiting process.
 - beside: 200 tasks wait for answers of 8 s; the time of one quick request of the same process.
 - blocking: the time from the write to a thread that waits, one at a time.
-- service: 100 streams at once through `examples/fastapi_service.py`, with `make test-services` installed. Time from the
-  gateway's write of the first token of each stream to the reader of the service's answer.
 """
 
 import asyncio
-import json
 import multiprocessing
 import statistics
-import subprocess
 import time
 from collections.abc import Generator, Sequence
 from contextlib import ExitStack, contextmanager
 from multiprocessing.synchronize import Event
-from pathlib import Path
 from typing import Any
 
 import redis
 from support import published
-from support.command_line import environment
-from support.polling import wait_until
 from support.producer import body
-from support.redis_parts import free_port
 from support.worker_process import Fleet
 
 from api_contracts.client import AsyncResponsesClient, ResponsesClient, Ticket
-from bench.deltas_gateway import gateway_process
 from worker.devtools.devstack import embedded_valkey, simulator_process
 
-ROOT = Path(__file__).parents[1]
-WAITERS, PER_SECOND, ROUNDS, STREAMS = 1000, 125, 200, 100
+WAITERS, PER_SECOND, ROUNDS = 1000, 125, 200
 
 
 def write(url: str, tickets: Sequence[Ticket], per_second: float, go: Event) -> None:
@@ -70,7 +60,7 @@ def pushed(url: str) -> None:
         tickets = client.enqueue_many({"body": body(f"{n}")} for n in range(WAITERS))
     with _writer(url, tickets, PER_SECOND) as go:
         ages, cpu = asyncio.run(_waits(url, go, tickets))
-    print(f"pushed: {WAITERS} tasks, {PER_SECOND} results/s: {_spread(ages)}; {cpu:.2f} cores")
+    print(f"pushed: {WAITERS} tasks, {PER_SECOND} results/s: {spread(ages)}; {cpu:.2f} cores")
 
 
 def blocking(url: str) -> None:
@@ -79,7 +69,7 @@ def blocking(url: str) -> None:
         with _writer(url, tickets, 50) as go:
             go.set()
             ages = [age_ms(client.wait(ticket, timeout_s=60)) for ticket in tickets]
-    print(f"blocking: one thread, 50 results/s: {_spread(ages[1:])}")
+    print(f"blocking: one thread, 50 results/s: {spread(ages[1:])}")
 
 
 async def _beside(url: str) -> float:
@@ -102,41 +92,6 @@ def beside(url: str) -> None:
         asyncio.run(_beside(url))
 
 
-async def _first_token(port: int) -> float:
-    reader, writer = await asyncio.open_connection("127.0.0.1", port)
-    writer.write(b"GET /stream?question=A+story HTTP/1.1\r\nHost: bench\r\nConnection: close\r\n\r\n")
-    first = 0.0
-    async for line in reader:
-        if not first and line.startswith(b"data: ") and b"sent_ns" in line:
-            first = (time.monotonic_ns() - json.loads(line[6:])["sent_ns"]) / 1e6
-    writer.close()
-    return first
-
-
-async def _first_tokens(port: int) -> list[float]:
-    return await asyncio.gather(*(_first_token(port) for _ in range(STREAMS)))
-
-
-def service(url: str) -> None:
-    python, port = ROOT / ".venv" / "services" / "bin" / "python", free_port()
-    command = [python, "-m", "uvicorn", "--app-dir", "examples", "--port", str(port), "--log-level", "warning"]
-    settings = environment(WORKER_REDIS_URL=url, PYTHONPATH=str(ROOT))
-    with gateway_process(15, 5) as gateway, Fleet(url, gateway, forked=False) as fleet:
-        fleet.start(concurrency=STREAMS, requests_per_minute=600_000)
-        server = subprocess.Popen([*command, "fastapi_service:app"], env=settings, cwd=ROOT)
-        try:
-            wait_until(lambda: _listens(port), within_s=30, what="the service")
-            ages = asyncio.run(_first_tokens(port))
-        finally:
-            server.terminate()
-            server.wait()
-    print(f"service: {STREAMS} streams through FastAPI, first token: {_spread(ages)}")
-
-
-def _listens(port: int) -> bool:
-    return subprocess.run(["curl", "-s", "-o", "/dev/null", f"http://127.0.0.1:{port}/"], check=False).returncode == 0
-
-
 @contextmanager
 def _writer(url: str, tickets: Sequence[Ticket], per_second: float) -> Generator[Event]:
     spawning = multiprocessing.get_context("spawn")
@@ -147,13 +102,16 @@ def _writer(url: str, tickets: Sequence[Ticket], per_second: float) -> Generator
     process.join()
 
 
-def _spread(ages: Sequence[float]) -> str:
-    cuts = statistics.quantiles(ages, n=100)
-    return f"p50 {cuts[49]:.1f} ms, p99 {cuts[98]:.1f} ms, max {max(ages):.1f} ms"
+def percentile(ages: Sequence[float], share: int) -> float:
+    return statistics.quantiles(ages, n=100)[share - 1]
+
+
+def spread(ages: Sequence[float]) -> str:
+    return f"p50 {percentile(ages, 50):.1f} ms, p99 {percentile(ages, 99):.1f} ms, max {max(ages):.1f} ms"
 
 
 def main() -> None:
-    for measure in (pushed, blocking, beside, service):
+    for measure in (pushed, blocking, beside):
         with ExitStack() as stack:
             measure(stack.enter_context(embedded_valkey()).url)
 

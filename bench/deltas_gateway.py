@@ -18,10 +18,13 @@ HOST = "127.0.0.1"
 
 
 class Gateway:
-    """`POST /v1/responses`, answered in deltas of one token, `per_second` of them on average for `seconds`."""
+    """`POST /v1/responses`, answered in deltas of one token, `per_second` of them on average for `seconds`.
 
-    def __init__(self, per_second: float, seconds: float) -> None:
-        self._per_second = per_second
+    The first one comes after a while that is drawn from 0 to `thinks_s`, as a model thinks for longer or shorter.
+    """
+
+    def __init__(self, per_second: float, seconds: float, thinks_s: float) -> None:
+        self._per_second, self._thinks_s = per_second, thinks_s
         self._tokens = round(per_second * seconds)
         self._calls = 0
 
@@ -37,6 +40,7 @@ class Gateway:
         )
         response = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
         await response.prepare(request)
+        await asyncio.sleep(random.uniform(0, self._thinks_s))
         for frame in events(answer, self._tokens):
             if "response.output_text.delta" in frame:
                 await asyncio.sleep(random.expovariate(self._per_second))
@@ -45,9 +49,9 @@ class Gateway:
         return response
 
 
-async def serve(per_second: float, seconds: float) -> None:
+async def serve(per_second: float, seconds: float, thinks_s: float) -> None:
     app = web.Application()
-    app.router.add_post("/v1/responses", Gateway(per_second, seconds).create)
+    app.router.add_post("/v1/responses", Gateway(per_second, seconds, thinks_s).create)
     runner = web.AppRunner(app, access_log=None)
     await runner.setup()
     await web.TCPSite(runner, HOST, 0).start()
@@ -56,9 +60,9 @@ async def serve(per_second: float, seconds: float) -> None:
 
 
 @contextmanager
-def gateway_process(per_second: float, seconds: float) -> Generator[str]:
+def gateway_process(per_second: float, seconds: float, thinks_s: float = 0) -> Generator[str]:
     """Its URL; it runs beside what is measured, in a process of its own."""
-    command = [sys.executable, "-m", "bench.deltas_gateway", str(per_second), str(seconds)]
+    command = [sys.executable, "-m", "bench.deltas_gateway", *map(str, (per_second, seconds, thinks_s))]
     with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
         try:
             yield process.stdout.readline().strip() if process.stdout else ""
@@ -67,4 +71,4 @@ def gateway_process(per_second: float, seconds: float) -> Generator[str]:
 
 
 if __name__ == "__main__":
-    asyncio.run(serve(float(sys.argv[1]), float(sys.argv[2])))
+    asyncio.run(serve(*map(float, sys.argv[1:4])))

@@ -16,10 +16,15 @@ def deltas(tenant: str, request_id: str, *, after: str, cells: int, timeout_s: f
     """Emits each Delta behind `after`. Raises NotAnsweredError and NoAnswerError."""
     stream, request = delta_stream(tenant, request_id), request_key(tenant, request_id)
     cell, notice = cell_of(tenant, request_id, cells), Notice()
-    give_up_at, over = time.monotonic() + timeout_s, False
+    give_up_at, over, state = time.monotonic() + timeout_s, False, None
+    due = {stream, request}
     while True:
-        reads = (("XRANGE", stream, f"({after}", "+", "COUNT", _PAGE), ("HMGET", request, "state"))
-        entries, (state,) = yield from look(notice, reads, cell, give_up_at=give_up_at)
+        reads = {stream: ("XRANGE", stream, f"({after}", "+", "COUNT", _PAGE), request: ("HMGET", request, "state")}
+        wanted = [key for key in reads if key in due]
+        replies = yield from look(notice, tuple(reads[key] for key in wanted), cell, give_up_at=give_up_at)
+        found = dict(zip(wanted, replies, strict=True))
+        (state,) = found.get(request, (state,))
+        entries = found.get(stream, [])
         for delta in _read(entries):
             after = delta.id
             yield Emit(delta)
@@ -27,17 +32,17 @@ def deltas(tenant: str, request_id: str, *, after: str, cells: int, timeout_s: f
                 return
         if entries:
             give_up_at, over = time.monotonic() + timeout_s, False
-            continue
-        if over:
-            raise NoAnswerError("this request was answered and nothing that it streamed is left to read")
-        over = state in FINAL
-        if over:  # perhaps it was answered between the two reads
+        if state in FINAL or len(entries) == _PAGE:  # nobody may tell of more
+            if over:
+                raise NoAnswerError("this request was answered and nothing that it streamed is left to read")
+            over = not entries  # perhaps it was answered between the two reads
+            due = {stream, request}
             continue
         left_s = give_up_at - time.monotonic()
         if left_s <= 0:
             raise NotAnsweredError("streaming")
         yield Wait(notice, left_s)
-        notice.heard()
+        due = notice.heard() & reads.keys() or {stream, request}
 
 
 def deltas_of(ticket: Ticket, *, after: str, cells: int, timeout_s: float) -> Steps[None]:

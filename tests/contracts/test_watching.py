@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import redis
+from support import published
 from support.polling import wait_until
 from support.redis_users import PASSWORD
 
@@ -45,8 +46,8 @@ def write(valkey: Any, state: str, **more: str) -> None:
     valkey.hset(KEY, mapping={"state": state, "fingerprint": "f", "token": "t", **more})
 
 
-def looks(valkey: Any) -> int:
-    return valkey.info("commandstats").get("cmdstat_hmget", {"calls": 0})["calls"]
+def looks(valkey: Any, command: str = "hmget") -> int:
+    return valkey.info("commandstats").get(f"cmdstat_{command}", {"calls": 0})["calls"]
 
 
 def tracking(valkey: Any) -> list[str]:
@@ -66,6 +67,19 @@ def test_a_caller_looks_once_for_each_change(client: ResponsesClient, valkey: An
     assert waiting.end() == b"{}"
     assert waiting.states == [None, "running", "parked"]
     assert looks(valkey) == 4
+
+
+def test_a_reader_of_tokens_looks_once_for_each(client: ResponsesClient, valkey: Any) -> None:
+    """And at nothing but its stream."""
+    valkey.config_resetstat()
+    deltas = client.deltas("r", timeout_s=10)
+    for number in range(1, 6):
+        published.stream(valkey, TICKET, number)
+        next(deltas)
+    published.stream(valkey, TICKET, 6, "finished")
+
+    assert [delta.type for delta in deltas] == ["finished"]
+    assert (looks(valkey, "xrange"), looks(valkey)) == (6, 1)
 
 
 def test_the_next_wait_takes_the_same_connection(client: ResponsesClient, valkey: Any) -> None:

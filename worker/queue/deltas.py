@@ -10,6 +10,7 @@ waits for its own last event alone, for a second at most. Where events are missi
 """
 
 import asyncio
+import time
 from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -21,8 +22,8 @@ from redis.exceptions import ReadOnlyError, RedisError
 
 from worker.storage.connection import SOCKET_TIMEOUT_S
 
-FLUSH_S: Final = 0.01
-"""Events gather this long: a hundred streams at once then share a round trip."""
+APART_S: Final = 0.005
+"""Between two round trips: a hundred streams at once share one, and an event that comes alone leaves at once."""
 
 BATCH_BYTES: Final = 256 * 1024
 """Of one round trip: on a slow link it ends soon, and the events of a finished request come next."""
@@ -151,10 +152,11 @@ class DeltaRelay:
 
     async def pump(self) -> None:
         """Sends what gathers, for as long as the process lives."""
+        sent_at = 0.0
         while True:
             await self._news.wait()
             self._news.clear()
-            await asyncio.sleep(FLUSH_S)
+            await asyncio.sleep(max(0.0, sent_at + APART_S - time.monotonic()))
             while self._streams:
                 batch = self._next_batch()
                 self._under_way = {deltas for deltas, _ in batch}
@@ -162,6 +164,7 @@ class DeltaRelay:
                 self._under_way = set()
                 sent, self._sent = self._sent, asyncio.Event()
                 sent.set()
+            sent_at = time.monotonic()
 
     def _next_batch(self) -> list[tuple[Deltas, Entry]]:
         batch: list[tuple[Deltas, Entry]] = []
