@@ -23,6 +23,7 @@ from support.producer import body
 from support.worker_process import Fleet
 
 from api_contracts.client import AsyncResponsesClient, ResponsesClient, Ticket
+from api_contracts.client.watching import CHECK_S
 from worker.devtools.devstack import embedded_valkey, simulator_process
 
 WAITERS, PER_SECOND, ROUNDS = 1000, 125, 200
@@ -42,25 +43,38 @@ def age_ms(result: Any) -> float:
     return (time.monotonic_ns() - int(result.metadata["written_ns"])) / 1e6
 
 
-async def _waits(url: str, go: Event, tickets: Sequence[Ticket]) -> tuple[list[float], float]:
+class Cores:
+    """The share of one core that this process takes from now on."""
+
+    def __init__(self) -> None:
+        self._cpu_s, self._began = time.process_time(), time.monotonic()
+
+    def share(self) -> float:
+        return (time.process_time() - self._cpu_s) / (time.monotonic() - self._began)
+
+
+async def _waits(url: str, go: Event, tickets: Sequence[Ticket]) -> tuple[list[float], float, float]:
+    """Ages, and the shares of a core while nothing happens and while results come."""
+
     async def waited(client: AsyncResponsesClient, ticket: Ticket) -> float:
         return age_ms(await client.wait(ticket, timeout_s=60))
 
     async with AsyncResponsesClient(url) as client:
         waiting = [asyncio.create_task(waited(client, ticket)) for ticket in tickets]
         await asyncio.sleep(2)
-        cpu_s, began = time.process_time(), time.monotonic()
+        cores = Cores()
+        await asyncio.sleep(2 * CHECK_S)
+        idle, cores = cores.share(), Cores()
         go.set()
-        ages = await asyncio.gather(*waiting)
-        return ages, (time.process_time() - cpu_s) / (time.monotonic() - began)
+        return await asyncio.gather(*waiting), idle, cores.share()
 
 
 def pushed(url: str) -> None:
     with ResponsesClient(url) as client:
         tickets = client.enqueue_many({"body": body(f"{n}")} for n in range(WAITERS))
     with _writer(url, tickets, PER_SECOND) as go:
-        ages, cpu = asyncio.run(_waits(url, go, tickets))
-    print(f"pushed: {WAITERS} tasks, {PER_SECOND} results/s: {spread(ages)}; {cpu:.2f} cores")
+        ages, idle, busy = asyncio.run(_waits(url, go, tickets))
+    print(f"pushed: {WAITERS} tasks, {PER_SECOND} results/s: {spread(ages)}; {busy:.2f} cores, {idle:.3f} while idle")
 
 
 def blocking(url: str) -> None:

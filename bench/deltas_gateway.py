@@ -20,7 +20,7 @@ HOST = "127.0.0.1"
 class Gateway:
     """`POST /v1/responses`, answered in deltas of one token, `per_second` of them on average for `seconds`.
 
-    The first one comes after a while that is drawn from 0 to `thinks_s`, as a model thinks for longer or shorter.
+    The first one comes after a while that is drawn from a quarter of `thinks_s` to all of it, as models think.
     """
 
     def __init__(self, per_second: float, seconds: float, thinks_s: float) -> None:
@@ -40,7 +40,7 @@ class Gateway:
         )
         response = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
         await response.prepare(request)
-        await asyncio.sleep(random.uniform(0, self._thinks_s))
+        await asyncio.sleep(random.uniform(self._thinks_s / 4, self._thinks_s))
         for frame in events(answer, self._tokens):
             if "response.output_text.delta" in frame:
                 await asyncio.sleep(random.expovariate(self._per_second))
