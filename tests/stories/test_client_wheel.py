@@ -24,7 +24,7 @@ print(took, api_contracts.__file__, *sorted(name for name in sys.modules if "." 
 
 
 EXTRA = {"celery", "httpx", "orjson", "prometheus-client", "rich", "sentry-sdk", "structlog", "typer"}
-"""What the worker needs and a client does not."""
+"""The worker needs these, and a client does not."""
 
 
 @pytest.fixture(scope="module")
