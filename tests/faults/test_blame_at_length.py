@@ -11,6 +11,8 @@ from support.worker_process import Fleet
 
 from worker.devtools.devstack import Simulator
 
+pytestmark = pytest.mark.timeout(600)  # eight refusals of its own, with their backoff, take six minutes
+
 PER_SECOND = 20
 GOOD = 300
 

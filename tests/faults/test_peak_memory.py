@@ -28,8 +28,8 @@ SMALL_WORKER: Final = 150 * MEBIBYTE
 def limit_bytes() -> int:
     """Read from the chart's values as text: the chart's tools are no part of this target."""
     values = (ROOT / "helm" / "values.yaml").read_text(encoding="utf-8")
-    (written,) = re.findall(r"limits: \{memory: (\d+)Mi\}", values)
-    return int(written) * MEBIBYTE
+    of_worker, _of_dashboard = re.findall(r"limits: \{memory: (\d+)Mi\}", values)
+    return int(of_worker) * MEBIBYTE
 
 
 @contextmanager
@@ -54,10 +54,12 @@ def slow_gateway(answer: bytes) -> Generator[str]:
     thread = threading.Thread(target=loop.run_until_complete, args=(run(),))
     thread.start()
     ready.wait()
-    yield found[0]
-    loop.call_soon_threadsafe(over.set)
-    thread.join()
-    loop.close()
+    try:
+        yield found[0]
+    finally:
+        loop.call_soon_threadsafe(over.set)
+        thread.join()
+        loop.close()
 
 
 def worst_mix(number: int) -> bytes:

@@ -4,6 +4,7 @@ import asyncio
 import socket
 import ssl
 
+import aiohttp
 import pytest
 import trustme
 from support.raw_gateway import (
@@ -163,6 +164,19 @@ async def test_a_request_that_is_given_up_leaves_no_connection_behind(write_s: f
         await asyncio.wait([call], timeout=5)
         gateway.resume.set()
         await asyncio.wait_for(gateway.peer_left.wait(), 1)
+
+
+async def test_a_request_that_cannot_be_written_ends_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By whatever error: nobody waits for the answer to a request that never left."""
+
+    async def broken(*_: object) -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(aiohttp.ClientRequest, "write_bytes", broken)
+    async with calling(think) as (upstream, _):
+        call = await asyncio.wait_for(upstream.create(BODY, stream=False, timeout_s=60), 5)
+
+    assert call.outcome == from_transport(TransportKind.UNREACHABLE)
 
 
 async def test_tls_connections_are_kept_too(server_tls: ssl.SSLContext, client_tls: ssl.SSLContext) -> None:

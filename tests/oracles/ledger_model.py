@@ -277,7 +277,7 @@ class Model:
 
     def reclaim(self, _: Any, arg: Any, lanes: list[Any]) -> list[Any]:
         lease_ms, limit = arg.lease_ms, arg.limit
-        gap = self.now - (self.now if self.tick is None else self.tick)
+        gap = self.now - (self.tick or 0)
         if gap > lease_ms / 2:
             self.hold_until = self.now + lease_ms
         self.hold_until, self.tick = min(self.hold_until, self.now + lease_ms), self.now

@@ -211,7 +211,7 @@ async def test_a_bug_is_answered_and_told() -> None:
 class TestABug:
     """Wherever it strikes between the message and its answer, the caller gets one, and the bug is told."""
 
-    @pytest.mark.parametrize("port", ["claim", "admit", "begin", "create", "report", "open", "flushed"])
+    @pytest.mark.parametrize("port", ["claim", "admit", "begin", "create", "open", "flushed"])
     async def test_it_is_answered_wherever_it_strikes(self, port: str, monkeypatch: pytest.MonkeyPatch) -> None:
         def broken(*_: Any, **__: Any) -> Any:
             raise ZeroDivisionError("secret prompt")
@@ -255,6 +255,18 @@ class TestABug:
         with pytest.raises(ScriptError):
             await process(world)
         assert not world.heard("complete")
+
+
+async def test_an_answer_is_published_although_its_report_meets_a_bug(monkeypatch: pytest.MonkeyPatch) -> None:
+    world = World()
+
+    async def broken(*_: Any) -> bool:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(world, "report", broken)
+
+    assert await process(world) is Disposition.COMPLETED
+    assert [type(bug) for bug in world.events.bugs] == [ZeroDivisionError]
 
 
 async def test_an_answer_is_published_although_its_report_is_refused() -> None:

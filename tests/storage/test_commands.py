@@ -6,6 +6,7 @@ from importlib.resources import files
 from typing import Any, Final, get_args
 
 import pytest
+import redis
 from redis.exceptions import ResponseError
 from support.admission_parts import failing, open_budget, shut
 from support.diagrams import moves, states, table
@@ -17,6 +18,7 @@ from worker.operations.dead_letters import LETTERS, REPLAY
 from worker.queue import commands as ledger
 from worker.queue.queued_cancellation import PAGES, TAKE
 from worker.storage.commands import Command, Row, Rows, Script, SignatureError, together
+from worker.storage.errors import may_pass
 
 LUA: Final = """
 local commands = {}
@@ -96,6 +98,24 @@ def test_one_run_makes_several_calls_and_the_error_of_one_is_its_own(valkey: Any
     assert first == last == [b"s", b"t", b"x", 42, 2, b"list-a", b"b"]
     assert isinstance(broken, ResponseError)
     assert "unknown command nonsense" in str(nonsense)
+
+
+def test_a_refusal_has_the_same_words_in_a_run_of_several_calls(valkey: Any, redis_url: str) -> None:
+    """By them the sender knows that it passes; with others a paid answer would be given up."""
+    keep = Command(name="keep", keys=("place",), reply=bytes)
+    lua = "local commands = {}\n-- KEYS place\nfunction commands.keep(key)\n  redis.call('SET', key.place, 1)\nend\n"
+    script, words = Script.of(lua, commands=(keep,)).text_for(keep), keep.words({"place": "p"}, {})
+    valkey.execute_command("ACL", "SETUSER", "keeper", "reset", "on", ">pw", "allkeys", "+eval", "+time")
+    with redis.Redis.from_url(redis_url.replace("//", "//keeper:pw@")) as client:  # pyright: ignore[reportUnknownMemberType]  # untyped kwargs
+        ask: Any = client.execute_command  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]  # untyped
+        refused = [*ask("EVAL", script, *together([words, words]))]
+        with pytest.raises(ResponseError) as alone:
+            ask("EVAL", script, *together([words]))
+        refused.append(alone.value)
+    valkey.execute_command("ACL", "DELUSER", "keeper")
+
+    assert [may_pass(error) for error in refused] == [True] * 3
+    assert {str(error).split(":")[0] for error in refused} == {"ACL failure in script"}
 
 
 def test_names_and_types_arrive_as_declared(valkey: Any) -> None:

@@ -21,7 +21,8 @@ class Producer:
     def __init__(self, redis_url: str) -> None:
         self.app: Any = Celery("producer", broker=redis_url, set_as_current=False)
         self.app.conf.update(task_ignore_result=True)
-        self.redis: Any = redis.Redis.from_url(redis_url)  # pyright: ignore[reportUnknownMemberType]  # untyped kwargs
+        # A message of half a gigabyte takes a busy machine longer than the client's usual 5 s.
+        self.redis: Any = redis.Redis.from_url(redis_url, socket_timeout=60)  # pyright: ignore[reportUnknownMemberType]  # untyped kwargs
 
     def __enter__(self) -> Self:
         return self

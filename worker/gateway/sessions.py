@@ -73,6 +73,9 @@ class WatchedRequest(aiohttp.ClientRequest):
         except asyncio.CancelledError:
             transport.abort()  # close() would wait until the peer takes what it has not taken so far
             raise
+        except Exception as error:  # noqa: BLE001  # the reader would wait for an answer to what never left
+            protocol.set_exception(aiohttp.ClientConnectionError(type(error).__name__))
+            transport.abort()
         if sending.phase is Phase.SENDING and protocol.exception() is None:
             sending.phase, sending.sent = Phase.WAITING, self.loop.time()
 

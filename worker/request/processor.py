@@ -125,7 +125,7 @@ class Processor:
             if not isinstance(admitted, Reservation):
                 return not_admitted(execution, admitted, self.rng)
             call = await self._call(execution, admitted)
-            shared = await self._report(admitted, call)
+            shared = await self._report(execution, admitted, call)
             if call is None:
                 return interrupted(execution.interruption) if execution.interruption else Abandon()
             outcome = await checked(self.checker, execution, call.outcome)
@@ -180,13 +180,15 @@ class Processor:
             self.tokens.learn(execution.text_size, message.max_output_tokens, usage, media)
         return execution.end_attempt(call)
 
-    async def _report(self, admitted: Reservation, call: Call | None) -> bool:
-        """Tells the fleet of the call; returns whether it shares its refusal. An answer outlives a refused report."""
+    async def _report(self, execution: Execution, admitted: Reservation, call: Call | None) -> bool:
+        """Tells the fleet of the call; returns whether it shares its refusal. An answer outlives its report."""
         try:
             return await self.admission.report(admitted, call)
         except ScriptError as error:
             self.events.script_refused(error)
-            return False
+        except Exception as bug:  # noqa: BLE001  # of the report, not of the answer, which is paid for
+            self.events.request_crashed(execution, bug)
+        return False
 
     async def _refuse(self, execution: Execution, error: MappedError, *, dead_letter_reason: str = "") -> Disposition:
         """Answers a delivery that does not own its request id, and keeps a dead letter if there is a reason."""

@@ -2,10 +2,9 @@
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from worker.admission.places import Places
 from worker.operations.registry import Holding
 from worker.queue.claims import Delivery
 from worker.queue.maintenance import Maintenance
@@ -21,7 +20,7 @@ from worker.telemetry.process_observer import Load
 
 @dataclass(slots=True, kw_only=True)
 class Executor:
-    """One per process, on one event loop: it holds deliveries for each of its places, and some ready for the next.
+    """One per process, on one event loop; at most `concurrency` deliveries at once.
 
     It takes no more work while those that it holds have `memory` bytes.
     """
@@ -29,9 +28,7 @@ class Executor:
     task_runner: TaskRunner
     observer: Observer
     maintenance: Maintenance
-    places: Places
-    ended: Callable[[str], object]
-    """Hears the token of each delivery that is over."""
+    concurrency: int
     memory: int
     held: HeldRequests
     quarantine: Quarantine = field(default_factory=Quarantine)
@@ -42,11 +39,11 @@ class Executor:
     draining: asyncio.Event = field(default_factory=asyncio.Event)
     tasks: "set[asyncio.Task[None]]" = field(default_factory=set["asyncio.Task[None]"])
 
-    def vacancies(self) -> int:
+    def places(self) -> int:
         """The number of further deliveries that this process can hold."""
         if not self.takes() or (self.held and self.room() <= 0):
             return 0
-        return self.places.limit + self.places.ahead - len(self.held)
+        return self.concurrency - len(self.held)
 
     def room(self) -> int:
         """The number of further bytes that this process may take; not positive: none, unless it holds nothing."""
@@ -66,7 +63,7 @@ class Executor:
         return Load(
             held=len(held),
             calling=sum(execution.calling for execution in held),
-            concurrency=self.places.limit,
+            concurrency=self.concurrency,
             draining=self.draining.is_set(),
             backlogged=self.maintenance.backlog is not None,
         )
@@ -105,7 +102,6 @@ class Executor:
             self.observer.request_crashed(execution, bug)
         finally:
             self.held.remove(execution)
-            self.ended(execution.delivery.token)
             self.freed.set()
             if disposition is not None:
                 self.observer.request_finished(execution, disposition)

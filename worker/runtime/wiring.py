@@ -5,7 +5,6 @@ from collections.abc import Callable
 from urllib.parse import urlsplit
 
 from worker.admission.admission_queue import AdmissionQueues
-from worker.admission.places import Places
 from worker.config.settings import Settings
 from worker.operations.registry import Load, Registrar
 from worker.operations.scaling import Scaler
@@ -41,19 +40,19 @@ TaskRunnerOf = Callable[[Processor], TaskRunner]
 
 def build(settings: Settings, sentry: Sentry, traces: Traces, task_runner: TaskRunnerOf) -> Service:
     """Builds the service; call it on the loop that will run it."""
-    events = observer(settings, sentry, held := HeldRequests(), traces)
+    events = observer(settings, sentry, held := HeldRequests())
+    events.traces = traces
     runner = ScriptRunner(settings.redis.async_client(), events)
     ledger, news = _ledger(settings, runner), asyncio.Event()
-    places, admission = Places(settings.concurrency), admission_of(settings, runner, events)
-    queues = AdmissionQueues.of(admission, settings.lanes, places, left=news.set)
+    queues = AdmissionQueues.of(admission_of(settings, runner, events), settings.lanes, left=news.set)
     gateways, relay = gateways_of(settings), DeltaRelay(runner.client)
+    maintenance = _maintenance(settings, ledger, runner, events)
     processor = Processor(ledger, queues, queues, gateways, relay, policy(settings), events)
     executor = Executor(
         task_runner=task_runner(processor),
         observer=events,
-        maintenance=(maintenance := _maintenance(settings, ledger, runner, events)),
-        places=places,
-        ended=queues.leave,
+        maintenance=maintenance,
+        concurrency=settings.concurrency,
         memory=settings.body_memory,
         held=held,
         quarantine=processor.quarantine,
@@ -62,13 +61,13 @@ def build(settings: Settings, sentry: Sentry, traces: Traces, task_runner: TaskR
     maintenance.start = executor.start
     lanes = Lanes(lanes=list(settings.lanes), news=news)
     fetcher = _fetcher(settings, ledger, executor, queues, lanes)
-    keeper, sweep = _keeper(settings, ledger, maintenance, events), _sweep(settings, executor, fetcher)
+    keeper = _keeper(settings, ledger, maintenance, events)
     jobs: dict[str, Job] = {"admission": queues.pump, "keeper": keeper.run, "maintenance": maintenance.run}
-    jobs |= {"relay": relay.pump, "sweep": sweep.run}
+    jobs |= {"relay": relay.pump, "sweep": _sweep(settings, executor, fetcher).run, **_told(ledger, held, lanes)}
     return Service(
         executor=executor,
         fetch=fetcher.run,
-        jobs=jobs | _told(ledger, held, lanes) | _fleet_jobs(settings, runner, executor),
+        jobs=jobs | _fleet_jobs(settings, runner, executor),
         ledger=ledger,
         keeper=keeper,
         renewer=_renewer(settings, held, fetcher, events),
@@ -85,7 +84,7 @@ def _fetcher(settings: Settings, ledger: Ledger, executor: Executor, queues: Adm
     return Fetcher(
         ledger,
         Shares(settings.lanes),
-        executor.vacancies,
+        executor.places,
         queues.vacancies,
         executor.start,
         executor.observer,
@@ -138,7 +137,7 @@ def _registrar(settings: Settings, runner: ScriptRunner, executor: Executor) -> 
     )
 
 
-def observer(settings: Settings, sentry: Sentry, held: HeldRequests, traces: Traces) -> Observer:
+def observer(settings: Settings, sentry: Sentry, held: HeldRequests) -> Observer:
     """The listener of a process that holds `held`."""
     metrics = Metrics(settings.lanes, list(settings.routing.routes))
     metrics.concurrency.set(settings.concurrency)
@@ -152,7 +151,7 @@ def observer(settings: Settings, sentry: Sentry, held: HeldRequests, traces: Tra
         oldest_age_s=held.oldest_age_s,
     )
     server = urlsplit(next(iter(settings.routing.routes.values())).url).hostname or ""
-    return Observer(metrics=metrics, incidents=incidents, sentry=sentry, server=server, traces=traces)
+    return Observer(metrics=metrics, incidents=incidents, sentry=sentry, server=server)
 
 
 def policy(settings: Settings) -> Policy:

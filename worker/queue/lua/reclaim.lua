@@ -18,10 +18,11 @@ local TAIL_BYTES = 1024 -- Celery writes the id of the delivery last
 local set_apart = 0 -- by this call
 
 -- Until when nothing is reclaimed: for one full lease after a gap in server time or in these ticks, because workers
--- could not renew during the gap. After an outage of Redis no call must be paid for twice.
+-- could not renew during the gap. After an outage of Redis no call must be paid for twice. The first tick of all comes
+-- after a gap as well: the clock may have jumped since the first lease.
 local function held_until(reclaimer, lease_ms)
   local guard = redis.call('HMGET', reclaimer, 'tick', 'hold_until')
-  local gap = now - tonumber(guard[1] or now)
+  local gap = now - tonumber(guard[1] or 0)
   local hold_until = gap > lease_ms / 2 and now + lease_ms or tonumber(guard[2] or 0)
   hold_until = math.min(hold_until, now + lease_ms) -- the clock may have jumped back since
   redis.call('HSET', reclaimer, 'tick', now, 'hold_until', hold_until)

@@ -7,7 +7,10 @@ if #A == 3 + tonumber(A[3]) then return make_call() end
 local replies = {}
 while a < #A do
   local made, reply = pcall(make_call) -- the error of one call is its own
-  if not made and type(reply) ~= 'table' then reply = redis.error_reply('ERR ' .. tostring(reply)) end
+  if not made and type(reply) ~= 'table' then
+    local text = tostring(reply) -- with the error's code before it, where Redis refused a command
+    reply = redis.error_reply(string.match(text, '^%u+ ') and text or 'ERR ' .. text)
+  end
   replies[#replies + 1] = reply or false
   k, a = k + tonumber(A[a + 2]), a + 3 + tonumber(A[a + 3])
 end
