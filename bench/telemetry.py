@@ -16,6 +16,7 @@ from typing import Final
 from support.sentry_receiver import SentryReceiver
 
 from bench import ROOT
+from bench.telemetry_fleet import fleet
 from bench.telemetry_world import broken, redis_away, stalled, storm
 from bench.throughput_rows import FEW_ROW, measure, rows
 from worker.devtools.devstack import embedded_valkey, simulator_process
@@ -116,6 +117,7 @@ def stalls(*, quick: bool) -> list[str]:  # noqa: ARG001  # takes as long either
 
 PARTS: Final[dict[str, Callable[..., list[str]]]] = {
     "cost": costs,
+    "fleet": fleet,
     "storm": storms,
     "pairs": pairs,
     "redis": outages,

@@ -44,16 +44,25 @@ def ask(request: HttpRequest) -> JsonResponse:
     return JsonResponse({"answer": result.response.output_text})
 
 
-def stream(request: HttpRequest) -> StreamingHttpResponse:
+def stream(request: HttpRequest) -> StreamingHttpResponse | JsonResponse:
     """Sends the text as it comes."""
     question = request.GET.get("question", "")
     body = {"model": "gpt-5.4-mini", "stream": True, "input": [{"role": "user", "content": question}]}
-    ticket = client().enqueue(body)
+    try:
+        ticket = client().enqueue(body)
+    except ContractViolation as refused:
+        return JsonResponse({"error": str(refused)}, status=422)
 
     def text() -> Iterator[str]:
-        for delta in client().deltas(ticket):
-            if delta.type == "response.output_text.delta":
-                yield StreamEvent.model_validate_json(delta.data).delta or ""
+        finished = False
+        try:
+            for delta in client().deltas(ticket):
+                finished = delta.type == "finished"
+                if delta.type == "response.output_text.delta":
+                    yield StreamEvent.model_validate_json(delta.data).delta or ""
+        finally:
+            if not finished:  # the browser went away: nobody wants the rest of the answer
+                client().cancel(ticket.request_id)
 
     return StreamingHttpResponse(text(), content_type="text/plain; charset=utf-8")
 

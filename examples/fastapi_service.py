@@ -13,7 +13,7 @@ from fastapi import FastAPI, HTTPException, Request
 from fastapi.responses import HTMLResponse, StreamingResponse
 
 from api_contracts import ContractViolation
-from api_contracts.client import AsyncResponsesClient, BackloggedError, NotAnsweredError
+from api_contracts.client import AsyncResponsesClient, BackloggedError, NotAnsweredError, Ticket
 
 PAGE = """<!doctype html><title>Ask</title>
 <form><input name="question" autofocus><button>Ask</button></form><p></p>
@@ -44,6 +44,16 @@ def body(question: str, **more: Any) -> dict[str, Any]:
     return {"model": "gpt-5.4-mini", "input": [{"role": "user", "content": question}], **more}
 
 
+async def enqueued(client: AsyncResponsesClient, body: dict[str, Any]) -> Ticket:
+    """A refusal becomes the answer to the browser."""
+    try:
+        return await client.enqueue(body)
+    except ContractViolation as refused:
+        raise HTTPException(422, str(refused)) from None
+    except BackloggedError as full:
+        raise HTTPException(503, str(full)) from None
+
+
 @app.get("/")
 async def page() -> HTMLResponse:
     return HTMLResponse(PAGE)
@@ -52,13 +62,9 @@ async def page() -> HTMLResponse:
 @app.post("/ask")
 async def ask(request: Request, question: str) -> dict[str, Any]:
     client: AsyncResponsesClient = request.app.state.client
+    ticket = await enqueued(client, body(question))
     try:
-        ticket = await client.enqueue(body(question))
         result = await client.wait(ticket, timeout_s=60)
-    except ContractViolation as refused:
-        raise HTTPException(422, str(refused)) from None
-    except BackloggedError as full:
-        raise HTTPException(503, str(full)) from None
     except NotAnsweredError:  # the request goes on: a later GET by its id could still find the answer
         raise HTTPException(504, f"no answer yet to {ticket.request_id}") from None
     if result.error:
@@ -69,7 +75,7 @@ async def ask(request: Request, question: str) -> dict[str, Any]:
 @app.get("/stream")
 async def stream(request: Request, question: str) -> StreamingResponse:
     client: AsyncResponsesClient = request.app.state.client
-    ticket = await client.enqueue(body(question, stream=True))
+    ticket = await enqueued(client, body(question, stream=True))
 
     async def events() -> AsyncIterator[str]:
         finished = False

@@ -5,6 +5,8 @@ import sys
 from types import FrameType
 from typing import Final
 
+from worker.config.exit_codes import WRONG
+
 _TERMINATED: Final = 128 + signal.SIGTERM
 
 
@@ -15,7 +17,13 @@ def main() -> None:
     take a second: a pod that is deleted while it starts would outstay its grace.
     """
     signal.signal(signal.SIGTERM, _leave)
-    from worker.cli import cli  # noqa: PLC0415  # the slow part
+    try:
+        from worker.cli import cli  # noqa: PLC0415  # the slow part
+    except ModuleNotFoundError as error:
+        if (error.name or "").startswith("worker"):
+            raise
+        sys.stderr.write(f"no module {error.name}: commands need `pip install 'responses-worker[worker]'`\n")
+        sys.exit(WRONG)
 
     cli()
 

@@ -1,4 +1,4 @@
-"""News of a request, told by Redis instead of asked for: a caller that waits learns of a result within a millisecond.
+"""News of a request, told by Redis instead of asked for: a caller that waits learns of a result in about a millisecond.
 
 The guarantee of the workers' side: every step of a request is a write to its hash (`request_key(tenant, id)`), and the
 result is written there with its final state, in one script. So it is enough to be told that this key changed. Redis

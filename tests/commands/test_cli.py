@@ -13,7 +13,9 @@ import httpx
 import pytest
 import redis
 from support.command_line import ROOT, called, next_line, run, started
+from support.fleet_hour import minute_counts
 from support.producer import Producer, body
+from support.terminals import session
 
 from worker.operations.overview import read
 
@@ -129,6 +131,27 @@ def test_watching_the_status_shows_what_changes_and_ends_with_ctrl_c(redis_url: 
 
     assert (before["lanes"]["interactive"]["ready"]["0"], after["lanes"]["interactive"]["ready"]["0"]) == (0, 1)
     assert code == 0
+
+
+def test_watching_on_a_terminal_draws_in_place_and_leaves_it_as_it_was(valkey: redis.Redis, redis_url: str) -> None:
+    """On a screen of its own, with a bar for each minute; Ctrl-C is a key there and no failure."""
+    for ago in range(1, 30):
+        minute_counts(valkey, ago, {"answers interactive completed": 5 * ago})
+    with session("status", "--watch", WORKER_REDIS_URL=redis_url) as terminal:
+        terminal.reads("\x1b[?1049h")
+        terminal.reads("idle: nothing waits")
+        terminal.reads("▁")
+        terminal.reads("█")
+        valkey.lpush("responses.research", *range(1234))
+        terminal.reads("\x1b[H")
+        terminal.reads("1234")
+        terminal.types("\x03")
+        last = terminal.rest()
+
+    assert "\x1b[?1049l" in last
+    assert "\x1b[?25h" in last
+    assert terminal.process.returncode == 0
+    assert "Traceback" not in last
 
 
 def test_the_simulator_serves_until_ctrl_c_with_the_limits_asked_for() -> None:

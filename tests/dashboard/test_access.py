@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from starlette.testclient import TestClient
 from support.command_line import called
-from support.dead_letters import bury, celery_message
+from support.dead_letters import bury, celery_message, fail
 from support.fleet_hour import CANARY, an_hour
 from support.producer import Producer
 
@@ -79,6 +79,34 @@ def test_an_act_comes_from_our_own_page(browser: TestClient, producer: Producer,
     recorded = valkey.xrange("responses:audit")[0][1]
     assert recorded[b"what"] == f"dead replay: {letter}".encode()
     assert recorded[b"why"] == b"on the dashboard"
+
+
+def test_failed_requests_run_anew_by_lane_and_code(browser: TestClient, valkey: Any) -> None:
+    """Counted before; only for our own page, and on record."""
+    for number, code in enumerate(("upstream_error", "upstream_error", "upstream_timeout")):
+        fail(valkey, f"r{number}", code=code)
+    wanted = {"lane": "interactive", "code": "upstream_error"}
+    wrong: list[Any] = [{}, [], wanted | {"code": "x"}, {"lane": 1, "code": "upstream_error"}]
+
+    def post(path: str, body: Any = wanted, headers: Any = BEARER) -> Any:
+        return browser.post(path, json=body, headers=headers)
+
+    for path in ("/failed/count", "/failed/redrive"):
+        assert post(path, headers=BEARER | {"Origin": "https://elsewhere.example"}).status_code == 403
+        assert post(path, headers={}).status_code == 401
+        assert {post(path, body).status_code for body in wrong} == {400}
+    assert browser.get("/view", headers=BEARER).json()["failed"] == {
+        "count": 3,
+        "groups": [wanted | {"count": 2}, {"lane": "interactive", "code": "upstream_timeout", "count": 1}],
+    }
+    assert post("/failed/count").json()["found"] == 2
+    assert valkey.xlen("responses:failed") == 3
+    assert post("/failed/redrive").json() == {"redriven": 2, "left_alone": 0}
+    assert post("/failed/redrive").json() == {"redriven": 0, "left_alone": 0}
+    assert valkey.llen("responses.interactive\x06\x169") == 2
+    told = valkey.xrange("responses:audit")[0][1]
+    assert told[b"what"] == b"redrive upstream_error of lane interactive: 2 requests"
+    assert told[b"why"] == b"on the dashboard"
 
 
 def test_the_view_is_the_fleet(browser: TestClient, valkey: Any) -> None:

@@ -5,12 +5,16 @@ import subprocess
 from typing import Any
 
 import kits
+import pytest
 
+from api_contracts import contract
+from api_contracts.profiles import PROFILES
 from api_contracts.schemas import asyncapi
 
 
-def test_the_document_is_valid() -> None:
-    assert _complaints(asyncapi()) == []
+@pytest.mark.parametrize("profile", PROFILES)
+def test_the_document_is_valid(profile: str) -> None:
+    assert _complaints(asyncapi(contract(profile))) == []
 
 
 def test_a_document_with_a_loose_end_is_not() -> None:

@@ -1,8 +1,11 @@
 """A service in Node asks and reads: the examples, against a real worker."""
 
+import re
 import subprocess
+from pathlib import Path
 
 import kits
+from docgen.pages import DOCS
 from support.producer import Producer
 from support.worker_process import Fleet
 
@@ -24,6 +27,26 @@ def test_a_hundred_requests_from_node_are_answered_to_node(fleet: Fleet, produce
     assert sorted(answers) == sorted(expected)
     assert producer.leftovers() == {}
     assert producer.redis.xpending("responses:results", "node-shop")["pending"] == 0
+
+
+def test_the_snippet_of_the_page_enqueues(fleet: Fleet, producer: Producer, redis_url: str, tmp_path: Path) -> None:
+    """As it is printed, behind the two names that it takes for granted."""
+    (snippet,) = re.findall(r"```js\n(.*?)```", (DOCS / "use" / "enqueue.md").read_text("utf-8"), re.DOTALL)
+    script = tmp_path / "snippet.js"
+    names = 'const celery = require("celery-node"), url = process.env.WORKER_REDIS_URL;'
+    script.write_text(f"{names}\n{snippet}\nsetTimeout(process.exit, 500);\n", encoding="utf-8")
+    fleet.start()
+
+    node, *_ = kits.command("node", "producer.js")
+    subprocess.run(
+        [node, str(script)],
+        env=kits.environment("node", WORKER_REDIS_URL=redis_url),
+        check=True,
+        timeout=60,
+    )
+
+    (answer,) = producer.results(1)
+    assert answer["outcome"] == "completed"
 
 
 def _node(script: str, redis_url: str) -> list[str]:

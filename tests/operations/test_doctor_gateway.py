@@ -10,9 +10,11 @@ from typing import Any
 import pytest
 from support.doctor_findings import levels, one
 
+from worker.config.routing import Budget, Routing
 from worker.devtools.devstack import Simulator
 from worker.operations.findings import Severity
 from worker.operations.gateway_health import examine_gateway
+from worker.operations.routes_health import examine_routes
 
 KEY = "sk-canary-key-77b0"
 Answer = tuple[int, Any]
@@ -177,3 +179,12 @@ def test_a_check_of_the_gateway_starts_no_generation(gateway: Simulator) -> None
     assert one(examine_gateway(gateway.url, "sk-another"), "gateway.key").level is Severity.FAIL
     assert {call.status for call in gateway.calls()} == {400, 401}
     assert gateway.stats().admitted_tokens == 0
+
+
+def test_a_route_for_all_models_is_asked_for_those_of_the_setting() -> None:
+    """It names none of its own."""
+    with gateway_that(answering({"GET /v1/models": MODELS, USAGE: usage()})) as (url, _):
+        routing = Routing.single(url, lambda: KEY, Budget())
+        findings = list(examine_routes(routing, ["gpt-5.4-mini", "gpt-6"]))
+
+    assert one(findings, "routes.default.model").seen == "does not list gpt-6"

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 from support.browser import SCREENSHOTS, Open
-from support.dead_letters import bury, celery_message
+from support.dead_letters import bury, celery_message, fail
 from support.fleet_hour import CANARY, an_hour
 from support.polling import wait_until
 from support.producer import Producer
@@ -88,7 +88,7 @@ def test_markup_from_outside_is_text(look: Open, valkey: Any) -> None:
     """In lanes, tenants, codes, routes, hosts and dead letters."""
     an_hour(valkey, canary=CANARY)
     page = look()
-    for place in ("#b-failures", "#b-tenants", "#t-routes", "#t-workers", "#t-dead", "#troubles"):
+    for place in ("#b-failures", "#b-tenants", "#t-routes", "#t-workers", "#t-dead", "#t-failed", "#troubles"):
         assert CANARY in text(page, place), place
     assert page.locator("main img").count() == 0
     assert "owned" not in page.title()
@@ -155,6 +155,26 @@ def test_a_dead_letter_is_put_back_by_hand(look: Open, valkey: Any, producer: Pr
     expect(page.locator("#acted")).to_contain_text("replayed")
     wait_until(lambda: valkey.llen("responses.interactive") == 1, what="the message on its lane")
     expect(page.locator("#t-dead")).to_contain_text("None.", timeout=8000)
+
+
+def test_failed_requests_run_anew_by_hand(look: Open, valkey: Any) -> None:
+    """The question names their number; cancelled, nothing happens."""
+    for number in range(3):
+        fail(valkey, f"r{number}")
+    page = look()
+    button = page.get_by_role("button", name="Run upstream_error of lane interactive anew")
+    button.focus()
+    page.keyboard.press("Enter")
+    expect(page.locator("#confirm")).to_contain_text("Run 3 requests of lane interactive anew")
+    page.keyboard.press("Escape")
+    assert valkey.xlen("responses:failed") == 3
+    button.focus()
+    page.keyboard.press("Enter")
+    page.locator("#confirm-yes").focus()
+    page.keyboard.press("Enter")
+    expect(page.locator("#acted")).to_contain_text("3 redriven")
+    wait_until(lambda: valkey.llen("responses.interactive\x06\x169") == 3, what="the messages on their lane")
+    expect(page.locator("#t-failed")).to_contain_text("None.", timeout=8000)
 
 
 def test_without_the_token_there_is_only_a_door(look: Open, address: str) -> None:

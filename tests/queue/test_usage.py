@@ -1,5 +1,6 @@
 """The accounts are the sums of the published results, whatever is asked twice, stale or in the way."""
 
+import asyncio
 import json
 import random
 from dataclasses import replace
@@ -146,3 +147,19 @@ async def test_the_accounts_cost_a_request_two_commands(desk: Desk) -> None:
         name: stats.get(f"cmdstat_{name}", {"calls": 0})["calls"] for name in ("hmget", "hset", "hlen", "pexpireat")
     }
     assert calls == {"hmget": 2, "hset": 2, "hlen": 0, "pexpireat": 1}
+
+
+async def test_results_that_are_published_together_read_a_row_once(desk: Desk) -> None:
+    """Their sums are those of results that are published one by one."""
+    leases = [await desk.leased(f"r{number}", tenant="ab"[number % 2]) for number in range(8)]
+    desk.redis.config_resetstat()
+    answers = (desk.ledger.complete(lease, replace(COMPLETED, used=USED), kept_ms=HOUR_MS) for lease in leases)
+    assert set(await asyncio.gather(*answers)) == {WriteOutcome.OK}
+
+    stats: Any = desk.redis.info("commandstats")
+    runs = stats["cmdstat_evalsha"]["calls"]
+    assert runs <= 3
+    assert stats["cmdstat_hmget"]["calls"] <= len(leases) + 2 * runs
+    assert {(row.tenant, row.requests, row.input_tokens, row.output_tokens) for row in rows(desk)} == {
+        ("a", 4, 400, 28), ("b", 4, 400, 28),
+    }  # fmt: skip

@@ -13,6 +13,7 @@ from support.producer import Producer
 from support.redis_parts import free_port
 from support.worker_process import Fleet
 
+from bench.deltas_gateway import gateway_process
 from worker.devtools.devstack import Simulator
 
 PYTHON = ROOT / ".venv" / "services" / "bin" / "python"
@@ -84,6 +85,18 @@ def test_django_waits_and_streams(django_service: httpx.Client, fleet: Fleet) ->
     assert django_service.post("/ask", data={"question": "Grüße"}).json() == {"answer": "Echo: Grüße"}
     assert django_service.post("/ask", data={"question": "[[sim:400]]"}).status_code == 502
     assert django_service.get("/stream", params={"question": "A story"}).text == "Echo: A story"
+
+
+def test_a_browser_that_leaves_cancels_its_request(
+    django_service: httpx.Client, redis_url: str, producer: Producer
+) -> None:
+    """Django notices it at the next piece of text; the call would go on for half a minute."""
+    with gateway_process(per_second=20, seconds=30) as gateway, Fleet(redis_url, gateway) as fleet:
+        fleet.start()
+        with django_service.stream("GET", "/stream", params={"question": "A story"}) as streamed:
+            assert next(streamed.iter_text())
+
+        wait_until(lambda: _codes(producer) == ["cancelled"], what="its cancellation")
 
 
 def _codes(producer: Producer) -> list[str | None]:

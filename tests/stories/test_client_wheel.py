@@ -23,6 +23,10 @@ print(took, api_contracts.__file__, *sorted(name for name in sys.modules if "." 
 """
 
 
+EXTRA = {"celery", "httpx", "orjson", "prometheus-client", "rich", "sentry-sdk", "structlog", "typer"}
+"""The worker needs these, and a client does not."""
+
+
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     directory = tmp_path_factory.mktemp("wheel")
@@ -68,6 +72,22 @@ def test_it_is_imported_in_120_ms(wheel: Path, tmp_path: Path) -> None:
     assert float(took) < 0.12
     assert where.startswith(str(tmp_path))
     assert not {"celery", "kombu", "pydantic", "redis", "worker"} & set(loaded)
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["status"], ["run"]])
+def test_without_the_extra_a_command_says_which_one_it_needs(arguments: list[str]) -> None:
+    """As after `pip install responses-worker`, which brings contracts and clients alone."""
+    own = _closure({"pydantic", "redis"})
+    extra = sorted({_module(name) for name in _closure(EXTRA) - own})
+    script = f"import sys; sys.modules |= dict.fromkeys({extra}); from worker.__main__ import main; main()"
+    ran = subprocess.run([sys.executable, "-c", script, *arguments], capture_output=True, text=True, check=False)
+
+    assert (ran.returncode, ran.stdout) == (2, "")
+    assert ran.stderr == "no module typer: commands need `pip install 'responses-worker[worker]'`\n"
+
+
+def _module(name: str) -> str:
+    return {"prometheus-client": "prometheus_client", "sentry-sdk": "sentry_sdk"}.get(name, name)
 
 
 def _closure(names: set[str]) -> set[str]:

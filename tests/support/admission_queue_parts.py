@@ -12,6 +12,7 @@ from worker.admission.admission_queue import AdmissionQueues
 from worker.admission.client import Admission
 from worker.admission.evidence import Evidence
 from worker.admission.grants import Limits, NotAdmitted, Reservation
+from worker.admission.places import Places
 from worker.storage.commands import Argument, Command, Row, Script
 from worker.storage.connection import RedisTarget
 from worker.storage.scripts import ScriptRunner
@@ -52,9 +53,9 @@ class CountingRunner(ScriptRunner):
 class Rooms:
     """One process' rooms on a real budget."""
 
-    def __init__(self, valkey: Any, admission: Admission, runner: CountingRunner) -> None:
+    def __init__(self, valkey: Any, admission: Admission, runner: CountingRunner, places: Places) -> None:
         self.redis, self.admission, self.runner = valkey, admission, runner
-        self.rooms = AdmissionQueues.of(admission, WEIGHTS)
+        self.rooms = AdmissionQueues.of(admission, WEIGHTS, places)
 
     def enter(
         self,
@@ -123,13 +124,15 @@ async def granted(admission: Admission, tenant: str) -> Reservation:
 
 
 @asynccontextmanager
-async def opened(valkey: Any, url: str, *, pumping: bool = True, **limits: Any) -> AsyncGenerator[Rooms]:
+async def opened(
+    valkey: Any, url: str, *, pumping: bool = True, places: int = 1_000, **limits: Any
+) -> AsyncGenerator[Rooms]:
     runner = CountingRunner(RedisTarget.parse(url).async_client())
     runner.counts, runner.news = Counter(), asyncio.Event()
     admission = Admission(
         runner=runner, limits=Limits(**limits), lease_ms=15_000, longest_pause_ms=900_000, probe_ms=60_000
     )
-    rooms = Rooms(valkey, admission, runner)
+    rooms = Rooms(valkey, admission, runner, Places(places))
     pump = asyncio.create_task(rooms.rooms.pump()) if pumping else None
     try:
         yield rooms

@@ -5,7 +5,7 @@ import math
 import time
 from typing import Any, Final
 
-from support.dead_letters import bury
+from support.dead_letters import bury, fail
 from worker.storage import keys
 from worker.telemetry.tally import bucket
 
@@ -27,6 +27,8 @@ def an_hour(valkey: Any, *, canary: str = "", now_s: float | None = None) -> Non
     ):
         _worker(valkey, f"{host}{canary}", number, now_ms - silent_ms)
     _messages(valkey, now_ms, canary)
+    for number in range(4):
+        fail(valkey, f"report-{number}{canary}", code=f"upstream_timeout{canary}")
     for number in range(3):
         bury(
             valkey, lane=f"interactive{canary}", reason=f"poison{canary}",

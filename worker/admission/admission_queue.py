@@ -16,10 +16,12 @@ from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Final, Protocol
 
 from worker.admission.events import AdmissionEvents
 from worker.admission.grants import Answer, Ask, Gate, Grant, NotAdmitted, Reason, Reservation
+from worker.admission.places import Places
 from worker.gateway.upstream import Call
 from worker.storage.scripts import ScriptError
 
@@ -32,7 +34,7 @@ RINGING_S: Final = 0.005
 SHORTEST_SLEEP_S: Final = 0.05
 """A process with a full room asks at most this often, and once more for each call of its own that ends.
 
-8 processes make 160 script calls a second a lane at the very most while no call ends.
+8 processes make 160 script calls a second a lane while no call ends.
 """
 
 LONGEST_SLEEP_S: Final = 1.0
@@ -88,6 +90,7 @@ class AdmissionQueue:
     lane: str
     weight: int
     admission: Granting
+    places: Places
     _waiters: deque[_Waiter] = field(default_factory=deque[_Waiter])
     left: Callable[[], None] = lambda: None
     """Called whenever a request leaves: the room has a vacancy."""
@@ -120,13 +123,14 @@ class AdmissionQueue:
             return waiter.seen() or NotAdmitted(Reason.TIME, waiter.waited_ms)
         except asyncio.CancelledError:
             if isinstance(unused := waiter.seen(), Reservation):
+                self.places.leave(ask.token)
                 await self.admission.report(unused, None)
             raise
         finally:
             self._leave(waiter)
 
     def call_ended(self) -> None:
-        """Those who wait for calls in flight to end need not wait for their next look."""
+        """Those who wait for a place, here or in the fleet, need not wait for their next look."""
         self._ended.set()
 
     async def pump(self) -> None:
@@ -137,8 +141,11 @@ class AdmissionQueue:
             if not self._waiters:
                 await self._news.wait()
                 continue
+            if not (places := min(BULK, self.places.free)):
+                await self._ended.wait()
+                continue
             try:
-                grant = await self._round([waiter for _, waiter in zip(range(BULK), self._waiters, strict=False)])
+                grant = await self._round(list(islice(self._waiters, places)))
             except ScriptError as error:
                 self.admission.events.script_refused(error)
                 await self._sleep(LONGEST_SLEEP_S)
@@ -152,7 +159,7 @@ class AdmissionQueue:
 
     async def _round(self, waiters: list[_Waiter]) -> Grant:
         """Asks for the first of those who wait, and sends away all who need not wait any longer."""
-        grant = await self.admission.grant(self.lane, self.weight, [waiter.ask for waiter in waiters])
+        grant = await self._asked([waiter.ask for waiter in waiters])
         self._size = max(SHORTEST_ROOM, math.ceil(grant.per_second * self.admission.ahead_s))
         answered = list(zip(waiters, grant.answers, strict=True))
         for waiter, answer in answered:
@@ -167,21 +174,25 @@ class AdmissionQueue:
                 self._dismiss(waiter, NotAdmitted(Reason.LATER, waiter.waited_ms))
         return grant
 
+    async def _asked(self, asks: list[Ask]) -> Grant:
+        """The fleet's answers; whoever may go has a place of this process from now on."""
+        self.places.ask(len(asks))
+        try:
+            grant = await self.admission.grant(self.lane, self.weight, asks)
+        finally:
+            self.places.answered(len(asks))
+        for ask, answer in zip(asks, grant.answers, strict=True):
+            if answer.word == "go":
+                self.places.take(ask.token)
+        return grant
+
     async def _seat(self, waiter: _Waiter, answer: Answer, grant: Grant) -> None:
         ask = waiter.ask
-        reservation = Reservation(
-            ask.token,
-            ask.tokens,
-            waiter.waited_ms,
-            grant.now_ms,
-            answer.gate,
-            answer.number,
-            ask,
-            answer.route,
-            answer.seqs,
-        )
+        way = (answer.gate, answer.number, ask, answer.route, answer.seqs)
+        reservation = Reservation(ask.token, ask.tokens, waiter.waited_ms, grant.now_ms, *way)
         self._leave(waiter)
         if waiter.seat.done():  # it left while the grant was on its way
+            self.places.leave(ask.token)
             await self.admission.report(reservation, None)
         else:
             waiter.seat.set_result(reservation)
@@ -218,26 +229,35 @@ class AdmissionQueues:
     """Every lane's room; what the processor sees of admission."""
 
     admission: Granting
+    places: Places
     rooms: Mapping[str, AdmissionQueue]
 
     @classmethod
     def of(
-        cls, admission: Granting, weights: Mapping[str, int], left: Callable[[], None] = lambda: None
+        cls, admission: Granting, weights: Mapping[str, int], places: Places, left: Callable[[], None] = lambda: None
     ) -> "AdmissionQueues":
-        return cls(
-            admission, {lane: AdmissionQueue(lane, weight, admission, left=left) for lane, weight in weights.items()}
-        )
+        rooms = {lane: AdmissionQueue(lane, weight, admission, places, left=left) for lane, weight in weights.items()}
+        return cls(admission, places, rooms)
 
     async def admit(self, lane: str, ask: Ask, *, within_s: float) -> Reservation | NotAdmitted:
         return await self.rooms[lane].admit(ask, within_s=within_s)
 
     async def report(self, reservation: Reservation, call: Call | None) -> bool:
         """Ends a reservation as `client.Admission.report` does, and wakes those who wait for its place."""
+        self.leave(reservation.token)  # the next question follows this report on the same connection
         try:
             return await self.admission.report(reservation, call)
         finally:
-            for room in self.rooms.values():
-                room.call_ended()
+            self._ring()
+
+    def leave(self, token: str) -> None:
+        """Frees the place of a request whose call is over, if it has one."""
+        if self.places.leave(token):
+            self._ring()
+
+    def _ring(self) -> None:
+        for room in self.rooms.values():
+            room.call_ended()
 
     async def heard(self, reservation: Reservation) -> None:
         await self.admission.heard(reservation)

@@ -1,10 +1,14 @@
-"""The page's server: starlette, one page with its style and script, a stream of snapshots, and one act: redrive."""
+"""The page's server: starlette, one page with its style and script, a stream of snapshots, and two acts.
+
+Failed requests are run anew by lane and code, dead letters one by one.
+"""
 
 import secrets
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from importlib.resources import files
-from typing import Final
+from typing import Any, Final
 
+import orjson
 from redis.exceptions import RedisError
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
@@ -13,8 +17,10 @@ from starlette.responses import JSONResponse, RedirectResponse, Response, Stream
 from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from api_contracts import ErrorCode
 from worker.dashboard.access import COOKIE, HEADERS, SESSION_S, Door, own_origin
 from worker.dashboard.watch import FleetWatch
+from worker.operations.redrive import Failures
 
 MOST_VIEWERS: Final = 50
 _MOST_BODY: Final = 4096
@@ -27,6 +33,8 @@ _STATIC: Final = {
 }
 
 Handler = Callable[[Request], Awaitable[Response]]
+Act = Callable[[bytes], Awaitable[dict[str, Any]]]
+"""Takes the body; raises ValueError where it is wrong, and RedisError."""
 
 
 def create_app(watch: FleetWatch, door: Door) -> Starlette:
@@ -39,7 +47,9 @@ def create_app(watch: FleetWatch, door: Door) -> Starlette:
             Route("/sign-out", pages.sign_out, methods=["POST"]),
             Route("/view", pages.behind(pages.view)),
             Route("/events", pages.behind(pages.events)),
-            Route("/dead/replay", pages.behind(pages.replay), methods=["POST"]),
+            Route("/dead/replay", pages.behind(pages.own(pages.replay)), methods=["POST"]),
+            Route("/failed/count", pages.behind(pages.own(pages.count)), methods=["POST"]),
+            Route("/failed/redrive", pages.behind(pages.own(pages.redrive)), methods=["POST"]),
             Route("/healthz", pages.healthz),
             *(Route(path, pages.static) for path in _STATIC),
         ],
@@ -80,6 +90,21 @@ class _Pages:
 
         return guarded
 
+    def own(self, act: Act) -> Handler:
+        """The act, for our own page: one of another origin cannot ask for it. Its body says on what to act."""
+
+        async def guarded(request: Request) -> Response:
+            if not own_origin(request.headers.get("origin", ""), request.headers.get("host", "")):
+                return JSONResponse({"error": "another origin"}, 403)
+            try:
+                return JSONResponse(await act(await _body(request) or b""))
+            except ValueError as error:
+                return JSONResponse({"error": str(error)}, 400)
+            except RedisError as error:
+                return JSONResponse({"error": f"Redis: {type(error).__name__}"}, 503)
+
+        return guarded
+
     async def page(self, request: Request) -> Response:
         return Response(self._page if self._admits(request) else self._sign_in, media_type="text/html")
 
@@ -116,17 +141,16 @@ class _Pages:
             return JSONResponse({"error": f"{MOST_VIEWERS} pages are open"}, 503)
         return StreamingResponse(self._stream(), media_type="text/event-stream")
 
-    async def replay(self, request: Request) -> Response:
-        """One act, for one letter: its id as the body. A page of another origin cannot ask for it."""
-        if not own_origin(request.headers.get("origin", ""), request.headers.get("host", "")):
-            return JSONResponse({"error": "another origin"}, 403)
-        body = await _body(request)
+    async def replay(self, body: bytes) -> dict[str, Any]:
         if not body:
-            return JSONResponse({"error": "the body must be the id of a dead letter"}, 400)
-        try:
-            return JSONResponse({"outcome": (await self._watch.replay(body.decode(errors="replace"))).value})
-        except RedisError as error:
-            return JSONResponse({"error": f"Redis: {type(error).__name__}"}, 503)
+            raise ValueError("the body must be the id of a dead letter")
+        return {"outcome": (await self._watch.replay(body.decode(errors="replace"))).value}
+
+    async def count(self, body: bytes) -> dict[str, Any]:
+        return await self._watch.count(_failures(body))
+
+    async def redrive(self, body: bytes) -> dict[str, Any]:
+        return await self._watch.redrive(_failures(body))
 
     async def _stream(self) -> AsyncGenerator[bytes]:
         self._viewers += 1
@@ -138,6 +162,18 @@ class _Pages:
 
     def _admits(self, request: Request) -> bool:
         return self._door.admits(request.headers.get("authorization", ""), request.cookies.get(COOKIE, ""))
+
+
+def _failures(body: bytes) -> Failures:
+    """Raises ValueError where it does not name a lane and a code."""
+    try:
+        wanted = orjson.loads(body)
+        lane, code = wanted["lane"], ErrorCode(wanted["code"])
+    except (ValueError, KeyError, TypeError):
+        raise ValueError('the body must be {"lane": ..., "code": ...}') from None
+    if not isinstance(lane, str) or not lane:
+        raise ValueError("lane: must be the name of a lane")
+    return Failures(lane=lane, code=code)
 
 
 async def _body(request: Request) -> bytes | None:

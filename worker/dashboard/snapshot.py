@@ -1,4 +1,4 @@
-"""The fleet as the page shows it: a `FleetView` and some dead letters in, plain JSON out. Pure.
+"""The fleet as the page shows it: a `FleetView`, failed requests and dead letters in, plain JSON out. Pure.
 
 Texts that came from outside (tenants, lanes, codes, reasons) are printable and bounded here, and the page puts every
 text into text nodes.
@@ -21,7 +21,7 @@ MOST_WORKERS: Final = 200
 MOST_CODES: Final = 20
 
 
-def snapshot(view: FleetView, letters: Iterable[DeadLetter]) -> dict[str, Any]:
+def snapshot(view: FleetView, letters: Iterable[DeadLetter], failed: Mapping[tuple[str, str], int]) -> dict[str, Any]:
     """Everything on the page; times in ms, ages counted from `at_ms`."""
     upstream = view.budget
     return {
@@ -37,6 +37,7 @@ def snapshot(view: FleetView, letters: Iterable[DeadLetter]) -> dict[str, Any]:
         "tenants": _ranked(view.tenants, MOST_TENANTS),
         "workers": [_worker(worker) for worker in view.workers[:MOST_WORKERS]],
         "troubles": [_trouble(trouble) for trouble in view.troubles],
+        "failed": {"count": view.overview.failed, "groups": [_group(*kind, count) for kind, count in failed.items()]},
         "dead": {"count": view.overview.dead, "letters": [_letter(letter) for letter in letters]},
     }
 
@@ -133,6 +134,10 @@ def _worker(worker: Worker) -> dict[str, Any]:
 
 def _trouble(trouble: Trouble) -> dict[str, str]:
     return {"text": name_shown(trouble.text, 400), "command": trouble.command}
+
+
+def _group(lane: str, code: str, count: int) -> dict[str, Any]:
+    return {"lane": name_shown(lane), "code": name_shown(code), "count": count}
 
 
 def _letter(letter: DeadLetter) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 import asyncio
 import itertools
 import time
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -15,9 +15,12 @@ from worker.dashboard.snapshot import name_shown, snapshot
 from worker.operations.audit import Audit
 from worker.operations.dead_letters import DeadLetters, Replay, Selection
 from worker.operations.fleet_view import FleetReader
+from worker.operations.redrive import FailedRequest, FailedRequests, Failures, counted, run_anew
 
 EVERY_S: Final = 2.0
 MOST_LETTERS: Final = 50
+MOST_FAILED: Final = 2_000
+"""Failed requests that the page counts by lane and code, and that one act runs anew."""
 
 
 @dataclass(slots=True)
@@ -51,6 +54,26 @@ class FleetWatch:
         """Sends one dead letter back to its lane. Raises RedisError."""
         return await asyncio.to_thread(self._replay, entry_id)
 
+    async def count(self, failures: Failures) -> dict[str, Any]:
+        """The failed requests that one act would run anew, and the cost to expect. Raises RedisError."""
+        return await asyncio.to_thread(self._with_failed, failures, counted)
+
+    async def redrive(self, failures: Failures) -> dict[str, Any]:
+        """Runs them anew. Raises RedisError."""
+        return await asyncio.to_thread(self._with_failed, failures, self._recorded)
+
+    def _with_failed(
+        self, failures: Failures, act: Callable[[Any, list[FailedRequest]], dict[str, Any]]
+    ) -> dict[str, Any]:
+        with self.settings.redis.client() as redis:
+            return act(redis, list(itertools.islice(FailedRequests(redis).find(failures), MOST_FAILED)))
+
+    def _recorded(self, redis: Any, found: list[FailedRequest]) -> dict[str, Any]:
+        kinds = {(failed.lane, failed.code) for failed in found}
+        told = ", ".join(f"{name_shown(code)} of lane {name_shown(lane)}" for lane, code in sorted(kinds))
+        Audit(redis, self.settings.fleet).record(f"redrive {told}: {len(found)} requests", "on the dashboard")
+        return run_anew(redis, found)
+
     def _replay(self, entry_id: str) -> Replay:
         with self.settings.redis.client() as redis:
             Audit(redis, self.settings.fleet).record(f"dead replay: {name_shown(entry_id)}", "on the dashboard")
@@ -61,7 +84,8 @@ class FleetWatch:
             client: Any = self.settings.redis.client()
             with client as redis:
                 letters = list(itertools.islice(DeadLetters(redis).find(Selection()), MOST_LETTERS))
-                return orjson.dumps(snapshot(self._reader.read(redis), letters))
+                failed = FailedRequests(redis).groups(MOST_FAILED)
+                return orjson.dumps(snapshot(self._reader.read(redis), letters, failed))
         except (RedisError, OSError) as error:
             return orjson.dumps({"error": f"Redis does not answer: {type(error).__name__}"})
         except (ValueError, KeyError, TypeError, AttributeError) as error:  # somebody else wrote into our keys

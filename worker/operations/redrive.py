@@ -5,7 +5,7 @@ attempts behind it, and gets a second result. An id that was answered or enqueue
 """
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, Final, NamedTuple
@@ -87,6 +87,11 @@ class FailedRequests:
         while page := self.redis.xrange(keys.FAILED_STREAM, min=at, count=PAGE):
             yield from filter(failures.includes, (_read(entry_id, facts) for entry_id, facts in page))
             at = f"({page[-1][0].decode()}"
+
+    def groups(self, most: int) -> Mapping[tuple[str, str], int]:
+        """Requests by lane and code, the most first, of the newest so many."""
+        newest = (_read(entry_id, facts) for entry_id, facts in self.redis.xrevrange(keys.FAILED_STREAM, count=most))
+        return dict(Counter((failed.lane, failed.code) for failed in newest).most_common())
 
     def redrive(self, failed: FailedRequest, *, within: timedelta) -> Redrive:
         """Sends one request back to its lane; `within` is how long from now its answer is useful.

@@ -2,9 +2,10 @@
 
 import asyncio
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
+from worker.admission.places import Places
 from worker.operations.registry import Holding
 from worker.queue.claims import Delivery
 from worker.queue.maintenance import Maintenance
@@ -20,7 +21,7 @@ from worker.telemetry.process_observer import Load
 
 @dataclass(slots=True, kw_only=True)
 class Executor:
-    """One per process, on one event loop; at most `concurrency` deliveries at once.
+    """One per process, on one event loop: it holds deliveries for each of its places, and some ready for the next.
 
     It takes no more work while those that it holds have `memory` bytes.
     """
@@ -28,7 +29,9 @@ class Executor:
     task_runner: TaskRunner
     observer: Observer
     maintenance: Maintenance
-    concurrency: int
+    places: Places
+    ended: Callable[[str], object]
+    """Hears the token of each delivery that is over."""
     memory: int
     held: HeldRequests
     quarantine: Quarantine = field(default_factory=Quarantine)
@@ -39,11 +42,11 @@ class Executor:
     draining: asyncio.Event = field(default_factory=asyncio.Event)
     tasks: "set[asyncio.Task[None]]" = field(default_factory=set["asyncio.Task[None]"])
 
-    def places(self) -> int:
+    def vacancies(self) -> int:
         """The number of further deliveries that this process can hold."""
         if not self.takes() or (self.held and self.room() <= 0):
             return 0
-        return self.concurrency - len(self.held)
+        return self.places.limit + self.places.ahead - len(self.held)
 
     def room(self) -> int:
         """The number of further bytes that this process may take; not positive: none, unless it holds nothing."""
@@ -63,7 +66,7 @@ class Executor:
         return Load(
             held=len(held),
             calling=sum(execution.calling for execution in held),
-            concurrency=self.concurrency,
+            concurrency=self.places.limit,
             draining=self.draining.is_set(),
             backlogged=self.maintenance.backlog is not None,
         )
@@ -102,6 +105,7 @@ class Executor:
             self.observer.request_crashed(execution, bug)
         finally:
             self.held.remove(execution)
+            self.ended(execution.delivery.token)
             self.freed.set()
             if disposition is not None:
                 self.observer.request_finished(execution, disposition)

@@ -132,7 +132,11 @@ class Pool(BasePool):
                 runner.run(self._main())
         except Exception as error:  # noqa: BLE001  # the process must not live on without its loop
             log_exception("worker.failed", error)
-            told = self._serving.observer if self._serving else observer(self.settings, self.sentry, HeldRequests())
+            told = (
+                self._serving.observer
+                if self._serving
+                else observer(self.settings, self.sentry, HeldRequests(), self.app.traces)
+            )
             told.incidents.crashed(error, Facts(upstream="worker"), State.WORKER_FAILED)
             if not self._ready.done():
                 self._ready.set_exception(error)

@@ -53,7 +53,7 @@ class Service:
         jobs = [asyncio.create_task(job(), name=name) for name, job in {**self.jobs, **own}.items()]
         drained = asyncio.create_task(self.executor.draining.wait())
         self.started = True
-        log("worker.started", lanes=list(self.lanes), concurrency=self.executor.concurrency)
+        log("worker.started", lanes=list(self.lanes), concurrency=self.executor.places.limit)
         await asyncio.wait([fetching, *jobs, drained], return_when=asyncio.FIRST_COMPLETED)
         broken = [job for job in (fetching, *jobs) if job.done()]
         await self._leave(fetching, jobs)

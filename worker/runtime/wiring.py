@@ -5,6 +5,7 @@ from collections.abc import Callable
 from urllib.parse import urlsplit
 
 from worker.admission.admission_queue import AdmissionQueues
+from worker.admission.places import Places
 from worker.config.settings import Settings
 from worker.operations.registry import Load, Registrar
 from worker.operations.scaling import Scaler
@@ -40,19 +41,19 @@ TaskRunnerOf = Callable[[Processor], TaskRunner]
 
 def build(settings: Settings, sentry: Sentry, traces: Traces, task_runner: TaskRunnerOf) -> Service:
     """Builds the service; call it on the loop that will run it."""
-    events = observer(settings, sentry, held := HeldRequests())
-    events.traces = traces
+    events = observer(settings, sentry, held := HeldRequests(), traces)
     runner = ScriptRunner(settings.redis.async_client(), events)
     ledger, news = _ledger(settings, runner), asyncio.Event()
-    queues = AdmissionQueues.of(admission_of(settings, runner, events), settings.lanes, left=news.set)
+    places, admission = Places(settings.concurrency), admission_of(settings, runner, events)
+    queues = AdmissionQueues.of(admission, settings.lanes, places, left=news.set)
     gateways, relay = gateways_of(settings), DeltaRelay(runner.client)
-    maintenance = _maintenance(settings, ledger, runner, events)
     processor = Processor(ledger, queues, queues, gateways, relay, policy(settings), events)
     executor = Executor(
         task_runner=task_runner(processor),
         observer=events,
-        maintenance=maintenance,
-        concurrency=settings.concurrency,
+        maintenance=(maintenance := _maintenance(settings, ledger, runner, events)),
+        places=places,
+        ended=queues.leave,
         memory=settings.body_memory,
         held=held,
         quarantine=processor.quarantine,
@@ -61,13 +62,13 @@ def build(settings: Settings, sentry: Sentry, traces: Traces, task_runner: TaskR
     maintenance.start = executor.start
     lanes = Lanes(lanes=list(settings.lanes), news=news)
     fetcher = _fetcher(settings, ledger, executor, queues, lanes)
-    keeper = _keeper(settings, ledger, maintenance, events)
+    keeper, sweep = _keeper(settings, ledger, maintenance, events), _sweep(settings, executor, fetcher)
     jobs: dict[str, Job] = {"admission": queues.pump, "keeper": keeper.run, "maintenance": maintenance.run}
-    jobs |= {"relay": relay.pump, "sweep": _sweep(settings, executor, fetcher).run, **_told(ledger, held, lanes)}
+    jobs |= {"relay": relay.pump, "sweep": sweep.run}
     return Service(
         executor=executor,
         fetch=fetcher.run,
-        jobs=jobs | _fleet_jobs(settings, runner, executor),
+        jobs=jobs | _told(ledger, held, lanes) | _fleet_jobs(settings, runner, executor),
         ledger=ledger,
         keeper=keeper,
         renewer=_renewer(settings, held, fetcher, events),
@@ -84,7 +85,7 @@ def _fetcher(settings: Settings, ledger: Ledger, executor: Executor, queues: Adm
     return Fetcher(
         ledger,
         Shares(settings.lanes),
-        executor.places,
+        executor.vacancies,
         queues.vacancies,
         executor.start,
         executor.observer,
@@ -137,7 +138,7 @@ def _registrar(settings: Settings, runner: ScriptRunner, executor: Executor) -> 
     )
 
 
-def observer(settings: Settings, sentry: Sentry, held: HeldRequests) -> Observer:
+def observer(settings: Settings, sentry: Sentry, held: HeldRequests, traces: Traces) -> Observer:
     """The listener of a process that holds `held`."""
     metrics = Metrics(settings.lanes, list(settings.routing.routes))
     metrics.concurrency.set(settings.concurrency)
@@ -151,7 +152,7 @@ def observer(settings: Settings, sentry: Sentry, held: HeldRequests) -> Observer
         oldest_age_s=held.oldest_age_s,
     )
     server = urlsplit(next(iter(settings.routing.routes.values())).url).hostname or ""
-    return Observer(metrics=metrics, incidents=incidents, sentry=sentry, server=server)
+    return Observer(metrics=metrics, incidents=incidents, sentry=sentry, server=server, traces=traces)
 
 
 def policy(settings: Settings) -> Policy:

@@ -115,17 +115,44 @@ function letters({ count, letters }, now) {
   if (focused) [...document.querySelectorAll("[data-letter]")].find((one) => one.dataset.letter === focused)?.focus();
 }
 
+function failed({ count, groups }) {
+  by("h-failed").textContent = `Failed requests that can run anew: ${whole(count)}`;
+  const focused = document.activeElement?.dataset?.failed;
+  table("t-failed", [["error code", "name"], ["lane"], ["requests", "n"], [""]], groups.map((group) => [
+    group.code, group.lane, whole(group.count),
+    tag("button", { type: "button", "data-failed": `${group.lane} ${group.code}`, "aria-label": `Run ${group.code} of lane ${group.lane} anew`,
+      onclick: () => askForFailed(group) }, "Redrive")]), "None.");
+  if (focused) [...document.querySelectorAll("[data-failed]")].find((one) => one.dataset.failed === focused)?.focus();
+}
+
+async function askForFailed({ lane, code }) {
+  const wanted = JSON.stringify({ lane, code }), found = await post("/failed/count", wanted);
+  if (found.error) { by("acted").textContent = found.error; return; }
+  const tokens = found.tokens ? ` About ${whole(found.tokens)} tokens` : "", cost = found.cost_usd ? `, $${found.cost_usd.toFixed(2)}` : "";
+  confirmed(`Run ${whole(found.found)} requests of lane ${lane} anew that failed with ${code}? They go behind everything that waits, and are called and paid for again.${tokens}${cost}${tokens ? "." : ""}`,
+    async () => {
+      const done = await post("/failed/redrive", wanted);
+      by("acted").textContent = done.error ?? `${whole(done.redriven)} redriven, ${whole(done.left_alone)} answered or enqueued again meanwhile`;
+    });
+}
+
 function ask(letter) {
-  by("confirm-text").textContent = `Put ${letter.request_id || letter.id} back on lane ${letter.lane}? It goes behind everything that waits, and is called and paid for again.`;
+  confirmed(`Put ${letter.request_id || letter.id} back on lane ${letter.lane}? It goes behind everything that waits, and is called and paid for again.`,
+    async () => {
+      const done = await post("/dead/replay", letter.id);
+      by("acted").textContent = done.error ?? `${letter.id}: ${done.outcome.toLowerCase().replace("_", " ")}`;
+    });
+}
+
+function confirmed(text, act) {
+  by("confirm-text").textContent = text;
   by("confirm").returnValue = "no";
-  by("confirm").onclose = () => { if (by("confirm").returnValue === "yes") redrive(letter.id); };
+  by("confirm").onclose = () => { if (by("confirm").returnValue === "yes") act(); };
   by("confirm").showModal();
 }
 
-async function redrive(id) {
-  const answer = await fetch("/dead/replay", { method: "POST", body: id, credentials: "same-origin" });
-  const said = await answer.json();
-  by("acted").textContent = said.error ?? `${id}: ${said.outcome.toLowerCase().replace("_", " ")}`;
+async function post(path, body) {
+  return (await fetch(path, { method: "POST", body, credentials: "same-origin" })).json();
 }
 
 function show(view) {
@@ -144,6 +171,7 @@ function show(view) {
   ranked("b-tenants", view.tenants, "No answers.");
   routes(view.routes);
   workers(view.workers);
+  failed(view.failed);
   letters(view.dead, view.at_ms);
   document.body.dataset.shown = view.at_ms;
 }
@@ -165,7 +193,7 @@ function theme() {
   root.dataset.theme = now === "dark" ? "light" : "dark";
 }
 
-const SECTIONS = ["verdict", "lanes", "b-failures", "t-routes", "t-workers", "t-dead"];
+const SECTIONS = ["verdict", "lanes", "b-failures", "t-routes", "t-workers", "t-failed", "t-dead"];
 
 document.addEventListener("keydown", (event) => {
   if (event.ctrlKey || event.metaKey || event.altKey || by("confirm").open) return;

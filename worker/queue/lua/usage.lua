@@ -19,16 +19,20 @@ local function added(known, counts)
   return table.concat(sums, ' ')
 end
 
+local summed = {} -- row -> its sums as this run left them: results that are published together read a row once
+
 -- Adds one published result. Never fails: accounts are worth less than the result.
 local function account(key, arg)
   local day = math.floor(now / DAY_MS)
   local name = key.usage .. string.format(':%d', day)
   local rows = { arg.tenant .. '\n' .. arg.model, arg.tenant .. '\n' .. USAGE_OTHERS,
     USAGE_OTHERS .. '\n' .. USAGE_OTHERS }
-  local known = redis.pcall('HMGET', name, unpack(rows))
+  local known = summed[rows[1]] and { summed[rows[1]] } or redis.pcall('HMGET', name, unpack(rows))
   if known.err then return end
   local place, count = 1, not known[1] and redis.call('HLEN', name)
   while not known[place] and count >= ROOM[place] do place = place + 1 end
-  redis.call('HSET', name, rows[place], added(known[place], arg.counts))
+  local sums = added(known[place], arg.counts)
+  redis.call('HSET', name, rows[place], sums)
+  if place == 1 then summed[rows[1]] = sums end
   if count == 0 then redis.call('PEXPIREAT', name, (day + USAGE_DAYS) * DAY_MS) end
 end
