@@ -18,7 +18,6 @@ LONGER: Final = {
     "bench/simulate_admission.py": "is being split",
     "tests/admission/test_admission.py": "is being split",
     "tests/admission/test_admission_queue.py": "is being split",
-    "tests/admission/test_gates.py": "is being split",
     "tests/admission/test_admission_machine.py": "one state machine",
     "tests/oracles/admission_model.py": "one model of all admission commands",
     "tests/oracles/ledger_model.py": "one model of all ledger commands",
