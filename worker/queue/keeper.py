@@ -29,8 +29,8 @@ from worker.storage.news import NewsLine, news_line
 from worker.storage.replies import number, records
 from worker.storage.scripts import ScriptError, ScriptRunner
 
-KEEP_S: Final = 1.5
-KEPT_MS: Final = 4500
+KEEP_S: Final = 2.0
+KEPT_MS: Final = 5000
 """Until another process may become keeper. With one more `KEEP_S` this is less than half a lease: a gap of more than
 that looks to `reclaim` like an outage of Redis."""
 

@@ -67,13 +67,13 @@ function Pop:move(lane, list, message)
 end
 
 function Pop:take(lane, quota)
+  if self.empty[lane.lane] then return end
   for _, name in ipairs(LISTS) do
     local list = lane[name]
-    -- A key of another type in the place of one lane's list must not stop the other lanes.
-    local ours = quota > 0 and self.left > 0 and redis.call('TYPE', list).ok == 'list'
-    while ours and quota > 0 and self.left > 0 do
-      local message = redis.call('LINDEX', list, -1)
-      if not message then break end
+    while quota > 0 and self.left > 0 do
+      -- A key of another type in the place of one lane's list must not stop the other lanes.
+      local message = redis.pcall('LINDEX', list, -1)
+      if type(message) ~= 'string' then break end
       if self:has_room(message) then self:move(lane, list, message) else self.left = 0 end
       quota = quota - 1
     end
