@@ -1,55 +1,70 @@
-"""The cost of the fleet's own picture: the same worker with it and without it, one after the other.
+"""The cost of the fleet's own picture: one worker, with it and without it in turn, a few seconds each.
 
-Without it a worker does not register, counts nothing for the history, adds nothing to the accounts and is not scraped.
-CPU is that of the worker's process and of Valkey's main thread together.
+Without it the worker does not register, counts nothing for the history, adds nothing to the accounts, is not scraped.
+Both see the same machine, whatever else that does. CPU is that of the worker's process and of Valkey's main thread.
 """
 
+import os
+import signal
+import statistics
 import sys
-import threading
-from collections.abc import Generator
-from contextlib import contextmanager
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from http.client import HTTPConnection
+from pathlib import Path
 from typing import Any, Final
 
 import redis
 from support.redis_parts import free_port
 
 from bench.throughput_load import Load, Template
-from bench.throughput_probe import CommandCounter, Processes
+from bench.throughput_probe import CommandCounter
 from bench.throughput_rows import FEW_ROW, PROMPT, Row, rows, running
-from worker.devtools.devstack import Simulator, embedded_valkey, simulator_process
+from worker.devtools.devstack import embedded_valkey, simulator_process
 
 IN_FLIGHT: Final = 100
-LATENCY_S: Final = 0.5
-SCRAPED_EACH_S: Final = 5.0
+LATENCY_S: Final = 0.4
+TURN: Final = 400
+"""Requests of one turn: two seconds, in which a worker reports once."""
 BAR_MS: Final = 0.05
 BAR_COMMANDS: Final = 2.0
-_BLIND: Final = """
-import asyncio
+SWITCH: Final = signal.SIGRTMIN + 1
+_BLINKING: Final = f"""
+import signal, sys
 from worker.storage import commands
-from worker.telemetry.tally import Tally
 
 plain = commands._source
 begin = "local function account(key, arg)\\n"
-commands._source = lambda name: plain(name).replace(begin, begin + "  do return end\\n")
-nothing = lambda *_, **__: None
-Tally.answered = Tally.claimed = Tally.called = nothing
+commands._source = lambda name: plain(name).replace(begin, begin + "  if arg.counts == '' then return end\\n")
 
 from worker.operations.registry import Registrar
 from worker.queue.usage import Used
+from worker.telemetry.tally import Tally
 
-async def run(self):
-    await asyncio.Event().wait()
+sees = True
 
-Registrar.run, Used.counts = run, lambda *_, **__: ""
+def switch(*_):
+    global sees
+    sees = not sees
+
+def blinking(owner, name, blind):
+    whole = getattr(owner, name)
+    setattr(owner, name, lambda *args, **given: whole(*args, **given) if sees else blind())
+
+async def nothing():
+    pass
+
+for name in ("answered", "claimed", "called"):
+    blinking(Tally, name, lambda: None)
+blinking(Registrar, "report", nothing)
+blinking(Used, "counts", lambda: "")
+signal.signal({int(SWITCH)}, switch)
+sys.argv = ["responses-worker", "run"]
 
 from worker.__main__ import main
-import sys
-sys.argv = ["responses-worker", "run"]
 main()
 """
-"""A worker that tells nobody what it does."""
+"""A worker that tells what it does until it gets the signal, and again after the next."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,61 +77,84 @@ class Cost:
 
 
 def fleet(*, quick: bool) -> list[str]:
-    """Pairs of runs; the difference of the best against the bars, since what else a machine does only adds."""
-    requests, pairs = (500, 2) if quick else (2000, 8)
-    seeing, blind = list[Cost](), list[Cost]()
-    with embedded_valkey() as valkey, simulator_process() as gateway:
-        for _ in range(pairs):
-            blind.append(_measured(valkey.url, gateway, requests, sees=False))
-            seeing.append(_measured(valkey.url, gateway, requests, sees=True))
-    worker, valkey = (_more(seeing, blind, name) for name in ("worker_ms", "valkey_ms"))
-    commands, plain = _more(seeing, blind, "commands"), min(cost.worker_ms + cost.valkey_ms for cost in blind)
+    """Turns of both kinds; the median of the differences of neighbours, against the bars."""
+    pairs = _pairs(4 if quick else 10)
+    worker, valkey = _median(pairs, "worker_ms"), _median(pairs, "valkey_ms")
+    commands = _median(pairs, "commands")
+    plain = statistics.median(blind.worker_ms + blind.valkey_ms for _, blind in pairs)
     said = (
         f"registry, history, accounts and scraping: {worker + valkey:+.3f} ms of CPU a request (worker {worker:+.3f}, "
-        f"Valkey {valkey:+.3f}) on {plain:.2f}, the best of {pairs} runs each"
+        f"Valkey {valkey:+.3f}) on {plain:.2f}; medians of {len(pairs)} pairs, standard error {_error(pairs):.3f}"
     )
+    told = f"and {commands:+.2f} Redis commands a request, inside scripts too (bar {BAR_COMMANDS:.0f})"
     return [
         _bar(met=worker + valkey <= BAR_MS, said=f"{said} (bar {BAR_MS})"),
-        _bar(
-            met=commands <= BAR_COMMANDS,
-            said=f"and {commands:+.2f} Redis commands a request, inside scripts too (bar {BAR_COMMANDS:.0f})",
-        ),
+        _bar(met=commands <= BAR_COMMANDS, said=told),
     ]
 
 
-def _more(seeing: list[Cost], blind: list[Cost], name: str) -> float:
-    return min(getattr(cost, name) for cost in seeing) - min(getattr(cost, name) for cost in blind)
+def _median(pairs: list[tuple[Cost, Cost]], name: str) -> float:
+    return statistics.median(getattr(seeing, name) - getattr(blind, name) for seeing, blind in pairs)
+
+
+def _error(pairs: list[tuple[Cost, Cost]]) -> float:
+    """Of the median, for differences that are spread normally."""
+    more = [seeing.worker_ms + seeing.valkey_ms - blind.worker_ms - blind.valkey_ms for seeing, blind in pairs]
+    return 1.25 * statistics.stdev(more) / len(more) ** 0.5
 
 
 def _bar(*, met: bool, said: str) -> str:
     return f"{'met' if met else 'MISSED':7}{said}"
 
 
-def _measured(redis_url: str, gateway: Simulator, requests: int, *, sees: bool) -> Cost:
-    """One worker under load, from the moment when all its places are taken."""
-    client: Any = redis.Redis.from_url(redis_url, protocol=2, single_connection_client=True)  # pyright: ignore[reportUnknownMemberType]  # untyped kwargs
-    client.flushall()
-    gateway.configure(latency_median_s=LATENCY_S, latency_sigma=0.1)
-    port = free_port()
-    row = _row(port, sees=sees)
-    template = Template.captured(redis_url, task=row.task, queue=row.queue, prompt=PROMPT)
-    load = Load(client, template, row.stream)
-    with running(row, redis_url, gateway.url) as pid, Processes(pid) as processes, _scraped(port if sees else None):
-        load.ramp(IN_FLIGHT, over_s=LATENCY_S)
-        load.keep(2 * IN_FLIGHT)
-        counter, cpu_s, valkey_s = CommandCounter(client), processes.cpu_s, _valkey_s(client)
-        load.keep(requests)
-        spent, served = processes.cpu_s - cpu_s, _valkey_s(client) - valkey_s
-        commands = counter.since_start()
-        load.finish(within_s=10 * LATENCY_S)
-    client.close()
-    return Cost(spent * 1000 / requests, served * 1000 / requests, (commands.sent + commands.inside) / requests)
+def _pairs(count: int) -> list[tuple[Cost, Cost]]:
+    """One worker under load; each pair is a turn with the picture and the turn after it, without."""
+    with embedded_valkey() as valkey, simulator_process() as gateway:
+        # Protocol 2, because replies of XREAD differ in shape; one connection, because its commands are not counted.
+        client: Any = redis.Redis.from_url(valkey.url, protocol=2, single_connection_client=True)  # pyright: ignore[reportUnknownMemberType]  # untyped kwargs
+        gateway.configure(latency_median_s=LATENCY_S, latency_sigma=0.1)
+        port = free_port()
+        row = _row(port)
+        template = Template.captured(valkey.url, task=row.task, queue=row.queue, prompt=PROMPT)
+        load = Load(client, template, row.stream)
+        with running(row, valkey.url, gateway.url) as pid:
+            load.ramp(IN_FLIGHT, over_s=LATENCY_S)
+            load.keep(TURN)
+            pairs: list[tuple[Cost, Cost]] = []
+            for _ in range(count):
+                seeing = _turn(load, client, pid, port)
+                os.kill(pid, SWITCH)
+                blind = _turn(load, client, pid, None)
+                os.kill(pid, SWITCH)
+                pairs.append((seeing, blind))
+            load.finish(within_s=10 * LATENCY_S)
+        client.close()
+    return pairs
 
 
-def _row(port: int, *, sees: bool) -> Row:
+def _turn(load: Load, client: Any, pid: int, scraped: int | None) -> Cost:
+    """The cost of the next requests; Prometheus asks once meanwhile, which is more often than it would."""
+    counter, cpu_s, valkey_s = CommandCounter(client), _cpu_s(pid), _valkey_s(client)
+    if scraped:
+        _scrape(scraped)
+    load.keep(TURN)
+    spent, served, commands = _cpu_s(pid) - cpu_s, _valkey_s(client) - valkey_s, counter.since_start()
+    return Cost(spent * 1000 / TURN, served * 1000 / TURN, (commands.sent + commands.inside) / TURN)
+
+
+def _row(port: int) -> Row:
     ours = next(row for row in rows(quick=True) if row.name == FEW_ROW)
     settings = {**ours.settings, "WORKER_CONCURRENCY": str(IN_FLIGHT), "WORKER_HTTP_PORT": str(port)}
-    return replace(ours, settings=settings, command=ours.command if sees else (sys.executable, "-c", _BLIND))
+    return replace(ours, settings=settings, command=(sys.executable, "-c", _BLINKING))
+
+
+def _cpu_s(pid: int) -> float:
+    """Of all threads of a process, to the nanosecond (schedstat of proc(5))."""
+    spent_ns = 0
+    for schedstat in Path(f"/proc/{pid}/task").glob("*/schedstat"):
+        with suppress(OSError):  # the thread is gone
+            spent_ns += int(schedstat.read_text(encoding="ascii").split()[0])
+    return spent_ns / 1e9
 
 
 def _valkey_s(client: Any) -> float:
@@ -124,22 +162,8 @@ def _valkey_s(client: Any) -> float:
     return spent["used_cpu_user_main_thread"] + spent["used_cpu_sys_main_thread"]
 
 
-@contextmanager
-def _scraped(port: int | None) -> Generator[None]:
-    """Prometheus asks meanwhile."""
-    over = threading.Event()
-
-    def scrape() -> None:
-        while port and not over.wait(SCRAPED_EACH_S):
-            connection = HTTPConnection("127.0.0.1", port, timeout=5)
-            connection.request("GET", "/metrics")
-            connection.getresponse().read()
-            connection.close()
-
-    thread = threading.Thread(target=scrape)
-    thread.start()
-    try:
-        yield
-    finally:
-        over.set()
-        thread.join()
+def _scrape(port: int) -> None:
+    connection = HTTPConnection("127.0.0.1", port, timeout=5)
+    connection.request("GET", "/metrics")
+    connection.getresponse().read()
+    connection.close()

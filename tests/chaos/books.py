@@ -8,12 +8,15 @@ import time
 from collections import Counter, defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from datetime import timedelta
 from typing import Any, Final
 
 from support.polling import wait_until
 from support.producer import Producer
 
 from worker.devtools.simulator import CLIENT_LEFT, ReceivedCall
+from worker.operations.overview import server_ms
+from worker.operations.usage import read, total
 from worker.queue.leases import LEASE_MS
 
 RECOVERED_WITHIN_S: Final = 20.0
@@ -42,6 +45,8 @@ class Books:
     answered_twice: list[str]
     unexplained: list[str]
     leftovers: dict[str, int]
+    accounts_off: list[str]
+    """Sums of `usage` that are not those of the results."""
     paid_twice: int
     recoveries: list[float]
     """From a kill until what its worker held was back in its lane, s."""
@@ -51,7 +56,8 @@ class Books:
     @property
     def balanced(self) -> bool:
         in_time = p99(self.recoveries) <= RECOVERED_WITHIN_S
-        return in_time and not (self.lost or self.answered_twice or self.unexplained or self.leftovers)
+        wrong = self.lost or self.answered_twice or self.unexplained or self.leftovers or self.accounts_off
+        return in_time and not wrong
 
     @classmethod
     def total(cls, books: Iterable["Books"]) -> "Books":
@@ -63,6 +69,7 @@ class Books:
             answered_twice=[found for book in each for found in book.answered_twice],
             unexplained=[found for book in each for found in book.unexplained],
             leftovers={name: size for book in each for name, size in book.leftovers.items()},
+            accounts_off=[found for book in each for found in book.accounts_off],
             paid_twice=sum(book.paid_twice for book in each),
             recoveries=[found for book in each for found in book.recoveries],
             called_again=[found for book in each for found in book.called_again],
@@ -81,6 +88,7 @@ class Books:
         named = {"lost": self.lost, "answered twice": self.answered_twice, "paid unexplained": self.unexplained}
         found = [f"{what}: {', '.join(names[:_NAMED])}" for what, names in named.items() if names]
         found += [f"left over: {self.leftovers}"] if self.leftovers else []
+        found += [f"accounts: {', '.join(self.accounts_off)}"] if self.accounts_off else []
         slow = [f"{seconds:.1f}" for seconds in sorted(self.recoveries) if seconds > RECOVERED_WITHIN_S]
         return found + ([f"recovered late, s: {', '.join(slow[-_NAMED:])}"] if slow else [])
 
@@ -102,10 +110,26 @@ def balance(
         answered_twice=[request_id for request_id in ids if len(answers[request_id]) > 1],
         unexplained=[request_id for request_id in ids if paid[request_id] > 1 + excuses(answers[request_id])],
         leftovers=leftovers(producer),
+        accounts_off=accounts_off(producer),
         paid_twice=sum(count > 1 for count in paid.values()),
         recoveries=recoveries,
         called_again=[found for kill in diary.kills for found in called_again(calls_of, kill, diary.returns)],
     )
+
+
+def accounts_off(producer: Producer) -> list[str]:
+    """Whether `usage` adds up to the results that were published."""
+    results = producer.entries()
+    responses: list[Any] = [result["response"] or {} for result in results]
+    spent: list[Any] = [response.get("usage") or {} for response in responses]
+    wanted = {
+        "requests": len(results),
+        "failed": sum(result["outcome"] == "failed" for result in results),
+        "input_tokens": sum(usage.get("input_tokens", 0) for usage in spent),
+        "output_tokens": sum(usage.get("output_tokens", 0) for usage in spent),
+    }
+    counted = total(read(producer.redis, server_ms(producer.redis), timedelta(days=2)))
+    return [f"{name} {counted[name]} instead of {sum_}" for name, sum_ in wanted.items() if counted[name] != sum_]
 
 
 def was_paid(call: ReceivedCall) -> bool:
