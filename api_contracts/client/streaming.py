@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Iterator
+from typing import Final
 
 from api_contracts.client.effects import Emit, Notice, Steps, Wait
 from api_contracts.client.routing import cell_of
@@ -9,7 +10,8 @@ from api_contracts.client.waiting import FINAL, look, taken
 from api_contracts.queues import delta_stream, request_key
 from api_contracts.tickets import Delta, NoAnswerError, NotAnsweredError, Ticket
 
-_PAGE = 500
+PAGE: Final = 500
+"""Entries of one look."""
 
 
 def deltas(tenant: str, request_id: str, *, after: str, cells: int, timeout_s: float) -> Steps[None]:
@@ -19,7 +21,7 @@ def deltas(tenant: str, request_id: str, *, after: str, cells: int, timeout_s: f
     give_up_at, over, state = time.monotonic() + timeout_s, False, None
     due = {stream, request}
     while True:
-        reads = {stream: ("XRANGE", stream, f"({after}", "+", "COUNT", _PAGE), request: ("HMGET", request, "state")}
+        reads = {stream: ("XRANGE", stream, f"({after}", "+", "COUNT", PAGE), request: ("HMGET", request, "state")}
         wanted = [key for key in reads if key in due]
         replies = yield from look(notice, tuple(reads[key] for key in wanted), cell, give_up_at=give_up_at)
         found = dict(zip(wanted, replies, strict=True))
@@ -32,7 +34,7 @@ def deltas(tenant: str, request_id: str, *, after: str, cells: int, timeout_s: f
                 return
         if entries:
             give_up_at, over = time.monotonic() + timeout_s, False
-        if state in FINAL or len(entries) == _PAGE:  # nobody may tell of more
+        if state in FINAL or len(entries) == PAGE:  # nobody may tell of more
             if over:
                 raise NoAnswerError("this request was answered and nothing that it streamed is left to read")
             over = not entries  # perhaps it was answered between the two reads
