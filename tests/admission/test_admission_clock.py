@@ -2,9 +2,7 @@
 
 import pytest
 import redis
-from support.admission_parts import HOUR_MS, LEASE_MS, Budget, open_budget
-
-BURST = 20
+from support.admission_parts import BURST, HOUR_MS, LEASE_MS, Budget, open_budget
 
 
 @pytest.mark.parametrize("jump_ms", [HOUR_MS, -HOUR_MS])

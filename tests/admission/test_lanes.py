@@ -3,9 +3,7 @@
 import random
 
 import pytest
-from support.admission_parts import Budget
-
-BURST = 20
+from support.admission_parts import BURST, Budget
 
 
 async def shares(budget: Budget, weights: dict[str, int], seconds: int = 20) -> dict[str, int]:

@@ -26,6 +26,8 @@ CONFIRM_MS: Final = 1_000
 KEY: Final[Gate] = "authentication_failed"
 WALLET: Final[Gate] = "quota_exhausted"
 BROKEN: Final[Gate] = "breaker_open"
+BURST: Final = 20
+"""Two seconds of 600 a minute."""
 BREAKER_CALLS: Final = 19
 """Failures in a row that open the breaker."""
 QUOTA: Final = "responses:quota:default"
