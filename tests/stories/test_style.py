@@ -19,7 +19,6 @@ LONGER: Final = {
     "tests/admission/test_admission_machine.py": "one state machine",
     "tests/oracles/admission_model.py": "one model of all admission commands",
     "tests/oracles/ledger_model.py": "one model of all ledger commands",
-    "tests/queue/test_cleaner.py": "is being split",
     "tests/queue/test_ledger_machine.py": "one state machine",
     "tests/request/test_processor.py": "is being split",
     "tests/support/processor_parts.py": "is being split",
