@@ -20,7 +20,8 @@ from jsonschema import Draft202012Validator
 from support.distortions import response
 from support.examples import examples
 from support.hostile_json import MEMBERS, PLACES, Edit, edits, written
-from support.processor_parts import POLICY, World, execution_of, processor
+from support.processor_parts import POLICY, execution_of, processor
+from support.processor_world import World
 from support.producer import body
 
 from api_contracts import GenerationResult

@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from support.processor_parts import ANSWER, World, failing, message, process
+from support.processor_parts import failing, message, process
+from support.processor_world import ANSWER, World
 
 from api_contracts import ErrorCode
 from worker.failures.failure import Failure, Route

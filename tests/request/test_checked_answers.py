@@ -7,18 +7,8 @@ from dataclasses import replace
 from typing import Any, Final
 
 import pytest
-from support.processor_parts import (
-    ANSWER,
-    POLICY,
-    World,
-    attempts,
-    execution_of,
-    failing,
-    message,
-    past_attempt,
-    processor,
-    reported,
-)
+from support.processor_parts import POLICY, attempts, execution_of, failing, message, past_attempt, processor, reported
+from support.processor_world import ANSWER, World
 
 from api_contracts import ErrorCode, contract
 from worker.admission.grants import NotAdmitted, Reason

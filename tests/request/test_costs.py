@@ -5,7 +5,8 @@ from collections import deque
 from dataclasses import replace
 
 import pytest
-from support.processor_parts import ANSWER, POLICY, World, execution_of, failing, processor
+from support.processor_parts import POLICY, execution_of, failing, processor
+from support.processor_world import ANSWER, World
 
 from api_contracts import ErrorCode, GenerationResult
 from api_contracts.responses import Usage

@@ -7,18 +7,8 @@ from dataclasses import replace
 from typing import Any, Final
 
 import pytest
-from support.processor_parts import (
-    ANSWER,
-    MINUTE_MS,
-    POLICY,
-    World,
-    attempts,
-    execution_of,
-    failing,
-    message,
-    past_attempt,
-    processor,
-)
+from support.processor_parts import POLICY, attempts, execution_of, failing, message, past_attempt, processor
+from support.processor_world import ANSWER, MINUTE_MS, World
 from support.producer import body
 
 from api_contracts import ErrorCode

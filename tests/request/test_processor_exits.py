@@ -1,4 +1,4 @@
-"""A request ends early in these ways: interrupted, superseded, not worth a call, or watched by a reader."""
+"""A request ends early when it is interrupted or superseded, or when it is not worth a call."""
 
 import asyncio
 from collections import deque
@@ -6,38 +6,16 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
-from support.processor_parts import (
-    ANSWER,
-    MINUTE_MS,
-    POLICY,
-    World,
-    attempts,
-    execution_of,
-    failing,
-    interrupted,
-    message,
-    past_attempt,
-    process,
-    processor,
-    reported,
-)
+from support.processor_parts import attempts, execution_of, failing, interrupted, message, process, processor, reported
+from support.processor_world import ANSWER, MINUTE_MS, World
 from support.producer import body
 
 from api_contracts import ErrorCode
-from worker.admission.grants import Gate, NotAdmitted, Reason
+from worker.admission.grants import NotAdmitted, Reason
 from worker.queue.claims import Refusal, Standing, WriteOutcome
 from worker.request.charges import INTERRUPTED
 from worker.request.decisions import REFUSED, Disposition
 from worker.request.execution import Interruption
-from worker.request.policy import Policy
-from worker.storage.scripts import ScriptError
-
-CREATED = b'{"type":"response.created","response":{}}'
-DELTA = b'{"type":"response.output_text.delta","delta":"Hel"}'
-
-
-def refuse() -> None:
-    raise ScriptError("OOM")
 
 
 class TestInterruption:
@@ -197,145 +175,3 @@ class TestObstacles:
         await process(world)
 
         assert world.heard("admit")[0]["within_s"] == 0
-
-
-async def test_a_bug_is_answered_and_told() -> None:
-    world = World(outcomes=deque([ZeroDivisionError("secret prompt")]))
-
-    assert await process(world) is Disposition.FAILED
-    assert world.result["error"]["code"] == "internal_error"
-    assert "secret" not in world.heard("complete")[0]["answer"].result.decode()
-    assert [type(bug) for bug in world.events.bugs] == [ZeroDivisionError]
-
-
-class TestABug:
-    """Wherever it strikes between the message and its answer, the caller gets one, and the bug is told."""
-
-    @pytest.mark.parametrize("port", ["claim", "admit", "begin", "create", "open", "flushed"])
-    async def test_it_is_answered_wherever_it_strikes(self, port: str, monkeypatch: pytest.MonkeyPatch) -> None:
-        def broken(*_: Any, **__: Any) -> Any:
-            raise ZeroDivisionError("secret prompt")
-
-        world = World()
-        monkeypatch.setattr(world, port, broken)
-
-        assert await process(world, message({"body": body(stream=True)})) is Disposition.FAILED
-        told = world.heard("answer") or [{"result": world.result}]
-        assert [each["result"]["error"]["code"] for each in told] == ["internal_error"]
-        assert [type(bug) for bug in world.events.bugs] == [ZeroDivisionError]
-
-    @pytest.mark.parametrize("decision", ["before_call", "after_call", "patience_s", "timeout_s"])
-    async def test_it_is_answered_whichever_decision_fails(
-        self, decision: str, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        def broken(*_: Any, **__: Any) -> Any:
-            raise KeyError("*")
-
-        world = World()
-        monkeypatch.setattr(Policy, decision, broken)
-
-        assert await process(world) is Disposition.FAILED
-        assert world.result["error"]["code"] == "internal_error"
-
-    async def test_history_that_cannot_be_read_is_answered(self) -> None:
-        world = World(lease={"attempts": (b"rubbish",)})
-
-        assert await process(world) is Disposition.FAILED
-        assert (world.result["error"]["code"], world.result["attempts"]) == ("internal_error", [])
-
-    async def test_the_ledgers_refusal_is_not_answered_for_it(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        """A write that is refused now may succeed later; the lease brings the request back."""
-
-        async def refuse(*_: Any, **__: Any) -> Any:
-            raise ScriptError("WRONGTYPE")
-
-        world = World()
-        monkeypatch.setattr(world, "begin", refuse)
-
-        with pytest.raises(ScriptError):
-            await process(world)
-        assert not world.heard("complete")
-
-
-async def test_an_answer_is_published_although_its_report_meets_a_bug(monkeypatch: pytest.MonkeyPatch) -> None:
-    world = World()
-
-    async def broken(*_: Any) -> bool:
-        raise ZeroDivisionError
-
-    monkeypatch.setattr(world, "report", broken)
-
-    assert await process(world) is Disposition.COMPLETED
-    assert [type(bug) for bug in world.events.bugs] == [ZeroDivisionError]
-
-
-async def test_an_answer_is_published_although_its_report_is_refused() -> None:
-    """It is paid for; without a result the request would be called again."""
-    world = World(on_report=refuse)
-
-    assert await process(world) is Disposition.COMPLETED
-    assert [str(error) for error in world.events.refusals] == ["OOM"]
-
-
-class TestStreaming:
-    async def test_deltas_are_flushed_before_the_result(self) -> None:
-        """The budget is settled first: the fleet does not wait for a slow Redis."""
-        world = World()
-        await process(world, message({"body": body(stream=True)}))
-
-        assert world.names[2:] == ["begin", "open", "event", "report", "flushed", "complete"]
-        assert world.heard("complete")[0]["answer"].streamed
-
-    async def test_readers_are_told_when_it_starts_over(self) -> None:
-        world = World(outcomes=deque([failing(ErrorCode.RATE_LIMITED)]))
-        await process(world, message({"body": body(stream=True)}))
-
-        assert [told["attempt"] for told in world.heard("open")] == [1, 2]
-        assert world.heard("restarted") == [{"code": "rate_limited"}]
-
-    @pytest.mark.parametrize(
-        ("gate", "streamed", "expected"),
-        [
-            ("breaker_open", (CREATED, DELTA, DELTA), 1),
-            ("breaker_open", (CREATED, b"no JSON", b"[]"), 0),
-            ("", (CREATED, DELTA), 0),
-        ],
-    )
-    async def test_a_probe_says_once_that_its_answer_has_begun(
-        self, gate: Gate, streamed: tuple[bytes, ...], expected: int
-    ) -> None:
-        """Others may call from then on. An event that brings no output announces only what may still fail."""
-        world = World(grants=deque([gate]), streamed=streamed)
-
-        assert await process(world, message({"body": body(stream=True)})) is Disposition.COMPLETED
-        told = [name for name in world.names if name in ("output", "report")]
-        assert told == ["output"] * expected + ["report"]
-        assert len(world.heard("event")) == len(streamed)
-
-    async def test_a_gate_that_cannot_be_opened_yet_costs_no_answer(self) -> None:
-        world = World(grants=deque(["breaker_open"]), streamed=(DELTA,), on_output=refuse)
-
-        assert await process(world, message({"body": body(stream=True)})) is Disposition.COMPLETED
-
-    async def test_nobody_watches_what_was_not_asked_for(self) -> None:
-        world = World()
-        await process(world)
-
-        assert "open" not in world.names
-
-
-async def test_attempts_go_on_counting_where_the_last_worker_stopped() -> None:
-    world = World(lease={"attempts": (past_attempt(2, "started"), past_attempt(1)), "throttle_ms": 100})
-    await process(world)
-
-    assert [attempt["number"] for attempt in world.result["attempts"]] == [1, 2, 3]
-    assert world.result["attempts"][1]["outcome"] == "interrupted"
-    assert world.result["timing"]["throttle_ms"] == 107
-    assert world.result["timing"]["upstream_ms"] == 3 + 3 + 5
-
-
-async def test_the_result_is_kept_as_long_as_the_policy_says() -> None:
-    world = World()
-    await process(world)
-
-    assert world.heard("complete")[0]["kept_ms"] == POLICY.result_ttl.total_seconds() * 1000

@@ -5,7 +5,8 @@ from collections import deque
 
 import pytest
 from support.ledger_parts import eventually
-from support.processor_parts import World, attempts, execution_of, past_attempt, process, processor
+from support.processor_parts import attempts, execution_of, past_attempt, process, processor
+from support.processor_world import World
 
 from worker.request.execution import Interruption
 from worker.request.policy import POISON_CRASHES, SUSPECT_CRASHES, SUSPECT_DELAY_MS

@@ -20,9 +20,6 @@ LONGER: Final = {
     "tests/oracles/admission_model.py": "one model of all admission commands",
     "tests/oracles/ledger_model.py": "one model of all ledger commands",
     "tests/queue/test_ledger_machine.py": "one state machine",
-    "tests/request/test_processor.py": "is being split",
-    "tests/support/processor_parts.py": "is being split",
-    "tests/request/test_processor_exits.py": "is being split",
 }
 """Files that may be longer, each with its reason."""
 
