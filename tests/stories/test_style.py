@@ -15,7 +15,6 @@ FUNCTION_LINES: Final = 40
 
 LONGER: Final = {
     "bench/sim_families.py": "one list of worlds",
-    "bench/simulate_admission.py": "is being split",
     "tests/admission/test_admission_machine.py": "one state machine",
     "tests/oracles/admission_model.py": "one model of all admission commands",
     "tests/oracles/ledger_model.py": "one model of all ledger commands",
