@@ -29,10 +29,10 @@ from worker.storage.news import NewsLine, news_line
 from worker.storage.replies import number, records
 from worker.storage.scripts import ScriptError, ScriptRunner
 
-KEEP_S: Final = 2.0
-KEPT_MS: Final = 5000
-"""Until another process may become keeper. With one more `KEEP_S` this is less than half a lease: a gap of more than
-that looks to `reclaim` like an outage of Redis."""
+KEEP_S: Final = 1.5
+KEPT_MS: Final = 3500
+"""Until another process may become keeper. With one more `KEEP_S` and `RECLAIM_S` this is less than half a lease:
+a longer gap between two reclaims looks to `reclaim` like an outage of Redis, and it waits one more lease."""
 
 LEAVE_S: Final = 0.5
 

@@ -25,6 +25,9 @@ TICK_S: Final = 0.5
 FORGOTTEN_AT_ONCE: Final = 500
 """Kept results dropped by one call; a busy fleet needs many in one round."""
 
+EXPIRE_S: Final = 60.0
+"""Between two looks for messages of failed requests whose day is over."""
+
 FAILED_AT_ONCE: Final = 100
 """Messages of failed requests dropped by one call; one may have megabytes, and to free them takes Redis time."""
 
@@ -43,6 +46,7 @@ class Maintenance:
     backlog: Backlog | None = None
     """The result stream above the high-water mark, as of the last look."""
     _reclaim_at: float = 0.0
+    _expire_at: float = 0.0
 
     async def run(self) -> None:
         async with asyncio.TaskGroup() as group:
@@ -73,12 +77,18 @@ class Maintenance:
         await self.ledger.serve(self.lanes)
         while await self.ledger.forget(FORGOTTEN_AT_ONCE) >= FORGOTTEN_AT_ONCE:
             pass
-        while await self.ledger.expire_failed(FAILED_AT_ONCE) >= FAILED_AT_ONCE:
-            pass
+        await self._expire_failed()
         over = await Retention(self.runner, self.retention, self.high_water).look()
         if over != self.backlog and (over is None or self.backlog is None):
             self.events.backlog_changed(over)
         self.backlog = over
+
+    async def _expire_failed(self) -> None:
+        if time.monotonic() < self._expire_at:
+            return
+        while await self.ledger.expire_failed(FAILED_AT_ONCE) >= FAILED_AT_ONCE:
+            pass
+        self._expire_at = time.monotonic() + EXPIRE_S
 
     async def _tick(self) -> None:
         if not self.kept.lanes:

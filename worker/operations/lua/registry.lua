@@ -10,6 +10,7 @@ local SILENT_MS = 60 * 1000
 local KEPT_MS = 62 * 60 * 1000
 local MOVED_MS = 30 * 24 * 3600 * 1000
 local TENANTS_MOST = 100
+local PROLONGS = 5 -- one report of so many prolongs what expires after KEPT_MS
 
 -- Adds the counts, given as name, number, name, number.
 local function add(name, counts)
@@ -50,8 +51,10 @@ function commands.register(key, arg)
   redis.call('HSET', key.loads, arg.worker, string.format('%d ', arg.seq) .. arg.record)
   redis.call('ZADD', key.workers, now, arg.worker)
   for _, silent in ipairs(redis.call('ZRANGEBYSCORE', key.workers, '-inf', now - SILENT_MS)) do forget(key, silent) end
-  redis.call('PEXPIRE', key.workers, KEPT_MS)
-  redis.call('PEXPIRE', key.loads, KEPT_MS)
+  if arg.seq % PROLONGS == 1 then
+    redis.call('PEXPIRE', key.workers, KEPT_MS)
+    redis.call('PEXPIRE', key.loads, KEPT_MS)
+  end
   if last and tonumber(string.match(last, '^%d+')) >= arg.seq then return now end
   local minute = string.format(':%d', math.floor(now / 60000))
   add(key.history .. minute, cjson.decode(arg.counts))
