@@ -1,14 +1,13 @@
 """We publish the gateway's own words: the official SDK reads the one like the other."""
 
 import json
-from collections.abc import Callable, Generator
-from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, HTTPServer
-from threading import Thread
+from collections.abc import Callable
+from dataclasses import dataclass
 
 import pytest
 from openai import OpenAI
 from openai.types.responses import Response
+from support.loopback import Loopback, Reply, Request
 from support.producer import Producer, body
 from support.sdk_calls import ANSWER, answered, recorded
 from support.sdk_items import every_call
@@ -17,38 +16,15 @@ from support.worker_process import Fleet
 from worker.devtools.devstack import Simulator
 
 
-@contextmanager
-def replaying(response: bytes) -> Generator[str]:
-    """A server that answers every POST with these bytes."""
-    with answering(lambda _: (response, "application/json")) as url:
-        yield f"{url}/v1"
+@dataclass
+class Answering(Loopback):
+    """Answers every POST with what `content_of` makes of its body, and a content type."""
 
+    content_of: Callable[[bytes], tuple[bytes, str]]
 
-@contextmanager
-def answering(answer: Callable[[bytes], tuple[bytes, str]]) -> Generator[str]:
-    """A server that answers every POST with what `answer` makes of its body, and a content type."""
-
-    class Replay(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            content, kind = answer(self.rfile.read(int(self.headers["content-length"])))
-            self.send_response(200)
-            self.send_header("content-type", kind)
-            self.send_header("content-length", str(len(content)))
-            self.end_headers()
-            self.wfile.write(content)
-
-        def log_message(self, format: str, *args: object) -> None:  # noqa: A002  # the base class' name for it
-            pass
-
-    server = HTTPServer(("127.0.0.1", 0), Replay)
-    thread = Thread(target=server.serve_forever, daemon=True)
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{server.server_port}"
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()
+    def answer(self, request: Request) -> Reply:
+        content, kind = self.content_of(request.body)
+        return Reply(200, content, {"content-type": kind})
 
 
 def published_response(entry: bytes) -> bytes:
@@ -72,8 +48,8 @@ def test_the_openai_sdk_reads_our_bytes_like_the_gateways(
     with OpenAI(base_url=f"{gateway.url}/v1", api_key="sk-test", max_retries=0) as direct:
         expected = direct.responses.create(model="gpt-5.4-mini", input=[{"role": "user", "content": prompt}])
     with (
-        replaying(published_response(fields[b"result"])) as url,
-        OpenAI(base_url=url, api_key="sk-test", max_retries=0) as replayed,
+        Answering(lambda _: (published_response(fields[b"result"]), "application/json")) as server,
+        OpenAI(base_url=f"{server.url}/v1", api_key="sk-test", max_retries=0) as replayed,
     ):
         actual = replayed.responses.create(model="gpt-5.4-mini", input=[{"role": "user", "content": prompt}])
 
@@ -93,7 +69,7 @@ def test_a_worker_sends_what_the_sdk_writes_and_the_sdk_reads_what_it_publishes(
         arrived.append(sent)
         return answered(json.loads(sent))
 
-    with answering(answer) as url, Fleet(redis_url, url) as fleet:
+    with Answering(answer) as server, Fleet(redis_url, server.url) as fleet:
         fleet.start(contract="openai")
         for sent in written:
             producer.enqueue({"body": json.loads(sent)})
@@ -122,7 +98,7 @@ def test_a_worker_checks_answers_and_asks_once_more(redis_url: str, producer: Pr
         asked = {"model": "gpt-5.4-mini", "input": name, "text": {"format": form}}
         producer.enqueue({"request_id": name, "body": asked, "check_output": True, **envelope})
 
-    with answering(answer) as url, Fleet(redis_url, url) as fleet:
+    with Answering(answer) as server, Fleet(redis_url, server.url) as fleet:
         worker = fleet.start(contract="openai")
         ask("broken", {"type": "strnig"})
         ask("told", schema)

@@ -1,14 +1,13 @@
 """The doctor's view of a gateway; it never concludes more than an answer proves."""
 
 import json
-from collections.abc import Callable, Generator, Mapping
-from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from threading import Thread
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
 from support.doctor_findings import levels, one
+from support.loopback import Loopback, Reply, Request
 
 from worker.config.routing import Budget, Routing
 from worker.devtools.devstack import Simulator
@@ -22,37 +21,20 @@ Answers = Callable[[str, str], Answer]
 """A gateway's answer to a path asked with this key, or with none."""
 
 
-@contextmanager
-def gateway_that(answers: Answers) -> Generator[tuple[str, list[str]]]:
-    """A gateway of few words; its URL, and what it was asked."""
-    asked: list[str] = []
+@dataclass
+class Gateway(Loopback):
+    """A gateway of few words, which keeps what it was asked."""
 
-    class Handler(BaseHTTPRequestHandler):
-        def answer(self) -> None:
-            self.rfile.read(int(self.headers.get("content-length") or 0))
-            key = (self.headers.get("authorization") or "").removeprefix("Bearer ")
-            asked.append(f"{self.command} {self.path}{' keyed' if key else ''}")
-            status, body = answers(f"{self.command} {self.path}", key)
-            self.send_response(status)
-            if status == 302:
-                self.send_header("location", body)
-            content = body.encode() if isinstance(body, str) else json.dumps(body).encode()
-            self.send_header("content-length", str(len(content)))
-            self.end_headers()
-            self.wfile.write(content)
+    answers: Answers
+    asked: list[str] = field(default_factory=list[str])
 
-        do_GET = do_POST = answer  # noqa: N815  # http.server's own names
-
-        def log_message(self, format: str, *args: object) -> None: ...  # noqa: A002  # as its base names it
-
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        thread = Thread(target=server.serve_forever, args=(0.01,))
-        thread.start()
-        try:
-            yield f"http://127.0.0.1:{server.server_port}", asked
-        finally:
-            server.shutdown()
-            thread.join()
+    def answer(self, request: Request) -> Reply:
+        key = request.headers.get("authorization", "").removeprefix("Bearer ")
+        asked = f"{request.method} {request.path}"
+        self.asked.append(f"{asked}{' keyed' if key else ''}")
+        status, body = self.answers(asked, key)
+        content = body.encode() if isinstance(body, str) else json.dumps(body).encode()
+        return Reply(status, content, {"location": body} if status == 302 else {})
 
 
 MODELS = (200, {"object": "list", "data": [{"id": "gpt-5.4-mini"}]})
@@ -116,12 +98,12 @@ def answering(keyed: Mapping[str, Answer], keyless: Answer = UNAUTHORIZED) -> An
 )
 def test_what_each_answer_proves(answers: Answers, expected: dict[str, str]) -> None:
     """A gateway that answers is not yet one that takes the key; where nobody can tell, the doctor says so."""
-    with gateway_that(answers) as (url, asked):
-        findings = list(examine_gateway(url, KEY))
+    with Gateway(answers) as gateway:
+        findings = list(examine_gateway(gateway.url, KEY))
 
     assert {check: level.value for check, level in levels(findings).items()} == {"gateway": "ok"} | expected
     assert KEY not in str(findings)
-    assert len(asked) <= 5
+    assert len(gateway.asked) <= 5
 
 
 @pytest.mark.parametrize(
@@ -134,8 +116,8 @@ def test_what_each_answer_proves(answers: Answers, expected: dict[str, str]) -> 
 )
 def test_a_refused_key_is_explained_where_the_gateway_knows_it(answer: Answer, seen: str) -> None:
     """new-api answers the same 401 to a key that is wrong, expired or used up; its usage endpoint tells them apart."""
-    with gateway_that(answering({"GET /v1/models": UNAUTHORIZED, USAGE: answer})) as (url, _):
-        finding = one(examine_gateway(url, KEY), "gateway.key")
+    with Gateway(answering({"GET /v1/models": UNAUTHORIZED, USAGE: answer})) as gateway:
+        finding = one(examine_gateway(gateway.url, KEY), "gateway.key")
 
     assert finding.level is Severity.FAIL
     assert seen in finding.seen
@@ -143,26 +125,26 @@ def test_a_refused_key_is_explained_where_the_gateway_knows_it(answer: Answer, s
 
 
 def test_a_redirect_is_named() -> None:
-    with gateway_that(lambda _path, _key: (302, "https://elsewhere.example/")) as (url, _):
-        (finding,) = examine_gateway(url, KEY)
+    with Gateway(lambda _path, _key: (302, "https://elsewhere.example/")) as gateway:
+        (finding,) = examine_gateway(gateway.url, KEY)
 
     assert finding.level is Severity.FAIL
     assert "redirects" in finding.seen
 
 
 def test_an_unwell_gateway_is_a_warning() -> None:
-    with gateway_that(lambda _path, _key: (503, "")) as (url, _):
-        findings = list(examine_gateway(url, KEY))
+    with Gateway(lambda _path, _key: (503, "")) as gateway:
+        findings = list(examine_gateway(gateway.url, KEY))
 
     assert levels(findings) == {"gateway": Severity.WARN, "gateway.key": Severity.WARN}
 
 
 def test_without_a_key_only_the_address_is_tried() -> None:
-    with gateway_that(answering({})) as (url, asked):
-        findings = list(examine_gateway(url, ""))
+    with Gateway(answering({})) as gateway:
+        findings = list(examine_gateway(gateway.url, ""))
 
     assert levels(findings) == {"gateway": Severity.OK}
-    assert asked == ["GET /v1/models"]
+    assert gateway.asked == ["GET /v1/models"]
 
 
 def test_no_gateway_fails() -> None:
@@ -183,8 +165,8 @@ def test_a_check_of_the_gateway_starts_no_generation(gateway: Simulator) -> None
 
 def test_a_route_for_all_models_is_asked_for_those_of_the_setting() -> None:
     """It names none of its own."""
-    with gateway_that(answering({"GET /v1/models": MODELS, USAGE: usage()})) as (url, _):
-        routing = Routing.single(url, lambda: KEY, Budget())
+    with Gateway(answering({"GET /v1/models": MODELS, USAGE: usage()})) as gateway:
+        routing = Routing.single(gateway.url, lambda: KEY, Budget())
         findings = list(examine_routes(routing, ["gpt-5.4-mini", "gpt-6"]))
 
     assert one(findings, "routes.default.model").seen == "does not list gpt-6"

@@ -1,14 +1,14 @@
 """The bridge to webhooks, `examples/webhooks.py`: signed, at least once, each result under one id."""
 
 import json
-import threading
 from collections.abc import Generator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any, cast
+from dataclasses import dataclass, field
+from typing import Any
 
 import pytest
 from openai import OpenAI
 from support.command_line import ROOT, started
+from support.loopback import Loopback, Reply, Request
 from support.polling import wait_until
 from support.producer import Producer
 from support.worker_process import Fleet
@@ -16,35 +16,22 @@ from support.worker_process import Fleet
 SECRET = "whsec_Y2FuYXJ5LXNlY3JldA=="
 
 
-class Receiver(ThreadingHTTPServer):
+@dataclass
+class Receiver(Loopback):
     """Keeps the requests that it gets, and refuses the first one of each id."""
 
-    daemon_threads = True
+    got: list[tuple[dict[str, str], bytes]] = field(default_factory=list[tuple[dict[str, str], bytes]])
 
-    def __init__(self) -> None:
-        super().__init__(("127.0.0.1", 0), Receiving)
-        self.got: list[tuple[dict[str, str], bytes]] = []
-
-    def answer(self, headers: dict[str, str], body: bytes) -> int:
-        seen = any(earlier["webhook-id"] == headers["webhook-id"] for earlier, _ in self.got)
-        self.got.append((headers, body))
-        return 204 if seen else 503
-
-
-class Receiving(BaseHTTPRequestHandler):
-    def do_POST(self) -> None:
-        body = self.rfile.read(int(self.headers["content-length"]))
-        receiver = cast("Receiver", self.server)
-        self.send_response(receiver.answer({name.lower(): value for name, value in self.headers.items()}, body))
-        self.end_headers()
+    def answer(self, request: Request) -> Reply:
+        seen = any(earlier["webhook-id"] == request.headers["webhook-id"] for earlier, _ in self.got)
+        self.got.append((request.headers, request.body))
+        return Reply(204 if seen else 503)
 
 
 @pytest.fixture
 def receiver() -> Generator[Receiver]:
-    with Receiver() as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        yield server
-        server.shutdown()
+    with Receiver() as receiver:
+        yield receiver
 
 
 def test_each_result_is_posted_until_it_is_taken(
@@ -56,7 +43,7 @@ def test_each_result_is_posted_until_it_is_taken(
         producer.ask(prompt, request_id=name)
     settings = {
         "WORKER_REDIS_URL": redis_url,
-        "WEBHOOK_URL": f"http://127.0.0.1:{receiver.server_port}/hook",
+        "WEBHOOK_URL": f"{receiver.url}/hook",
         "WEBHOOK_SECRET": SECRET,
         "WEBHOOK_RETRY_S": "0.5",
     }

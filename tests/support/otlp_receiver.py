@@ -1,12 +1,11 @@
 """A small OpenTelemetry collector: takes traces over OTLP/HTTP like the real one, and keeps every byte and span."""
 
-import gzip
-import threading
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any, Self
+from typing import Any
 
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+
+from support.loopback import Loopback, Reply, Request
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,50 +26,20 @@ class Span:
 
 
 @dataclass(slots=True)
-class OtlpReceiver:
-    """Listens on loopback from `with` to its end; what arrived may be read from any thread."""
+class OtlpReceiver(Loopback):
+    """A collector that takes everything."""
 
     raw: list[bytes] = field(default_factory=list[bytes])
     paths: list[str] = field(default_factory=list[str])
     spans: list[Span] = field(default_factory=list[Span])
-    _server: ThreadingHTTPServer | None = None
 
-    def __enter__(self) -> Self:
-        receiver = self
-
-        class Handler(BaseHTTPRequestHandler):
-            protocol_version = "HTTP/1.1"
-
-            def do_POST(self) -> None:
-                raw = self.rfile.read(int(self.headers["content-length"]))
-                receiver.paths.append(self.path)
-                receiver.take(gzip.decompress(raw) if self.headers["content-encoding"] == "gzip" else raw)
-                self.send_response(200)
-                self.send_header("Content-Length", "0")
-                self.end_headers()
-
-            def log_message(self, format: str, *args: Any) -> None: ...  # noqa: A002  # the base's name
-
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self._server.daemon_threads = True
-        threading.Thread(target=self._server.serve_forever, args=(0.02,), daemon=True).start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self._server is not None:
-            self._server.shutdown()
-            self._server.server_close()
-
-    @property
-    def url(self) -> str:
-        assert self._server is not None
-        return f"http://127.0.0.1:{self._server.server_port}"
-
-    def take(self, raw: bytes) -> None:
-        self.raw.append(raw)
-        for batch in ExportTraceServiceRequest.FromString(raw).resource_spans:
+    def answer(self, request: Request) -> Reply:
+        self.paths.append(request.path)
+        self.raw.append(request.body)
+        for batch in ExportTraceServiceRequest.FromString(request.body).resource_spans:
             resource = _plain(batch.resource.attributes)
             self.spans += [_span(span, resource) for scope in batch.scope_spans for span in scope.spans]
+        return Reply()
 
 
 def _span(span: Any, resource: dict[str, Any]) -> Span:

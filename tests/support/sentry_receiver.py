@@ -3,13 +3,12 @@
 (Envelope format: develop.sentry.dev/sdk/data-model/envelopes)
 """
 
-import gzip
 import json
-import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, Literal, Self
+
+from support.loopback import Loopback, Reply, Request
 
 Manner = Literal["ok", "refuse", "rate_limit", "too_large", "hang"]
 STATUS = {"ok": 200, "refuse": 503, "rate_limit": 429, "too_large": 413}
@@ -44,60 +43,26 @@ def _items(rest: bytes) -> Iterator[Item]:
 
 
 @dataclass(slots=True)
-class SentryReceiver:
-    """Listens on loopback from `with` to its end; what arrived may be read from any thread."""
+class SentryReceiver(Loopback):
+    """A Sentry of one manner, which may change at any time."""
 
     manner: Manner = "ok"
     raw: list[bytes] = field(default_factory=list[bytes])
     """Every envelope, uncompressed, also those that were refused."""
     accepted: list[Envelope] = field(default_factory=list[Envelope])
-    _ends: threading.Event = field(default_factory=threading.Event)
-    _server: ThreadingHTTPServer | None = None
-
-    def __enter__(self) -> Self:
-        receiver = self
-
-        class Handler(BaseHTTPRequestHandler):
-            protocol_version = "HTTP/1.1"
-            wbufsize = 65536  # head and body in one packet: 40 ms less per envelope
-
-            def do_POST(self) -> None:
-                raw = self.rfile.read(int(self.headers["content-length"]))
-                status = receiver.take(gzip.decompress(raw) if self.headers["content-encoding"] == "gzip" else raw)
-                self.send_response(status)
-                if status == STATUS["rate_limit"]:
-                    self.send_header("Retry-After", "60")
-                self.send_header("Content-Length", "2")
-                self.end_headers()
-                self.wfile.write(b"{}")
-
-            def log_message(self, format: str, *args: Any) -> None: ...  # noqa: A002  # the base's name
-
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self._server.daemon_threads = True
-        threading.Thread(target=self._server.serve_forever, args=(0.02,), daemon=True).start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._ends.set()
-        assert self._server is not None
-        self._server.shutdown()
-        self._server.server_close()
 
     @property
     def dsn(self) -> str:
-        assert self._server is not None
-        return f"http://{KEY}@127.0.0.1:{self._server.server_port}/1"
+        return f"http://{KEY}@127.0.0.1:{self.port}/1"
 
-    def take(self, raw: bytes) -> int:
-        """Keeps what came; the HTTP status to answer with."""
-        self.raw.append(raw)
+    def answer(self, request: Request) -> Reply:
+        self.raw.append(request.body)
         if self.manner == "hang":
-            self._ends.wait(LONGEST_HANG_S)
-            return STATUS["refuse"]
+            self.ended.wait(LONGEST_HANG_S)
+            return Reply(STATUS["refuse"], b"{}")
         if self.manner == "ok":
-            self.accepted.append(Envelope.parse(raw))
-        return STATUS[self.manner]
+            self.accepted.append(Envelope.parse(request.body))
+        return Reply(STATUS[self.manner], b"{}", {"Retry-After": "60"} if self.manner == "rate_limit" else {})
 
     def events(self, kind: str | None = None) -> list[dict[str, Any]]:
         """Error events, of one failure class if it is given."""
