@@ -74,6 +74,36 @@ def test_what_is_no_result_is_named_and_does_not_block_a_group(valkey: redis.Red
     assert _pending(valkey) == 0
 
 
+def test_results_of_one_code_are_picked_out(valkey: redis.Redis, redis_url: str) -> None:
+    """What is no result has no code; a group reads all, or it would acknowledge what it never saw."""
+    valkey.xadd("responses:results", {"result": "no JSON"})
+    valkey.xadd("responses:results", {"result": "[]"})
+    _publish(valkey, "well")
+    _publish(valkey, "ill", error={"code": "upstream_error", "message": "no", "retryable": True})
+    asked = ("results", "--code", "upstream_error")
+
+    (row,) = called(*asked, "--json", WORKER_REDIS_URL=redis_url).out.splitlines()
+    assert json.loads(row)["request_id"] == "ill"
+    assert called("results", "--code", "poison", WORKER_REDIS_URL=redis_url).err.startswith("--code: must be one of")
+    refused = called(*asked, "--group", "shop", WORKER_REDIS_URL=redis_url)
+    assert (refused.code, refused.err[:7]) == (2, "--code:")
+
+
+def test_a_group_that_nobody_needs_is_dropped_on_record(valkey: redis.Redis, redis_url: str) -> None:
+    _publish(valkey, "one", "two")
+    valkey.xgroup_create("responses:results", "shop", id="0")
+    unknown = called("results", "--drop-group", "shp", WORKER_REDIS_URL=redis_url)
+    assert (unknown.code, unknown.err) == (2, "--drop-group: responses:results has no group shp; it has shop\n")
+
+    done = called("results", "--drop-group", "shop", WORKER_REDIS_URL=redis_url)
+
+    assert done.out == "dropped shop, which had not read 2 results of responses:results\n"
+    assert valkey.xinfo_groups("responses:results") == []
+    assert valkey.xlen("responses:results") == 2
+    (act,) = map(json.loads, called("audit", "--json", WORKER_REDIS_URL=redis_url).out.splitlines())
+    assert act["what"] == "results --drop-group shop of responses:results: 2 unread"
+
+
 @pytest.mark.parametrize(
     ("text", "seen"),
     [
@@ -92,7 +122,11 @@ def test_a_snippet_is_one_short_line() -> None:
 
 
 def _publish(
-    valkey: redis.Redis, *request_ids: str, stream: str = "responses:results", text: str = "An answer"
+    valkey: redis.Redis,
+    *request_ids: str,
+    stream: str = "responses:results",
+    text: str = "An answer",
+    error: dict[str, Any] | None = None,
 ) -> None:
     at = "2026-01-31T09:30:00.000Z"
     spent = dict.fromkeys(("queue_ms", "throttle_ms", "upstream_ms", "total_ms"), 1)
@@ -104,8 +138,9 @@ def _publish(
             "request_id": request_id,
             "tenant": "default",
             "lane": "interactive",
-            "outcome": "completed",
-            "response": {"status": "completed", "output": [message]},
+            "outcome": "failed" if error else "completed",
+            "response": None if error else {"status": "completed", "output": [message]},
+            "error": error,
             "timing": when | spent,
         }
         valkey.xadd(stream, {"request_id": request_id, "result": json.dumps(result)})

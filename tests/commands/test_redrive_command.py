@@ -1,6 +1,7 @@
 """`redrive`, as operators use it: count first, then each failed request once more."""
 
 import json
+import time
 
 import pytest
 from support.command_line import Ran, called
@@ -24,9 +25,13 @@ def test_failed_requests_are_counted_and_run_once_more(fleet: Fleet, producer: P
     failed = [producer.result(f"r{number}") for number in range(3)]
     assert {result["error"]["code"] for result in failed} == {"upstream_error"}
 
+    account = f"responses:usage:{int(time.time()) // 86_400}"
+    producer.redis.hset(account, "acme\ngpt-5.4-mini", "10 0 700 0 300 5000000000")
     counted = redrive("--code", "upstream_error", "--dry-run")
     assert counted.out.startswith("3 failed requests, ")
+    assert counted.out.splitlines()[0].endswith(" KiB, about 300 tokens, about $1.50")
     assert "3  interactive  upstream_error\n" in counted.out
+    assert counted.out.endswith("\nnext: responses-worker redrive --code upstream_error --rate 60/m\n")
     assert redrive("--since", "1h", "--lane", "batch").out == "0 failed requests, 0.0 KiB\n"
     assert len(producer.entries()) == 3
 
