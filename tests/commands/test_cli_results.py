@@ -75,7 +75,7 @@ def test_what_is_no_result_is_named_and_does_not_block_a_group(valkey: redis.Red
 
 
 def test_results_of_one_code_are_picked_out(valkey: redis.Redis, redis_url: str) -> None:
-    """What is no result has no code; a group reads all, or it would acknowledge what it never saw."""
+    """An entry that is no result has no code. A group must read all of its results."""
     valkey.xadd("responses:results", {"result": "no JSON"})
     valkey.xadd("responses:results", {"result": "[]"})
     _publish(valkey, "well")
