@@ -98,8 +98,9 @@ class World:
         self.gateway.configure(fault_rates=GATEWAY["fault_rates"])
 
     def strike(self) -> None:
-        """One event, drawn by weight."""
-        event = self.rng.choices(list(EVENTS), list(EVENTS.values()))[0]
+        """One event: each kind once, in any order, and then drawn by weight."""
+        unseen = [event for event in EVENTS if event.__name__ not in self.diary.events]
+        event = self.rng.choice(unseen) if unseen else self.rng.choices(list(EVENTS), list(EVENTS.values()))[0]
         self.diary.events[event.__name__] += 1
         event(self)
 

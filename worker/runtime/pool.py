@@ -27,6 +27,7 @@ from worker.request.processor import Processor
 from worker.runtime.celery_events import CeleryEvents
 from worker.runtime.draining import HANDBACK_S
 from worker.runtime.fleet_metrics import FleetCollector
+from worker.runtime.memory import give_back_large_blocks
 from worker.runtime.probes import Probes, ProbeServer
 from worker.runtime.service import Service
 from worker.runtime.task_runner import TaskRunner
@@ -65,6 +66,7 @@ class Pool(BasePool):
         return self.app.sentry
 
     def on_start(self) -> None:
+        give_back_large_blocks()
         self._ready: Future[Service] = Future()
         self.vitals = Vitals(
             service=lambda: self._serving,
