@@ -24,7 +24,7 @@ from bench import ROOT
 from bench.latency_plot import plot
 from bench.throughput_load import Load, Template
 from bench.throughput_probe import CommandCounter
-from bench.throughput_rows import RECIPE, Row, running
+from bench.throughput_rows import OURS, RECIPE, Row, running
 from worker.devtools.devstack import Simulator, embedded_valkey, simulator_process
 
 PLOT: Final = ROOT / "docs" / "explanation" / "latency.svg"
@@ -36,16 +36,7 @@ BODY: Final[Mapping[str, Any]] = {"model": "gpt-5.4-mini", "input": [{"role": "u
 _SETTLE_S: Final = 6.0
 
 _RECIPE = replace(RECIPE, name="recipe", latency_s=LATENCY_S)
-_OURS = Row(
-    name="responses-worker",
-    command=(sys.executable, "-m", "worker", "run"),
-    task="responses.create",
-    queue="responses.interactive",
-    stream="responses:results",
-    ready="worker.started",
-    latency_s=LATENCY_S,
-    requests=0,
-)
+_OURS = replace(OURS, latency_s=LATENCY_S)
 _DEFAULTS: Final = {"WORKER_CONCURRENCY": str(IN_FLIGHT)}
 _KNOWN: Final = {"WORKER_CONCURRENCY": str(FEW), "WORKER_REQUESTS_PER_MINUTE": "1000000"}
 

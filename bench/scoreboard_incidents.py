@@ -10,7 +10,7 @@ from typing import Any, Final
 import redis
 
 from bench.scoreboard_draws import Unknowns, bodies
-from bench.scoreboard_measures import Played, basics, between, passed, percentile, span_s, wait_ms
+from bench.scoreboard_measures import NOT_SEEN, Played, basics, between, passed, percentile, span_s, wait_ms
 from bench.scoreboard_world import KEY, Record, World
 
 PAUSE_S: Final = 10
@@ -19,8 +19,6 @@ LATE_MS: Final = 250
 PROBE_S: Final = 10
 FLOODED: Final = 20
 QUOTA: Final = "responses:quota:default"
-NOT_SEEN: Final = float("inf")
-"""The row holds no bar where an expected event did not happen."""
 
 
 @dataclass(slots=True)

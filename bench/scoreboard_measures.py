@@ -4,10 +4,13 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, Final
 
 from bench.scoreboard_world import Record
 from worker.devtools.simulator import ReceivedCall
+
+NOT_SEEN: Final = math.inf
+"""The row holds no bar where an expected event did not happen."""
 
 Limit = Sequence[tuple[float, float]]
 """The rate that fits, as steps: (seconds after the first call, units a second from then on)."""

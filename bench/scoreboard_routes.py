@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from bench.scoreboard_draws import Unknowns, bodies
-from bench.scoreboard_measures import Limit, Played, basics, between, ideal_s, passed, span_s, wait_ms
+from bench.scoreboard_measures import NOT_SEEN, Limit, Played, basics, between, ideal_s, passed, span_s, wait_ms
 from bench.scoreboard_world import OWN_BURST_S, World
 from worker.devtools.simulator import ReceivedCall
 
@@ -21,7 +21,6 @@ PROBE_S: Final = 20
 COLD_START_S: Final = 30.0
 SPILL_S: Final = 5.0
 LITELLM: Final = ".venv/litellm/bin/python"
-NOT_SEEN: Final = float("inf")
 
 Play = Callable[[World, Unknowns, int], Played]
 

@@ -8,7 +8,7 @@ import tempfile
 import time
 from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -77,6 +77,16 @@ RECIPE: Final = Row(
 )
 """The first version that people write of this service."""
 
+OURS: Final = Row(
+    name="responses-worker",
+    command=(sys.executable, "-m", "worker", "run"),
+    task="responses.create",
+    queue="responses.interactive",
+    stream="responses:results",
+    ready="worker.started",
+    requests=0,
+)
+
 
 def rows(*, quick: bool) -> list[Row]:
     few_s, many_s = (0.5, 2.5) if quick else (1.0, 5.0)
@@ -105,13 +115,9 @@ def rows(*, quick: bool) -> list[Row]:
 
 
 def _ours(name: str, in_flight: int, latency_s: float, requests: int) -> Row:
-    return Row(
+    return replace(
+        OURS,
         name=name,
-        command=(sys.executable, "-m", "worker", "run"),
-        task="responses.create",
-        queue="responses.interactive",
-        stream="responses:results",
-        ready="worker.started",
         outstanding=in_flight,
         latency_s=latency_s,
         requests=requests,

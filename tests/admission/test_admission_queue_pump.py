@@ -80,7 +80,7 @@ async def test_the_pump_survives_a_script_that_refuses(
     monkeypatch.setattr("worker.admission.admission_queue.LONGEST_SLEEP_S", 0.05)
     valkey.set("responses:quota:default", "x")
     waiting = rooms.enter("a")
-    await rooms.runner.asked("admit", 2)
+    await rooms.runner.called("admit", 2)
     valkey.delete("responses:quota:default")
 
     assert isinstance(await soon(waiting), Reservation)
@@ -103,7 +103,7 @@ async def test_a_call_that_ends_here_makes_room_at_once(
     async with opened(valkey, redis_url, requests_per_minute=FAST, max_in_flight=1) as rooms:
         first = await soon(rooms.enter("first"))
         second = rooms.enter("second", lane="batch")
-        await rooms.runner.asked("admit", 2)
+        await rooms.runner.called("admit", 2)
 
         assert isinstance(first, Reservation)
         await rooms.rooms.report(first, None)

@@ -5,7 +5,18 @@ import itertools
 import pytest
 from support.admission_parts import KEY, PROBE_MS, Budget, open_breaker, probe_after, refused, shut
 
+from worker.admission.grants import Ask
+
 pytestmark = pytest.mark.limits(requests_per_minute=600_000)  # plenty: here only gates stop calls
+
+
+async def refused_probe(budget: Budget) -> Ask:
+    """The request that probed a shut gate, and was refused; the next probe is due in PROBE_MS."""
+    await shut(budget)
+    _, probe = await probe_after(budget)
+    await refused(budget, probe)
+    assert probe.asked
+    return probe.asked
 
 
 class TestTurns:
@@ -86,13 +97,10 @@ class TestProbes:
     """A probe is drawn so that it tells something."""
 
     async def test_the_body_refused_last_is_not_tried_again(self, budget: Budget) -> None:
-        await shut(budget)
-        _, probe = await probe_after(budget)
-        await refused(budget, probe)
-        assert probe.asked
+        last = await refused_probe(budget)
         budget.advance(PROBE_MS)
 
-        assert await budget.ask(tenant="another", body=probe.asked.body) == []
+        assert await budget.ask(tenant="another", body=last.body) == []
         assert len(await budget.ask(tenant="another")) == 1
 
     async def test_one_that_failed_before_makes_room(self, budget: Budget) -> None:
@@ -105,22 +113,16 @@ class TestProbes:
         assert len(await budget.ask(tenant="another")) == 1
 
     async def test_another_tenant_is_preferred_for_a_while(self, budget: Budget) -> None:
-        await shut(budget)
-        _, probe = await probe_after(budget)
-        await refused(budget, probe)
-        assert probe.asked
+        last = await refused_probe(budget)
         budget.advance(PROBE_MS)
 
-        assert await budget.ask(tenant=probe.asked.tenant) == []
+        assert await budget.ask(tenant=last.tenant) == []
         assert budget.last.wait_ms <= 100
         budget.advance(PROBE_MS // 4)
-        assert len(await budget.ask(tenant=probe.asked.tenant)) == 1
+        assert len(await budget.ask(tenant=last.tenant)) == 1
 
     async def test_anybody_will_do_where_nobody_better_came(self, budget: Budget) -> None:
-        await shut(budget)
-        _, probe = await probe_after(budget)
-        await refused(budget, probe)
-        assert probe.asked
+        last = await refused_probe(budget)
         budget.advance(2 * PROBE_MS)
 
-        assert len(await budget.ask(tenant=probe.asked.tenant, body=probe.asked.body, failures=3)) == 1
+        assert len(await budget.ask(tenant=last.tenant, body=last.body, failures=3)) == 1

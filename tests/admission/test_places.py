@@ -59,7 +59,7 @@ async def test_no_way_out_keeps_a_place(valkey: redis.Redis, redis_url: str, lea
     async with opened(valkey, redis_url, places=1, requests_per_minute=FAST) as rooms:
         task = rooms.enter("a")
         if leaves == "cancelled":
-            await rooms.runner.asked("admit", 1)
+            await rooms.runner.called("admit", 1)
             task.cancel()
             await asyncio.wait([task])
         else:

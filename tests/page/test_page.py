@@ -44,6 +44,12 @@ def text(page: Any, selector: str) -> str:
     return page.locator(selector).inner_text()
 
 
+def press(page: Any, button: Any) -> None:
+    """By the keyboard alone."""
+    button.focus()
+    page.keyboard.press("Enter")
+
+
 def kept(page: Any, name: str) -> None:
     """The picture in the docs, where somebody asks for new ones."""
     if SCREENSHOTS:
@@ -143,15 +149,12 @@ def test_a_dead_letter_is_put_back_by_hand(look: Open, valkey: Any, producer: Pr
     bury(valkey, request_id="order-1", tenant="default", message=celery_message(producer))
     page = look()
     button = page.get_by_role("button", name="Put order-1 back on its lane")
-    button.focus()
-    page.keyboard.press("Enter")
+    press(page, button)
     expect(page.locator("#confirm")).to_contain_text("paid for again")
     page.keyboard.press("Escape")
     assert valkey.xlen("responses:dead") == 1
-    button.focus()
-    page.keyboard.press("Enter")
-    page.locator("#confirm-yes").focus()
-    page.keyboard.press("Enter")
+    press(page, button)
+    press(page, page.locator("#confirm-yes"))
     expect(page.locator("#acted")).to_contain_text("replayed")
     wait_until(lambda: valkey.llen("responses.interactive") == 1, what="the message on its lane")
     expect(page.locator("#t-dead")).to_contain_text("None.", timeout=8000)
@@ -163,15 +166,12 @@ def test_failed_requests_run_anew_by_hand(look: Open, valkey: Any) -> None:
         fail(valkey, f"r{number}")
     page = look()
     button = page.get_by_role("button", name="Run upstream_error of lane interactive anew")
-    button.focus()
-    page.keyboard.press("Enter")
+    press(page, button)
     expect(page.locator("#confirm")).to_contain_text("Run 3 requests of lane interactive anew")
     page.keyboard.press("Escape")
     assert valkey.xlen("responses:failed") == 3
-    button.focus()
-    page.keyboard.press("Enter")
-    page.locator("#confirm-yes").focus()
-    page.keyboard.press("Enter")
+    press(page, button)
+    press(page, page.locator("#confirm-yes"))
     expect(page.locator("#acted")).to_contain_text("3 redriven")
     wait_until(lambda: valkey.llen("responses.interactive\x06\x169") == 3, what="the messages on their lane")
     expect(page.locator("#t-failed")).to_contain_text("None.", timeout=8000)

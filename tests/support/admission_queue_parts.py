@@ -3,51 +3,39 @@
 import asyncio
 import time
 from collections import Counter
-from collections.abc import AsyncGenerator, Awaitable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable
 from contextlib import asynccontextmanager
-from typing import Any, TypeVar
+from typing import Any
 
 from support.admission_parts import ask, reservations
+from support.ledger_parts import RecordingRunner
 from worker.admission.admission_queue import AdmissionQueues
 from worker.admission.client import Admission
 from worker.admission.evidence import Evidence
 from worker.admission.grants import Limits, NotAdmitted, Reservation
 from worker.admission.places import Places
-from worker.storage.commands import Argument, Command, Row, Script
 from worker.storage.connection import RedisTarget
-from worker.storage.scripts import ScriptRunner
 
-R = TypeVar("R")
 FAST = 60_000
 FOREVER = float("inf")
 WEIGHTS = {"interactive": 4, "batch": 1}
 
 
-class CountingRunner(ScriptRunner):
+class CountingRunner(RecordingRunner):
     """Counts script calls by command, and rings at each."""
 
     counts: Counter[str]
     news: asyncio.Event
 
-    async def asked(self, command: str, times: int) -> None:
+    async def called(self, command: str, times: int) -> None:
         """Returns when this command was called so many times."""
         while self.counts[command] < times:
             self.news.clear()
             await self.news.wait()
 
-    async def call(
-        self,
-        script: Script,
-        command: Command[R],
-        keys: Mapping[str, str],
-        rows: Sequence[Row] = (),
-        groups: Sequence[Row] = (),
-        /,
-        **args: Argument,
-    ) -> R:
-        self.counts[command.name] += 1
+    def calling(self, command: str) -> None:
+        self.counts[command] += 1
         self.news.set()
-        return await ScriptRunner.call(self, script, command, keys, rows, groups, **args)
 
 
 class Rooms:

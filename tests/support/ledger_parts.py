@@ -70,7 +70,11 @@ class RecordingRunner(ScriptRunner):
         **args: Argument,
     ) -> R:
         self.asked = {**getattr(self, "asked", {}), command.name: (script, command, keys, rows, groups, args)}
+        self.calling(command.name)
         return await ScriptRunner.call(self, script, command, keys, rows, groups, **args)
+
+    def calling(self, command: str) -> None:
+        """A call of this command is about to begin."""
 
     async def repeat(self, command: str) -> Any:
         """The reply to the same call again."""

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
-from worker.commands.options import duration
+from worker.commands.options import OnlyOfLane, OnlyOfTenant, duration
 from worker.commands.terminal import FAILED, WRONG, connected, ended, print_next, settings
 
 if TYPE_CHECKING:
@@ -33,9 +33,7 @@ dead = typer.Typer(
 
 _EntryIds = Annotated[list[str] | None, typer.Argument(metavar="ID...", help="Of dead letters.", show_default=False)]
 _All = Annotated[bool, typer.Option("--all", help="Every letter that the other options select.")]
-_Lane = Annotated[str | None, typer.Option(help="Of this lane only.")]
 _Reason = Annotated[str | None, typer.Option(help="With this in their reason only, such as `poison`.")]
-_Tenant = Annotated[str | None, typer.Option(help="Of this tenant only.")]
 _OlderThan = Annotated[
     timedelta | None, typer.Option(parser=duration, metavar="AGE", help="Dead for at least this long, such as 7d.")
 ]
@@ -49,9 +47,9 @@ _Json = Annotated[bool, typer.Option("--json", help="One JSON object for each, o
 @dead.command("list")
 def list_letters(
     *,
-    lane: _Lane = None,
+    lane: OnlyOfLane = None,
     reason: _Reason = None,
-    tenant: _Tenant = None,
+    tenant: OnlyOfTenant = None,
     older_than: _OlderThan = None,
     newer_than: _NewerThan = None,
     limit: Annotated[int, typer.Option(min=1, help="At most this many.")] = 50,
@@ -102,9 +100,9 @@ def replay(
     entry_ids: _EntryIds = None,
     *,
     everything: _All = False,
-    lane: _Lane = None,
+    lane: OnlyOfLane = None,
     reason: _Reason = None,
-    tenant: _Tenant = None,
+    tenant: OnlyOfTenant = None,
     older_than: _OlderThan = None,
     newer_than: _NewerThan = None,
     within: Annotated[
@@ -140,9 +138,9 @@ def drop(
     entry_ids: _EntryIds = None,
     *,
     everything: _All = False,
-    lane: _Lane = None,
+    lane: OnlyOfLane = None,
     reason: _Reason = None,
-    tenant: _Tenant = None,
+    tenant: OnlyOfTenant = None,
     older_than: _OlderThan = None,
     newer_than: _NewerThan = None,
     yes: _Yes = False,

@@ -1,8 +1,12 @@
 """Forms of options that several commands share."""
 
 from datetime import timedelta
+from typing import Annotated
 
 import typer
+
+OnlyOfLane = Annotated[str | None, typer.Option("--lane", help="Of this lane only.")]
+OnlyOfTenant = Annotated[str | None, typer.Option("--tenant", help="Of this tenant only.")]
 
 
 def duration(text: str) -> timedelta:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
-from worker.commands.options import duration, rate
+from worker.commands.options import OnlyOfLane, OnlyOfTenant, duration, rate
 from worker.commands.terminal import WRONG, connected, ended, print_next, settings
 
 if TYPE_CHECKING:
@@ -21,8 +21,6 @@ _CALM: Final = "60/m"
 
 
 _Code = Annotated[str | None, typer.Option(help="With this error code only, such as `upstream_error`.")]
-_Tenant = Annotated[str | None, typer.Option(help="Of this tenant only.")]
-_Lane = Annotated[str | None, typer.Option(help="Of this lane only.")]
 _Since = Annotated[
     timedelta | None, typer.Option(parser=duration, metavar="AGE", help="Failed in the last so long, such as 2h.")
 ]
@@ -38,8 +36,8 @@ _Within = Annotated[
 def redrive(
     *,
     code: _Code = None,
-    tenant: _Tenant = None,
-    lane: _Lane = None,
+    tenant: OnlyOfTenant = None,
+    lane: OnlyOfLane = None,
     since: _Since = None,
     everything: Annotated[bool, typer.Option("--all", help="Every request that is kept.")] = False,
     pace: _Pace = None,

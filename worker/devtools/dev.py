@@ -2,7 +2,6 @@
 
 import os
 import subprocess
-import sys
 import time
 from collections.abc import Generator, Mapping
 from contextlib import ExitStack, contextmanager
@@ -10,11 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from worker.devtools.devstack import DevstackError, embedded_valkey, simulator_process
+from worker.devtools.devstack import DevstackError, command_process, embedded_valkey, simulator_process
 
 KEY: Final = "sk-dev"
 _START_S: Final = 60.0
-_LEAVE_S: Final = 10.0
 _TICK_S: Final = 0.1
 
 
@@ -51,35 +49,11 @@ def running(*, redis_port: int, page_port: int, rpm: int, log: Path) -> Generato
         own = {name: value for name, value in os.environ.items() if not name.startswith(("WORKER_", "SENTRY_"))}
         environment = {**own, **exports, "PYTHONUNBUFFERED": "1"}
         page_log = log.with_name("dashboard.log")
-        worker = stack.enter_context(_child(["run"], environment | {"WORKER_LOG_FORMAT": "json"}, log))
-        page = stack.enter_context(_child(["dashboard", "--port", str(page_port)], environment, page_log))
+        worker = stack.enter_context(command_process(["run"], environment | {"WORKER_LOG_FORMAT": "json"}, log))
+        page = stack.enter_context(command_process(["dashboard", "--port", str(page_port)], environment, page_log))
         _said(worker, log, "worker.started", "the worker")
         address = _said(page, page_log, "http://", "the dashboard")
         yield Running(exports=exports, page=address, children={"the worker": worker, "the dashboard": page})
-
-
-@contextmanager
-def _child(words: list[str], environment: Mapping[str, str], log: Path) -> Generator["subprocess.Popen[bytes]"]:
-    """One of our commands in a session of its own, which Ctrl-C does not reach. It is stopped here."""
-    with (
-        log.open("wb") as written,
-        subprocess.Popen(  # noqa: S603  # this interpreter, our own module
-            [sys.executable, "-m", "worker", *words],
-            env=dict(environment),
-            stdin=subprocess.DEVNULL,
-            stdout=written,
-            stderr=written,
-            start_new_session=True,
-        ) as child,
-    ):
-        try:
-            yield child
-        finally:
-            child.terminate()
-            try:
-                child.wait(_LEAVE_S)
-            except subprocess.TimeoutExpired:
-                child.kill()
 
 
 def _said(child: "subprocess.Popen[bytes]", log: Path, words: str, name: str) -> str:

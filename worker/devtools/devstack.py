@@ -1,6 +1,6 @@
 """Stand-ins for the world, on 127.0.0.1 and free ports: an embedded Valkey and the simulated gateway.
 
-Tests, benches and the demo use these. Both are real servers on real sockets.
+Tests, benches and the demo use these. Both are real servers on real sockets; `command_process` is ours beside them.
 """
 
 import asyncio
@@ -30,6 +30,7 @@ _PORTS: Final = range(20_000, 32_000)
 otherwise be given the very port it knocks at, connect to itself, and keep the server from coming back."""
 _START_TRIES: Final = 5
 _CONTROL_TIMEOUT_S: Final = 30.0
+_COMMAND_LEAVES_S: Final = 10.0
 
 
 class DevstackError(RuntimeError):
@@ -191,6 +192,32 @@ async def _serve_until(stopped: "Future[None]", url: "Future[str]", config: Simu
         if url.done():
             raise
         url.set_exception(error)
+
+
+@contextmanager
+def command_process(
+    words: list[str], environment: Mapping[str, str], log: Path
+) -> Generator["subprocess.Popen[bytes]"]:
+    """`responses-worker` with these words, until the block ends. Ctrl-C does not reach its session."""
+    with (
+        log.open("wb") as written,
+        subprocess.Popen(  # noqa: S603  # this interpreter, our own module
+            [sys.executable, "-m", "worker", *words],
+            env=dict(environment),
+            stdin=subprocess.DEVNULL,
+            stdout=written,
+            stderr=written,
+            start_new_session=True,
+        ) as child,
+    ):
+        try:
+            yield child
+        finally:
+            child.terminate()
+            try:
+                child.wait(_COMMAND_LEAVES_S)
+            except subprocess.TimeoutExpired:
+                child.kill()
 
 
 def _started(directory: Path, port: int | None, settings: dict[str, str]) -> EmbeddedValkey:

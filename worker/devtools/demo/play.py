@@ -5,7 +5,6 @@ Messages are plain Celery, and results come from the stream. `scenarios` holds t
 
 import os
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
@@ -21,7 +20,7 @@ from celery import Celery
 from api_contracts import GenerationResult, rfc3339
 from api_contracts.queues import DEFAULT_LANES, RESULT_STREAM, TASK_NAME, lane_queue
 from worker.devtools.demo.scenarios import Report, Request
-from worker.devtools.devstack import Simulator, embedded_valkey, simulator_process
+from worker.devtools.devstack import Simulator, command_process, embedded_valkey, simulator_process
 from worker.operations.overview import read
 
 REQUESTS_PER_MINUTE: Final = 420
@@ -43,7 +42,6 @@ _PLAIN: Final = {"WORKER_HTTP_PORT": "0", "WORKER_LOG_FORMAT": "json", "WORKER_L
 _TICK_S: Final = 0.1
 _START_S: Final = 20.0
 _ANSWERS_S: Final = 60.0
-_LEAVE_S: Final = 10.0
 
 
 class DemoError(RuntimeError):
@@ -112,7 +110,7 @@ def _stage(*, simulated: bool, log: Path, listen: Listener) -> Generator[Stage]:
             directory = Path(stack.enter_context(TemporaryDirectory(prefix="responses-routes-")))
             environment |= _simulated(gateway.url, directory)
         listen(Progress(doing="starting a worker"))
-        worker = stack.enter_context(_worker(environment, log))
+        worker = stack.enter_context(command_process(["run"], environment, log))
         _wait_started(worker, log, listen)
         yield Stage(redis_url=valkey.url, gateway=gateway, worker=worker)
 
@@ -137,30 +135,6 @@ def _simulated(url: str, directory: Path) -> dict[str, str]:
 
 def _revoke(gateway: Simulator) -> None:
     gateway.configure(accounts={"primary": {"revoked_keys": [_KEYS["primary"]]}})
-
-
-@contextmanager
-def _worker(environment: Mapping[str, str], log: Path) -> Generator["subprocess.Popen[bytes]"]:
-    """A worker in a session of its own, which Ctrl-C does not reach. It is stopped here."""
-    with (
-        log.open("wb") as written,
-        subprocess.Popen(
-            [sys.executable, "-m", "worker", "run"],
-            env=dict(environment),
-            stdin=subprocess.DEVNULL,
-            stdout=written,
-            stderr=written,
-            start_new_session=True,
-        ) as worker,
-    ):
-        try:
-            yield worker
-        finally:
-            worker.terminate()
-            try:
-                worker.wait(_LEAVE_S)
-            except subprocess.TimeoutExpired:
-                worker.kill()
 
 
 def _wait_started(worker: "subprocess.Popen[bytes]", log: Path, listen: Listener) -> None:
