@@ -45,7 +45,8 @@ def text(page: Any, selector: str) -> str:
 
 
 def press(page: Any, button: Any) -> None:
-    """By the keyboard alone."""
+    """By the keyboard alone, once it is there: a button that is hidden leaves the focus where it was."""
+    expect(button).to_be_visible()
     button.focus()
     page.keyboard.press("Enter")
 
