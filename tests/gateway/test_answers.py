@@ -49,11 +49,19 @@ def test_a_member_is_cut_out_as_it_was_written(members: list[tuple[str, str, str
 
 @pytest.mark.parametrize(
     "value",
-    [b"[" * 50_000 + b"]" * 50_000, b'"' + b"\\n{[" * 300_000 + b'"', b'{"a":"b"' + b',"c":"d"' * 100_000 + b"}"],
+    [b"[" * 300 + b"]" * 300, b'"' + b"\\n{[" * 300_000 + b'"', b'{"a":"b"' + b',"c":"d"' * 100_000 + b"}"],
 )
 def test_deep_long_and_wide_values_are_no_problem(value: bytes) -> None:
     """No recursion, no backtracking: a hostile event costs what its length costs."""
     assert member_bytes(b'{"x":{"response":1},"response":%s}' % value, "response") == value
+
+
+@pytest.mark.parametrize("levels", [191, 15_000])
+def test_a_tower_beside_the_answer_becomes_null(levels: int) -> None:
+    answer = outcome_of(RESPONSE[:-1] + b',"tools":%s}' % (b"[" * levels + b"]" * levels))
+
+    assert isinstance(answer, Answer)
+    assert answer.raw == RESPONSE[:-1] + b',"tools":null}'
 
 
 def test_a_completed_object_is_an_answer() -> None:

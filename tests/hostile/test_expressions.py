@@ -96,7 +96,7 @@ def test_the_scan_finds_them() -> None:
     for known, method in (
         ("worker.telemetry.redaction._SECRETS.2", "sub"),
         ("worker.failures.error_tables._MONEY.0", "search"),
-        ("api_contracts.limits._STRINGS.0", "sub"),
+        ("worker.gateway.repair._HALF_A_PAIR.0", "sub"),
     ):
         assert EXPRESSIONS[known].methods == {method}
 

@@ -15,7 +15,7 @@ from email.utils import parsedate_to_datetime
 from itertools import islice
 from typing import Final, cast
 
-import orjson
+import msgspec
 
 EXAMINED_BYTES: Final = 64 * 1024
 """An error body is read no further: real ones are under 4 KB, and a hostile one must not cost a core."""
@@ -61,8 +61,8 @@ def read_body(status: int, body: bytes) -> ReportedError:
     """Reads the body of an HTTP error; never raises, whatever the bytes."""
     text = body[:EXAMINED_BYTES].decode("utf-8-sig", "replace").strip()
     try:
-        document = orjson.loads(text)
-    except orjson.JSONDecodeError:
+        document: object = msgspec.json.decode(text)
+    except (msgspec.DecodeError, RecursionError):
         document = None
     said = list(_said(document)) or [("message", _readable(text))] * bool(text)
     return replace(_weigh(status, said), spoken=_is_api_error(document, status))

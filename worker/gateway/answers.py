@@ -15,7 +15,8 @@ from pydantic import ValidationError
 from api_contracts.responses import ResponseObject, Usage
 from worker.failures.failure import Failure, Route, from_object, invalid_response
 from worker.gateway.conforming import conforming
-from worker.gateway.repair import Document, Unreadable, read_json
+from worker.gateway.members import TooManyError
+from worker.gateway.repair import TOO_MANY, Document, Unreadable, read_json
 from worker.gateway.shape import NOTHING_STREAMED, Streamed, shaped, unwrapped
 
 _BLANK: Final = b"\xef\xbb\xbf\xff\xfe\x00 \t\r\n"
@@ -56,8 +57,11 @@ def read_document(body: bytes, headers: Mapping[str, str], http_status: int) -> 
     document = read_json(body)
     if isinstance(document, Unreadable):
         return unusable(document, http_status)
-    inner, stated = unwrapped(document)
-    return read_response(inner, headers, http_status, stated=stated)
+    try:
+        inner, stated = unwrapped(document)
+        return read_response(inner, headers, http_status, stated=stated)
+    except TooManyError:
+        return unusable(TOO_MANY, http_status)
 
 
 def read_response(
@@ -68,10 +72,8 @@ def read_response(
     stated: str = "",
     streamed: Streamed = NOTHING_STREAMED,
 ) -> Answer | Failure:
-    """The outcome that a decoded response object tells, with what its stream had told before it."""
+    """The outcome that a response object tells, with what its stream had told before it. Raises TooManyError."""
     mended = shaped(document, stated, streamed)
-    if isinstance(mended, Unreadable):
-        return unusable(mended, http_status)
     failure = from_object(mended.value, mended.raw, headers)
     if failure is not None and failure.response is None:
         return failure
@@ -100,20 +102,11 @@ def unusable(document: Unreadable, http_status: int) -> Failure:
 
 
 def _readable(response: object) -> ResponseObject | None:
-    """The contract's reading; its output is left out where `shaped` has looked at every item already."""
-    body: dict[str, Any] = dict(cast("dict[str, Any]", response))
-    if isinstance(output := body.get("output"), list) and all(map(_is_item, cast("list[object]", output))):
+    """The contract's reading; `shaped` has looked at the items of its output already."""
+    body = dict(cast("dict[str, Any]", response))
+    if isinstance(body.get("output"), list):
         body["output"] = []
     try:
         return ResponseObject.model_validate(body)
     except ValidationError:
         return None
-
-
-def _is_item(item: object) -> bool:
-    if not isinstance(item, dict):
-        return False
-    content = cast("dict[str, object]", item).get("content")
-    if content is None:
-        return True
-    return isinstance(content, list) and all(isinstance(part, dict) for part in cast("list[object]", content))

@@ -4,6 +4,7 @@ Readers in Python pass over an `id` that is a list, and read the number 7 as "7"
 So a known field of a wrong type becomes what the contract reads in it, mostly null. Every other byte stays.
 """
 
+import json
 from collections.abc import Mapping
 from typing import Any, Final, cast
 
@@ -11,15 +12,13 @@ from pydantic import BaseModel
 
 from api_contracts.responses import ResponseObject
 from worker.gateway.members import replaced
-from worker.gateway.repair import Document, written
+from worker.gateway.repair import Document
 
 Object = dict[str, Any]
 
 _LOOSE: Final = ("id", "object", "model", "created_at", "completed_at")
 _COUNTS: Final = ("input_tokens", "output_tokens", "total_tokens")
 _DETAILS: Final = {"input_tokens_details": "cached_tokens", "output_tokens_details": "reasoning_tokens"}
-_OF_ITEMS: Final = ("id", "type", "role", "status")
-_OF_PARTS: Final = ("type", "text")
 
 
 def conforming(document: Document, read: ResponseObject) -> bytes:
@@ -31,12 +30,8 @@ def conforming(document: Document, read: ResponseObject) -> bytes:
         if value is not None and not conforms(value):
             known: BaseModel | None = getattr(read, name)
             changes[name] = known and known.model_dump(mode="json")
-    items = cast("list[Object]", response.get("output") or [])
-    if not all(map(_is_item, items)):
-        changes["output"] = [item if _is_item(item) else _item(item) for item in items]
-    return (
-        replaced(document.raw, {name: written(value) for name, value in changes.items()}) if changes else document.raw
-    )
+    written = {name: json.dumps(value).encode() for name, value in changes.items()}
+    return replaced(document.raw, written) if written else document.raw
 
 
 def _same(response: Object, read: ResponseObject, name: str) -> bool:
@@ -75,35 +70,3 @@ def _is_reason(value: object) -> bool:
 
 def _texts(value: Mapping[str, Any], names: tuple[str, ...]) -> bool:
     return all(isinstance(value.get(name), str | None) for name in names)
-
-
-def _is_item(item: Object) -> bool:
-    return _texts(item, _OF_ITEMS) and all(map(_is_part, cast("list[Object]", item.get("content") or [])))
-
-
-def _is_part(part: Object) -> bool:
-    notes: Any = part.get("annotations")
-    return _texts(part, _OF_PARTS) and (
-        notes is None or (isinstance(notes, list) and all(isinstance(note, dict) for note in cast("list[Any]", notes)))
-    )
-
-
-def _item(item: Object) -> Object:
-    mended = item | _as_texts(item, _OF_ITEMS)
-    if isinstance(parts := item.get("content"), list):
-        mended["content"] = [part if _is_part(part) else _part(part) for part in cast("list[Object]", parts)]
-    return mended
-
-
-def _part(part: Object) -> Object:
-    mended = part | _as_texts(part, _OF_PARTS)
-    return mended if _is_part(mended) else mended | {"annotations": None}
-
-
-def _as_texts(value: Object, names: tuple[str, ...]) -> Object:
-    """The contract's reading of fields that should be texts: numbers as text, anything else as null."""
-    wrong = {name: value[name] for name in names if not isinstance(value.get(name), str | None)}
-    return {
-        name: str(found) if isinstance(found, int) and not isinstance(found, bool) else None
-        for name, found in wrong.items()
-    }

@@ -1,6 +1,6 @@
-"""From bytes that are nearly JSON to a decoded document and bytes that are JSON.
+"""From bytes that are nearly JSON to bytes that are, and what they say.
 
-What is JSON as it stands is never touched. What is not is read leniently and written anew:
+What is JSON as it stands is never touched. In what is not, only what is wrong is written anew:
 
 | in the body                                   | becomes                       | reported in                 |
 |-----------------------------------------------|-------------------------------|-----------------------------|
@@ -16,22 +16,41 @@ What is JSON as it stands is never touched. What is not is read leniently and wr
 import json
 import math
 import re
+from collections.abc import Callable
+from io import StringIO
 from typing import Final, LiteralString, NamedTuple
 
-import orjson
-from pydantic_core import from_json
+from api_contracts.limits import depth, structure
+from worker.gateway.members import MAX_DEPTH, SMALL_BYTES, decoded, document_end, shallow, value
 
-from worker.gateway.members import MAX_CONTAINERS, MAX_DEPTH, nesting, shallow
+MAX_CONTAINERS: Final = 400_000
+"""Objects and arrays of an answer. Each takes a few hundred bytes when a consumer reads it."""
+MAX_OF_DEEP: Final = 20_000
+"""The same where some nest too deep: they are looked at one by one, and no request that nests so deep is ever sent."""
 
-SMALL_BYTES: Final = 64 * 1024
-_SURROGATE: Final = re.compile("[\ud800-\udfff]")
-_BLANK: Final = "\ufeff\x00 \t\r\n"
-_SPARE_LEVELS: Final = 200 - MAX_DEPTH
-_BLANK_BYTES: Final = _BLANK.encode()
+_BLANK: Final = b"\xef\xbb\xbf\xff\xfe\x00 \t\r\n"
+_PLAIN: Final = bytes.maketrans(b"123456789E]} \t\r\n", b"000000000e,,,,,,")
+_HUGE: Final = re.compile(rb"e0000*+,")
+"""In what `_PLAIN` leaves of numbers: an exponent of three digits or more, but no part of an id or an image."""
+_LONGEST_NUMBER: Final = 300
+_BACKSLASH, _QUOTE = "\xff", "\xfe"
+"""Stand for their escapes, so that every other quote begins or ends a string: UTF-8 has no such bytes."""
+_CONTROLS: Final = re.compile(r"[\x00-\x1f][\x00-\x1f]*+")
+_NO_NUMBER: Final = re.compile(r"NaN|Infinity|-Infinity")
+_MAYBE_HUGE: Final = re.compile(r"[-\d](?<![\w.].)(?:[\d.]*+[eE]\+?\d{3,}+|\d{299}[\d.]*+(?:[eE][+-]?\d++)?)")
+_HALF_A_PAIR: Final = re.compile(
+    r"\\u[dD][89abAB][\da-fA-F]{2}(?!\\u[dD][c-fC-F][\da-fA-F]{2})"
+    r"|(?<!\\u[dD][89abAB][\da-fA-F]{2})\\u[dD][c-fC-F][\da-fA-F]{2}"
+)
+_BYTES_A_FAULT: Final = 40
+"""One such number or control character in so many bytes is mended: an infinite probability of a token takes more."""
+
+
+Mend = Callable[[str], str]
 
 
 class Document(NamedTuple):
-    """A decoded document and its bytes, which are valid JSON: as they came, or written anew."""
+    """The bytes of a document, which are valid JSON, as they came or mended, and as much of its value as is read."""
 
     value: object
     raw: bytes
@@ -46,80 +65,85 @@ class Unreadable(NamedTuple):
 
 
 TOO_MANY: Final = Unreadable("it has too many parts", oversized=True)
+_NOT_JSON: Final = Unreadable("it is not JSON")
 
 
 def read_json(body: bytes) -> Document | Unreadable:
     """The document that `body` begins with. Total, linear in time, and bounded in what it builds."""
-    if _brackets(body) > MAX_CONTAINERS and nesting(body).too_much:
-        return TOO_MANY
+    if body.count(b"{") + body.count(b"[") > MAX_DEPTH:
+        outline = structure(body)
+        containers = outline.count(b"{") + outline.count(b"[")
+        if containers > MAX_CONTAINERS:
+            return TOO_MANY
+        if depth(outline) > MAX_DEPTH:
+            body = shallow(body.lstrip(_BLANK)) if containers <= MAX_OF_DEEP else body
+            if depth(structure(body)) > MAX_DEPTH:
+                return _NOT_JSON
+    return _sound(body) or _mended(body)
+
+
+def _sound(body: bytes) -> Document | None:
+    """The document, if it is JSON in UTF-8 whose numbers are finite."""
     try:
-        return Document(parsed(body), body)
+        if len(body) <= SMALL_BYTES:
+            return Document(decoded(body), body)
+        if _may_be_huge(body) or not (body.isascii() or body.decode()):
+            return None
+        return Document(value(body), body)
     except ValueError:
-        if nesting(body).depth <= MAX_DEPTH:
-            return _read_leniently(body)
-    return _read_leniently(shallow(body.lstrip(_BLANK_BYTES)))
+        return None
 
 
-def parsed(body: bytes) -> object:
-    """The value of the JSON. Raises ValueError if it is none, or nested deeper than its readers take.
+def _may_be_huge(body: bytes) -> bool:
+    """Whether a number may be beyond a double: has an exponent of three digits, or very many digits."""
+    plain = body.translate(_PLAIN, delete=b"+")
+    return _HUGE.search(plain) is not None or b"0" * _LONGEST_NUMBER in plain
 
-    orjson takes half the time of jiter for a small body, and twelve times the size of a large one. jiter is what
-    the client reads with. It stops at 200 levels, so a body within others tells whether it leaves some to spare.
+
+def _mended(body: bytes) -> Document | Unreadable:
+    try:
+        text = _written_anew(body)
+        raw = text[: document_end(text)]
+        return Document(value(raw), raw)
+    except ValueError:
+        return _NOT_JSON if body.strip(_BLANK) else Unreadable("it is empty")
+
+
+def _written_anew(body: bytes) -> bytes:
+    """The body in UTF-8, with what is wrong within strings and between them written anew.
+
+    Raises ValueError for one that is wrong throughout: each fault takes its time.
     """
-    if len(body) <= SMALL_BYTES and _brackets(body) <= MAX_DEPTH:
-        return orjson.loads(body)
-    value = from_json(b"[" * _SPARE_LEVELS + body + b"]" * _SPARE_LEVELS, allow_inf_nan=False)
-    for _ in range(_SPARE_LEVELS):
-        (value,) = value  # ValueError for a body that is no single document
-    return value
+    utf_8 = body.decode(json.detect_encoding(body.rstrip(b"\x00")), "replace").encode().lstrip(_BLANK)
+    text = utf_8.decode("latin-1")  # a character for each byte
+    text = text.replace("\\\\", _BACKSLASH).replace('\\"', _QUOTE)
+    if "\\u" in text:
+        text = _HALF_A_PAIR.sub(r"\\ufffd", text)
+    text = _replaced(text, _CONTROLS, within=_escaped)
+    text = _replaced(text, _NO_NUMBER, between=lambda _: "null")
+    if _may_be_huge(utf_8):
+        text = _replaced(text, _MAYBE_HUGE, between=lambda number: number if _is_finite(number) else "null")
+    return text.replace(_QUOTE, '\\"').replace(_BACKSLASH, "\\\\").encode("latin-1")
 
 
-def _brackets(body: bytes) -> int:
-    """At least as many as there are objects and arrays."""
-    return body.count(b"{") + body.count(b"[")
+def _replaced(text: str, pattern: re.Pattern[str], *, within: Mend = str, between: Mend = str) -> str:
+    """The text with what is found within strings and between them replaced. Raises ValueError if that is too much."""
+    anew, position, inside, left = StringIO(), 0, False, 1000 + len(text) // _BYTES_A_FAULT
+    for found in pattern.finditer(text):
+        start, end = found.span()
+        inside ^= text.count('"', position, start) % 2 == 1
+        left -= end - start if inside else not text[start].isspace()
+        if left < 0:
+            raise ValueError
+        anew.write(text[position:start])
+        anew.write((within if inside else between)(found[0]))
+        position = end
+    return anew.getvalue() + text[position:] if position else text
 
 
-def _read_leniently(body: bytes) -> Document | Unreadable:
-    if not body.strip(_BLANK_BYTES):
-        return Unreadable("it is empty")
-    if _brackets(body) > MAX_CONTAINERS:
-        return TOO_MANY
-    text = body.decode(json.detect_encoding(body.rstrip(b"\x00")), "replace").lstrip(_BLANK)
-    try:
-        value, end = _LENIENT.raw_decode(text)
-        raw = _encoded(value, text[:end])
-        return Document(parsed(raw), raw)
-    except (ValueError, RecursionError):
-        return Unreadable("it is not JSON")
+def _escaped(controls: str) -> str:
+    return "".join(f"\\u{ord(control):04x}" for control in controls)
 
 
-def _encoded(value: object, text: str) -> bytes:
-    """The document as valid JSON: its own text if nothing but what surrounds it was wrong."""
-    raw = text.encode("utf-8", "surrogatepass")
-    try:
-        parsed(raw)
-    except ValueError:
-        written = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
-        return _SURROGATE.sub("\ufffd", written).encode()
-    return raw
-
-
-def written(value: object) -> bytes:
-    """A value of a document as JSON; numbers that orjson cannot write go the way of what is nearly JSON."""
-    try:
-        return orjson.dumps(value)
-    except TypeError:
-        document = _read_leniently(json.dumps(value).encode())
-        return b"null" if isinstance(document, Unreadable) else document.raw
-
-
-def _integer(digits: str) -> int | float | None:
-    return int(digits) if len(digits) < 300 else None  # noqa: PLR2004  # a double ends near 1e308
-
-
-def _number(text: str) -> float | None:
-    value = float(text)
-    return value if math.isfinite(value) else None
-
-
-_LENIENT: Final = json.JSONDecoder(strict=False, parse_int=_integer, parse_float=_number, parse_constant=lambda _: None)
+def _is_finite(number: str) -> bool:
+    return len(number) < _LONGEST_NUMBER and math.isfinite(float(number))

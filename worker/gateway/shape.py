@@ -20,19 +20,18 @@
 Every other byte stays as it was written.
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from io import StringIO
-from operator import is_
 from typing import Any, Final, cast
 
-from worker.gateway.members import member_bytes, replaced
-from worker.gateway.repair import TOO_MANY, Document, Unreadable, parsed, read_json, written
+import orjson
 
-MAX_PARTS: Final = 20_000
-"""Items and parts of items that an answer may have: a consumer holds a kilobyte for each, and a worker reads that many
-in less than 50 ms."""
+from worker.gateway.items import MAX_PARTS, Item, conforms, filled, has_words, item_of, listed, message
+from worker.gateway.members import BULK, TooManyError, elements, member_bytes, replaced, value
+from worker.gateway.repair import Document, Unreadable, read_json
+
 _FINAL: Final = frozenset({"completed", "incomplete", "failed", "cancelled"})
+_COMPLETED: Final = b'"completed"'
 _UNDER_WAY: Final = frozenset({"in_progress", "queued"})
 STATED: Final = {
     "response.completed": "completed",
@@ -56,27 +55,25 @@ class Streamed:
     texts: dict[int, StringIO] = field(default_factory=dict[int, StringIO])
     response_id: str | None = None
 
-    def finished(self) -> dict[int, Object]:
+    def finished(self) -> dict[int, Item]:
         """The items that the stream finished, in the shape of the table."""
-        return {index: _item(cast("Object", parsed(item))) for index, item in self.items.items()}
+        items = {index: item_of(item) for index, item in self.items.items()}
+        return {index: item for index, item in items.items() if item is not None}
 
-    def output(self) -> list[Object]:
+    def output(self) -> list[Item]:
         """The items in order; text that streamed for no finished item is a message of its own."""
         items = self.finished()
         return [self._filled(index, items.get(index)) for index in sorted(items.keys() | self.texts.keys())]
 
-    def filled(self, items: list[Object]) -> list[Object]:
+    def filled(self, items: list[Item]) -> list[Item]:
         """The terminal event's own items, with the text that streamed where a message lacks it."""
-        full = [self._filled(index, item) for index, item in enumerate(items)]
-        return items if all(map(is_, full, items)) else full
+        return [self._filled(index, item) for index, item in enumerate(items)] if self.texts else items
 
-    def _filled(self, index: int, item: Object | None) -> Object:
+    def _filled(self, index: int, item: Item | None) -> Item:
         text = self.texts[index].getvalue() if index in self.texts else ""
         if item is None:
-            return _message(text)
-        if not text or item.get("type") != "message" or _has_words(item):
-            return item
-        return item | {"content": [_part(text)]}
+            return message(text)
+        return item if not text or item.type != b'"message"' or has_words(item) else filled(item, text)
 
 
 NOTHING_STREAMED: Final = Streamed()
@@ -93,120 +90,81 @@ def unwrapped(document: Document) -> tuple[Document, str]:
     It may stand in its own terminal event, in an envelope (api.cloudflare.com has `result`), in a list that ends
     with it, or in a string (matthewhand/mcp-openapi-proxy#12).
     """
-    value = document.value
-    if isinstance(value, str) and value.lstrip().startswith("{"):
-        inner = read_json(value.encode(errors="replace"))
+    said = document.value
+    if isinstance(said, str) and said.lstrip().startswith("{"):
+        inner = read_json(said.encode(errors="replace"))
         return (document if isinstance(inner, Unreadable) else inner), ""
-    if isinstance(value, list) and value and isinstance(last := cast("list[object]", value)[-1], dict):
-        return unwrapped(Document(cast("Object", last), written(cast("Object", last))))
-    if not isinstance(value, dict) or "output" in (outer := cast("Object", value)):
+    if isinstance(said, list) and said:
+        last = bytes(elements(document.raw)[-1])
+        return unwrapped(Document(value(last), last)) if last.startswith(b"{") else (document, "")
+    if not isinstance(said, dict) or "output" in (outer := cast("Object", said)):
         return document, ""
     for name in _WRAPPERS:
         inside = cast("Object", outer[name]) if isinstance(outer.get(name), dict) else {}
         if "output" in inside or is_final(inside.get("status")):
-            found = Document(inside, member_bytes(document.raw, name) or b"{}")
-            return found, STATED.get(str(outer.get("type")), "")
+            return Document(inside, member_bytes(document.raw, name) or b""), STATED.get(str(outer.get("type")), "")
     return document, ""
 
 
-def shaped(document: Document, stated: str = "", streamed: Streamed = NOTHING_STREAMED) -> Document | Unreadable:
-    """The response object as the table says; `stated` is the status that its terminal event's name tells."""
+def shaped(document: Document, stated: str = "", streamed: Streamed = NOTHING_STREAMED) -> Document:
+    """The response object as the table says; `stated` is the status that its terminal event's name tells.
+
+    Raises TooManyError. The items of `output` stay in the bytes: of the value it tells whether there are any.
+    """
     if not isinstance(document.value, dict):
         return document
     response = cast("Object", document.value)
-    changes = _status(response, stated) | _output(response, streamed)
+    if is_final(response.get("status")) and not streamed.texts and conforms(document.raw):
+        changes, response = dict[str, bytes](), response | {"output": BULK}
+    else:
+        changes, response = _changes(response, document.raw, stated, streamed)
     if not isinstance(response.get("id"), str) and streamed.response_id:
-        changes["id"] = streamed.response_id
-    response = response | changes
-    items = response.get("output")
-    if isinstance(items, list) and _parts(cast("list[Object]", items)) > MAX_PARTS:
-        return TOO_MANY
-    if not changes:
-        return document
-    return Document(response, replaced(document.raw, {name: written(value) for name, value in changes.items()}))
+        changes["id"] = orjson.dumps(streamed.response_id)
+    known = {name: orjson.loads(value) for name, value in changes.items() if name != "output"}
+    return Document(response | known, replaced(document.raw, changes) if changes else document.raw)
 
 
-def _status(response: Object, stated: str) -> Object:
-    status, items = response.get("status"), response.get("output")
+def _changes(response: Object, raw: bytes, stated: str, streamed: Streamed) -> tuple[dict[str, bytes], Object]:
+    """The members that must be written anew, and the response with the mark of whether it has output."""
+    output = member_bytes(raw, "output") or b""
+    written = listed(output) if output[:1] == b"[" else None
+    own = _items([output] if response.get("output") and output[:1] == b"{" else written)
+    items = streamed.filled(own) if own else streamed.output() or _output_text(response) or own
+    changes = _status(response, stated, own if written else None)
+    if items is None:
+        return changes, response
+    if (raws := [item.raw for item in items]) != written:
+        changes["output"] = b"[%s]" % b",".join(raws)
+    return changes, response | {"output": BULK if items else []}
+
+
+def _status(response: Object, stated: str, items: list[Item] | None) -> dict[str, bytes]:
+    status = response.get("status")
     if isinstance(status, str) and (plain := status.strip().lower()) in _FINAL:
-        return {} if plain == status else {"status": plain}
+        return {} if plain == status else {"status": orjson.dumps(plain)}
     if stated:
-        return {"status": stated}
-    if (isinstance(status, str) and status in _UNDER_WAY) or not isinstance(items, list):
+        return {"status": orjson.dumps(stated)}
+    if (isinstance(status, str) and status in _UNDER_WAY) or not items:
         return {}
-    said = [item.get("status") for item in _objects(cast("list[object]", items))]
-    return {"status": "completed"} if said and all(status == "completed" for status in said) else {}
+    said = {item.status for item in items if item.status is not None}
+    return {"status": _COMPLETED} if said == {_COMPLETED} else {}
 
 
-def _output(response: Object, streamed: Streamed) -> Object:
-    written = response.get("output")
-    items = _items(written)
-    found = streamed.filled(items) if items else streamed.output() or _output_text(response) or items
-    return {} if found is None or found == written else {"output": found}
+def _items(written: list[bytes] | None) -> list[Item] | None:
+    """The items of an `output`; None if there is nothing to read. Raises TooManyError."""
+    if written is None:
+        return None
+    items, parts = list[Item](), 0
+    for each in written:
+        if (item := item_of(each)) is None:
+            continue
+        parts += 1 + item.parts
+        if parts > MAX_PARTS:
+            raise TooManyError
+        items.append(item)
+    return items
 
 
-def _output_text(response: Object) -> list[Object]:
+def _output_text(response: Object) -> list[Item]:
     text = response.get("output_text")
-    return [_message(text)] if isinstance(text, str) and text else []
-
-
-def _items(output: object) -> list[Object] | None:
-    """The items of an `output`, itself if nothing is wrong with it; None if there is nothing to read."""
-    if isinstance(output, dict):
-        return [_item(cast("Object", output))] if output else None
-    if not isinstance(output, list):
-        return None
-    written = cast("list[Any]", output)
-    items = [_item(cast("Object | str", item)) for item in written if isinstance(item, dict | str)]
-    return written if len(items) == len(written) and all(map(is_, items, written)) else items
-
-
-def _item(item: Object | str) -> Object:
-    if isinstance(item, str):
-        return _message(item)
-    content = item.get("content")
-    if content is None:
-        return item
-    parts = _content(content)
-    if parts and item.get("type", "message") == "message" and any(map(_lacks_its_type, parts)):
-        parts = [part | {"type": "output_text"} if _lacks_its_type(part) else part for part in parts]
-    return item if parts is content else item | {"content": parts}
-
-
-def _lacks_its_type(part: Object) -> bool:
-    return part.get("type") in (None, "text") and isinstance(part.get("text"), str)
-
-
-def _content(content: object) -> list[Object] | None:
-    if isinstance(content, str):
-        return [_part(content)]
-    if isinstance(content, dict):
-        return [cast("Object", content)]
-    if not isinstance(content, list):
-        return None
-    written = cast("list[Any]", content)
-    if all(isinstance(part, dict) for part in written):
-        return written
-    return [_part(part) if isinstance(part, str) else part for part in written if isinstance(part, dict | str)]
-
-
-def _part(text: str) -> Object:
-    return {"type": "output_text", "text": text, "annotations": []}
-
-
-def _message(text: str) -> Object:
-    return {"type": "message", "role": "assistant", "status": "completed", "content": [_part(text)]}
-
-
-def _has_words(item: Mapping[str, Any]) -> bool:
-    parts = cast("list[Object]", item.get("content") or [])
-    return any(part.get("text") or part.get("refusal") or part.get("type") != "output_text" for part in parts)
-
-
-def _parts(items: list[Object]) -> int:
-    contents = [cast("list[Object]", item.get("content") or []) for item in items]
-    return len(items) + sum(map(len, contents))
-
-
-def _objects(items: list[object]) -> list[Object]:
-    return [cast("Object", item) for item in items if isinstance(item, dict)]
+    return [message(text)] if isinstance(text, str) and text else []

@@ -16,8 +16,8 @@ from api_contracts.responses import TERMINAL_EVENTS
 from worker.failures.failure import Failure, costly
 from worker.failures.stated_error import stated_error
 from worker.gateway.answers import TOO_LARGE, Answer, read_document, read_response, unusable
-from worker.gateway.members import member_bytes
-from worker.gateway.repair import Document, Unreadable, read_json
+from worker.gateway.members import TooManyError, member_bytes
+from worker.gateway.repair import TOO_MANY, Document, Unreadable, read_json
 from worker.gateway.shape import STATED, Streamed, is_final
 from worker.gateway.sse import Event
 
@@ -53,6 +53,12 @@ class StreamReader:
 
     def take(self, event: Event) -> Answer | Failure | None:
         """The outcome that this event tells; None if the stream goes on."""
+        try:
+            return self._taken(event)
+        except TooManyError:
+            return self._judged(unusable(TOO_MANY, self.http_status))
+
+    def _taken(self, event: Event) -> Answer | Failure | None:
         if not event.data.lstrip(_BLANK).startswith(b"{"):
             return self._untyped(event)  # told without a parser's failure, which takes as long as a thousand bytes
         document = read_json(event.data)
@@ -82,7 +88,7 @@ class StreamReader:
         """
         if event.name == "error":
             said = {"type": "error", "message": event.data.decode(errors="replace")}
-            return self._judged(read_response(Document(said, b""), self.headers, self.http_status))
+            return self._judged(read_response(Document(said, b"{}"), self.headers, self.http_status))
         if event.data.strip(b'" ') == b"[DONE]":
             return None if self._ended else self._marked_done()
         cut = _TYPE.match(event.data)
@@ -150,7 +156,7 @@ class StreamReader:
         With every item finished, that is an answer (moeru-ai/airi#2589), unless a terminal event told another end.
         """
         items = self._streamed.finished().values()
-        finished = [item.get("status") for item in items if item.get("type") in ("message", "function_call")]
-        if self._begun is None or self._open or not finished or any(status != "completed" for status in finished):
+        finished = {item.status for item in items if item.type in (b'"message"', b'"function_call"')}
+        if self._begun is None or self._open or finished != {b'"completed"'}:
             return None
         return read_response(self._begun, self.headers, self.http_status, stated="completed", streamed=self._streamed)

@@ -16,6 +16,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple
 
+import msgspec
 import orjson
 import redis.asyncio
 from redis.exceptions import ReadOnlyError, RedisError
@@ -207,8 +208,16 @@ class DeltaRelay:
             await self.client.connection_pool.disconnect(inuse_connections=False)
 
 
+class _Typed(msgspec.Struct):
+    type: str
+
+
+_TYPED: Final = msgspec.json.Decoder(_Typed)
+"""Passes over all other members of an event, so that a large one is not built."""
+
+
 def _kind(data: bytes) -> str:
     try:
-        return str(orjson.loads(data)["type"])
-    except (orjson.JSONDecodeError, KeyError, TypeError):
+        return _TYPED.decode(data).type
+    except (ValueError, RecursionError):
         return "unknown"

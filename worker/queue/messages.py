@@ -12,13 +12,12 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Final, Self
 
-import orjson
+import msgspec
 
 from api_contracts import ContractViolation, GenerationRequest, Violation
 from api_contracts.envelope import Envelope
 from api_contracts.fingerprints import fingerprint
 from worker.queue.celery_message import (
-    STRICT_JSON,
     BrokenMessageError,
     guess_envelope,
     read_envelope,
@@ -218,10 +217,7 @@ def _answerable(found: Identity, raw: bytes, broken: BrokenMessageError, *, dead
 
 
 def _wire(request: Envelope, max_body: int) -> bytes:
-    try:
-        wire = orjson.dumps(request.wire_body())
-    except TypeError:
-        raise BrokenMessageError("body", f"{STRICT_JSON}; numbers of at most 64 bits") from None
+    wire = msgspec.json.encode(request.wire_body())
     if len(wire) > max_body:
         raise _oversized(max_body)
     return wire

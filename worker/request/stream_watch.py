@@ -3,9 +3,9 @@
 import asyncio
 import contextlib
 from dataclasses import dataclass
-from typing import Any, Self, cast
+from typing import Final, Self
 
-import orjson
+import msgspec
 
 from api_contracts.queues import delta_stream
 from worker.admission.grants import Reservation
@@ -49,10 +49,17 @@ class StreamWatch:
                 await self._telling
 
 
+class _Event(msgspec.Struct):
+    delta: msgspec.Raw = msgspec.Raw(b"")
+
+
+_EVENT: Final = msgspec.json.Decoder(_Event)
+_NOTHING: Final = (b"", b"null", b'""', b"{}", b"[]", b"false", b"0")
+
+
 def _is_output(data: bytes) -> bool:
     """Whether the event brings a piece of output. Those before it only announce a response, which may still fail."""
     try:
-        said: Any = orjson.loads(data)
-    except orjson.JSONDecodeError:
+        return bytes(_EVENT.decode(data).delta) not in _NOTHING
+    except (ValueError, RecursionError):
         return False
-    return isinstance(said, dict) and bool(cast("dict[str, object]", said).get("delta"))
