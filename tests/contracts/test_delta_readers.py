@@ -38,13 +38,31 @@ def ticket(client: Any, valkey: Any) -> Ticket:
     return ticket
 
 
-def later(*steps: Callable[[], Any]) -> None:
-    """Takes the steps one after the other, in other threads."""
-    for number, step in enumerate(steps, 1):
-        threading.Timer(0.1 * number, step).start()
+Later = Callable[..., None]
 
 
-def test_a_reader_outlives_its_connection(client: Any, valkey: Any, ticket: Ticket) -> None:
+@pytest.fixture
+def later(valkey: Any) -> Generator[Later]:
+    """Takes steps in a thread, each a moment after the one before is done."""
+    assert valkey.ping()
+    threads: list[threading.Timer] = []
+
+    def take(*steps: Callable[[], Any]) -> None:
+        for step in steps:
+            threads.append(threading.Timer(0.1, step))
+            threads[-1].start()
+            threads[-1].join()
+
+    def later(*steps: Callable[[], Any]) -> None:
+        threads.append(threading.Timer(0, take, steps))
+        threads[-1].start()
+
+    yield later
+    for thread in threads:
+        thread.join()
+
+
+def test_a_reader_outlives_its_connection(client: Any, valkey: Any, ticket: Ticket, later: Later) -> None:
     """Redis closes every connection but the one that says so; one token comes before the next look, one after it."""
     published.stream(valkey, ticket, 1)
     deltas = client.deltas(ticket, timeout_s=TIMEOUT_S)
@@ -72,7 +90,7 @@ def test_more_than_a_page_is_read_to_its_end(client: Any, valkey: Any, ticket: T
     assert read[-1].type == "finished"
 
 
-def test_an_end_that_nothing_streams_ends_the_reading(client: Any, valkey: Any, ticket: Ticket) -> None:
+def test_an_end_that_nothing_streams_ends_the_reading(client: Any, valkey: Any, ticket: Ticket, later: Later) -> None:
     """The entry `finished` was lost, with its stream or in a failover."""
     published.stream(valkey, ticket, 1)
     deltas = client.deltas(ticket, timeout_s=TIMEOUT_S)
