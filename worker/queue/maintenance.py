@@ -19,7 +19,7 @@ from worker.queue.retention import RETAIN_S, Retention
 from worker.storage.scripts import ScriptError, ScriptRunner
 
 RECLAIM_S: Final = 2.0
-TICK_S: Final = 0.5
+TICK_S: Final = 0.1
 """Between two looks whether this process has become the keeper: then it reclaims at once."""
 
 FORGOTTEN_AT_ONCE: Final = 500
