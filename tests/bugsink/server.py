@@ -10,14 +10,15 @@ import shutil
 import signal
 import socket
 import subprocess
-import time
 from collections.abc import Generator, Mapping
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from http import HTTPStatus
 from http.client import HTTPConnection, HTTPException
 from pathlib import Path
 from typing import Any, Final
+
+from support.polling import wait_until
 
 KEY: Final = "0123456789abcdef0123456789abcdef"
 PROJECT: Final = 1
@@ -96,16 +97,15 @@ def _prepare(directory: Path, settings: dict[str, str]) -> str:
 
 
 def _wait_ready(port: int, server: "subprocess.Popen[bytes]") -> None:
-    give_up = time.monotonic() + _START_S
-    while True:
-        try:
+    def ready() -> bool:
+        if server.poll() is not None:
+            raise RuntimeError("Bugsink did not start")
+        with suppress(OSError, HTTPException):
             _fetched(port, "/health/ready", {})
-        except (OSError, HTTPException):
-            if server.poll() is not None or time.monotonic() > give_up:
-                raise RuntimeError("Bugsink did not start") from None
-            time.sleep(0.1)
-        else:
-            return
+            return True
+        return False
+
+    wait_until(ready, within_s=_START_S, what="a Bugsink that is ready")
 
 
 def _fetched(port: int, path: str, headers: Mapping[str, str]) -> bytes:

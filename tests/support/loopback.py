@@ -2,6 +2,7 @@
 
 import gzip
 import threading
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -28,16 +29,16 @@ class Reply:
 
 
 @dataclass(slots=True)
-class Loopback:
+class Loopback(ABC):
     """Listens from `with` to its end; what it keeps may be read from any thread."""
 
     ended: threading.Event = field(default_factory=threading.Event, init=False)
     """Set as it ends, for an answer that is never to come."""
     _server: ThreadingHTTPServer | None = field(default=None, init=False)
 
+    @abstractmethod
     def answer(self, request: Request, /) -> Reply:
         """Runs in the thread of its connection."""
-        raise NotImplementedError
 
     def __enter__(self) -> Self:
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(self.answer))
