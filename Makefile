@@ -76,7 +76,7 @@ lock: $(STAMP)  ## after a change of dependencies in pyproject.toml
 	$(COMPILE) --group plots --constraints requirements.lock --output-file bench/requirements.lock
 	$(COMPILE) --group services --constraints requirements.lock --output-file tests/services/requirements.lock pyproject.toml
 
-fuzz: $(STAMP)  ## 20,000 hostile envelopes and 20,000 hostile answers, against bounds of time and memory; six minutes
+fuzz: $(STAMP)  ## 20,000 hostile envelopes and 20,000 hostile answers, against bounds of time and memory; takes minutes
 	EXAMPLES_TIMES=400 $(BIN)/pytest -n 2 --timeout 7200 tests/hostile/test_fuzz.py
 
 sbom: $(STAMP)  ## what the image is made of, as CycloneDX, from the lock: build/sbom.json
