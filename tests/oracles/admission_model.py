@@ -151,6 +151,7 @@ class Model:
         for one, word in zip(asked, words, strict=True):
             if one.token in self.permits:
                 assert word == "go"
+                wait_ms = wait_ms or (shut.probe_ms if shut.name else 0)  # a call under way is taken for the probe
             elif word == "late":
                 continue
             elif word == "later":

@@ -168,20 +168,35 @@ function State:lane(name) return { spent = 'spent:' .. name, wanting = 'wanting:
 
 -- The least virtual time among the other lanes that wait.
 function State:behind(lane)
-  local least, virtual, forgotten = math.huge, self.virtual or 0, {}
-  for spent in pairs(self.stored) do
-    if string.find(spent, 'spent:', 1, true) == 1 and spent ~= lane.spent then
-      local wanting = 'wanting:' .. string.sub(spent, 7)
-      if (self[wanting] or 0) > now then
-        least = math.min(least, self[spent])
-      elseif self[spent] <= virtual and #forgotten < MOST_FORGOTTEN then
-        forgotten[#forgotten + 1], forgotten[#forgotten + 2] = spent, wanting
-      end
+  local least = math.huge
+  lane.others = self:other_lanes(lane)
+  for spent, wanting in pairs(lane.others) do
+    if (self[wanting] or 0) > now then least = math.min(least, self[spent]) end
+  end
+  if (self[lane.wanting] or 0) <= now then self[lane.spent] = math.max(self[lane.spent] or 0, self.virtual or 0) end
+  return least
+end
+
+-- By its field of time spent, the field of each other lane's claim.
+function State:other_lanes(lane)
+  local found = {}
+  for field in pairs(self.stored) do
+    if string.find(field, 'spent:', 1, true) == 1 and field ~= lane.spent then
+      found[field] = 'wanting:' .. string.sub(field, 7)
+    end
+  end
+  return found
+end
+
+-- Runs after the grants, which move the virtual time: so the same command, sent again, finds nothing more to forget.
+function State:forget_lanes(lane)
+  local forgotten = {}
+  for spent, wanting in pairs(lane.others) do
+    if (self[wanting] or 0) <= now and self[spent] <= (self.virtual or 0) and #forgotten < MOST_FORGOTTEN then
+      forgotten[#forgotten + 1], forgotten[#forgotten + 2] = spent, wanting
     end
   end
   if #forgotten > 0 then self:drop(forgotten) end
-  if (self[lane.wanting] or 0) <= now then self[lane.spent] = math.max(self[lane.spent] or 0, virtual) end
-  return least
 end
 
 -- The wait of this call and its reason; 0 lets it start.

@@ -97,6 +97,7 @@ function Place:save()
     s:count(self.requests, self.tokens)
     s.waits_for = self.reason
   end
+  if self.behind then s:forget_lanes(self.lane) end
   s:save()
 end
 
