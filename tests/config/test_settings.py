@@ -1,14 +1,16 @@
 """Settings are right, or one clear line says which variable is wrong and what to write; no line repeats a secret."""
 
 import os
+import ssl
 import subprocess
 import sys
 from collections.abc import Mapping
 from datetime import timedelta
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import pytest
+from kombu.connection import Connection
 from support.settings_reader import VARIABLES, read
 
 from worker.config.environment import WrongSettingsError
@@ -61,6 +63,12 @@ WRONG: Final = [
     ("WORKER_REDIS_URL", "redis://:word9Q7@host/" + "9" * 5000, "must be a number"),
     ("WORKER_REDIS_URL", "http://:word9Q7@host", "must start with redis://"),
     ("WORKER_REDIS_URL", "sentinel://:word9Q7@host/0", "master_name"),
+    ("WORKER_REDIS_URL", "redis://host/0?password=word9Q7", "no other options behind its ? than db"),
+    ("WORKER_REDIS_URL", "redis://host/0?word9Q7=", "no other options"),
+    ("WORKER_REDIS_URL", "redis://:word9Q7@host/0?ssl_cert_reqs=none", "no other options"),
+    ("WORKER_REDIS_URL", "rediss://:word9Q7@host/0?socket_timeout=5", "ssl_cert_reqs, ssl_ca_certs"),
+    ("WORKER_REDIS_URL", "sentinel://a?x=word9Q7;sentinel://b/0?master_name=m", "than db, master_name"),
+    ("WORKER_UPSTREAM_URL", "https://\u0661.example", "xn--"),
     ("WORKER_UPSTREAM_URL", "https://gateway:x", "SCHEME://HOST:PORT"),
     ("WORKER_UPSTREAM_URL", "https://", "with a host"),
     ("WORKER_UPSTREAM_URL", "gateway.example.com", "http:// or https://"),
@@ -212,6 +220,29 @@ def test_the_gateway_is_given_with_or_without_its_path(given_url: str, base: str
 @pytest.mark.parametrize("path", ["unix:///run/redis@main.sock", "redis+socket:///run/redis@main.sock"])
 def test_a_socket_may_hold_an_at_sign(path: str) -> None:
     assert worker(REDIS_URL=path).redis.path == "/run/redis@main.sock"
+
+
+@pytest.mark.parametrize(
+    ("written", "kombus"),
+    [
+        ("redis://host", {"virtual_host": "0"}),
+        ("redis://:p%2Fw@host:1/7", {"virtual_host": "7", "password": "p/w", "port": 1}),
+        ("redis://host?db=3", {"virtual_host": "3"}),
+        ("rediss://host/2", {"virtual_host": "2", "ssl": {"ssl_cert_reqs": ssl.CERT_REQUIRED}}),
+        ("rediss://host?ssl_cert_reqs=CERT_none&db=2", {"virtual_host": "2", "ssl": {"ssl_cert_reqs": ssl.CERT_NONE}}),
+        (
+            "rediss://host?ssl_ca_certs=/etc/ca.pem",
+            {"ssl": {"ssl_cert_reqs": ssl.CERT_REQUIRED, "ssl_ca_certs": "/etc/ca.pem"}},
+        ),
+        ("unix:///run/r.sock?db=4", {"hostname": "socket:///run/r.sock?virtual_host=4"}),
+        ("sentinel://a:1;sentinel://b:2/0?master_name=m", {"hostname": "a", "port": 1}),
+    ],
+)
+def test_remote_control_reaches_the_same_redis(written: str, kombus: dict[str, Any]) -> None:
+    """The broker's library reads options in words of its own, and believes any certificate unless it is told not to."""
+    connection: Any = Connection(worker(REDIS_URL=written).redis.broker_url)
+
+    assert {name: getattr(connection, name) for name in kombus} == kombus
 
 
 def test_quoted_passwords_are_read() -> None:

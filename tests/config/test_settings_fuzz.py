@@ -6,10 +6,13 @@ from typing import Final
 from hypothesis import given
 from hypothesis import settings as bounded
 from hypothesis import strategies as st
+from kombu.connection import Connection
 from support.examples import examples
 from support.settings_reader import VARIABLES, read
 
 from worker.config.environment import WrongSettingsError
+from worker.config.settings import Settings
+from worker.gateway.upstream import Upstream
 
 VALUES: Final = st.one_of(
     st.text(st.characters(exclude_characters="\0", exclude_categories=("Cs",)), max_size=40),
@@ -21,10 +24,19 @@ VALUES: Final = st.one_of(
 )  # fmt: skip
 
 
+def started(settings: Settings) -> None:
+    """Uses the addresses as a worker does before it takes work; raises for one that it cannot use."""
+    Connection(settings.redis.broker_url)
+    Upstream("default", settings.upstream_url, settings.api_key)
+
+
 def outcome(environment: Mapping[str, str]) -> tuple[str, list[str]]:
     """The repr of the settings, or the lines of complaint: whatever is shown of this environment."""
     try:
-        return repr(read(environment)), []
+        settings = read(environment)
+        if isinstance(settings, Settings):
+            started(settings)
+        return repr(settings), []
     except WrongSettingsError as error:
         return repr(error), str(error).split("\n")
 

@@ -1,7 +1,7 @@
 """A sender is answered under ids that it knows, however broken its message is."""
 
 import json
-from typing import Any, cast
+from typing import Any, Final, cast
 from uuid import UUID, uuid4
 
 import pytest
@@ -104,6 +104,36 @@ def test_a_body_that_cannot_be_read_is_answered_where_its_sender_waits(
     assert (found.request_id, found.tenant, found.reply_to) == ("r-17", "acme", "here")
     assert found.metadata == {"order": "17 é"} or broken == UNPARSABLE["bad UTF-8"]
     assert found.task_id == "task-1"
+
+
+STRANGERS: Final = {
+    "request_id": "s-1",
+    "tenant": "stranger",
+    "reply_to": "there",
+    "metadata": {"order": "18"},
+    "says": '{"request_id": "s-2"}, "tenant": "s"',
+}
+"""Members of a body: they are named like the envelope's."""
+
+
+@pytest.mark.parametrize("encoded", [True, False], ids=["base64", "plain"])
+@pytest.mark.parametrize("broken", ["NaN", "too deep", "too many values", "too large"])
+@pytest.mark.parametrize("last", [True, False], ids=["ids first", "ids last"])
+@pytest.mark.parametrize("own", [ENVELOPE, {}], ids=["own ids", "no ids"])
+def test_ids_that_a_body_speaks_of_are_not_the_senders(
+    own: dict[str, Any], broken: str, *, last: bool, encoded: bool
+) -> None:
+    """As OpenAI's `metadata` may: a request without an id of its own has that of its task."""
+    said = json.dumps(STRANGERS)
+    torn = f'{{"metadata": {said}, "x": {UNPARSABLE[broken]}, "tools": [{said}], "user": {json.dumps(said)}}}'
+    parts = [*([json.dumps(own)[1:-1]] if own else []), f'"body": {torn}']
+
+    found = decoded(message(f"{{{', '.join(parts if last else parts[::-1])}}}", base64=encoded))
+
+    assert found.violations
+    assert found.request_id == own.get("request_id", "task-1")
+    assert (found.tenant, found.reply_to) == (own.get("tenant", "default"), own.get("reply_to"))
+    assert found.metadata == own.get("metadata", {})
 
 
 @given(tenant=st.one_of(st.text(max_size=80), st.integers(), st.none()), request_id=NAMES)

@@ -103,7 +103,22 @@ def gateway_url(url: str, key_goes_to: str = "WORKER_UPSTREAM_API_KEY") -> str:
         raise ValueError("must be http:// or https:// with a host, such as https://gateway.example.com")
     if parts.username is not None or parts.query or parts.fragment or "?" in url or "@" in url:
         raise ValueError(f"must hold no name, no key and no query; the key goes into {key_goes_to}")
+    if not _can_be_looked_up(parts.hostname):
+        raise ValueError("must name a host that can be looked up; write letters beyond ASCII as xn--")
     return url.rstrip("/").removesuffix("/v1/responses").removesuffix("/v1")
+
+
+def _can_be_looked_up(host: str) -> bool:
+    """By the rules of the HTTP client, which are stricter than Python's own."""
+    if host.isascii():
+        return True
+    import idna  # noqa: PLC0415  # its tables only for a host that needs them
+
+    try:
+        idna.encode(host.lower())
+    except idna.IDNAError:
+        return False
+    return True
 
 
 def read_key(file: Path) -> str:

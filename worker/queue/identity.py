@@ -9,13 +9,14 @@ import binascii
 import hashlib
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, cast
 from uuid import UUID
 
 from api_contracts.limits import MAX_ID_CHARS, MAX_METADATA, MAX_METADATA_CHARS, MAX_NAME_CHARS
 from api_contracts.queues import DEFAULT_TENANT
+from worker.queue.torn_text import members, members_from_behind
 
 DERIVED_RULE: Final = (
     f"must be 1 to {MAX_ID_CHARS} characters of A-Za-z0-9._:- or the envelope must hold such a request_id; "
@@ -28,12 +29,10 @@ _NAME: Final = re.compile(r"[A-Za-z0-9._:\-]+")
 _SEARCHED: Final = 64 * 1024
 """Bytes at either end of a message beyond repair in which ids are looked for."""
 
-_STRING: Final = rb'(?<!\\)"(%s)"\s*:\s*"([A-Za-z0-9._:\-]{1,128})"'
-_OF_ENVELOPE: Final = re.compile(_STRING % b"request_id|tenant|reply_to")
-_OF_MESSAGE: Final = re.compile(_STRING % b"correlation_id|id")
-_METADATA: Final = re.compile(rb'(?<!\\)"metadata"\s*:\s*(\{[^{}]{0,16384}\})')
+_OF_MESSAGE: Final = re.compile(rb'(?<!\\)"(correlation_id|id)"\s*:\s*"([A-Za-z0-9._:\-]{1,128})"')
 _BODY: Final = re.compile(rb'"body"\s*:\s*"')
 _BASE64: Final = re.compile(rb"[A-Za-z0-9+/]{16,}=*+")
+_REST_OF_STRING: Final = re.compile(rb'[^"\\]*+(?:\\.[^"\\]*+)*+', re.DOTALL)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,23 +73,17 @@ def identify(outer: Mapping[str, Any], headers: Mapping[str, Any], envelope: obj
 
 def recover(raw: bytes) -> Identity | None:
     """The identity found in the text of a message that cannot be decoded; None where no id is found."""
-    found: dict[bytes, str] = {}
-    metadata: Mapping[str, str] = {}
-    for text, names in _searched(raw):
-        for name, value in names.findall(text):
-            found.setdefault(name, value.decode())
-        if not metadata and (written := _METADATA.search(text)):
-            metadata = _metadata(read_loosely(written[1]))
-    task_id = found.get(b"id") or found.get(b"correlation_id")
-    request_id = found.get(b"request_id") or task_id
+    given, around = _envelope_in(raw), _ids_around(raw)
+    task_id = around.get(b"id") or around.get(b"correlation_id")
+    request_id = _name_in(given, b"request_id", MAX_ID_CHARS) or task_id
     if request_id is None:
         return None
     return Identity(
         task_id=task_id or request_id,
         request_id=request_id,
-        tenant=found.get(b"tenant", DEFAULT_TENANT)[:MAX_NAME_CHARS],
-        reply_to=as_name(found.get(b"reply_to"), MAX_NAME_CHARS),
-        metadata=metadata,
+        tenant=_name_in(given, b"tenant", MAX_NAME_CHARS) or DEFAULT_TENANT,
+        reply_to=_name_in(given, b"reply_to", MAX_NAME_CHARS),
+        metadata=_metadata(read_loosely(given.get(b"metadata", b""))),
     )
 
 
@@ -162,22 +155,45 @@ def _is_text(text: str) -> bool:
     return True
 
 
-def _searched(raw: bytes) -> Iterator[tuple[bytes, re.Pattern[bytes]]]:
-    """The places of names: the envelope's in the body, Celery's own around it."""
-    if body := _BODY.search(raw, 0, _SEARCHED):
-        yield from ((text, _OF_ENVELOPE) for text in _body_ends(raw, body.end()))
-    yield raw[:_SEARCHED], _OF_MESSAGE
-    yield raw[-_SEARCHED:], _OF_MESSAGE
+def _envelope_in(raw: bytes) -> Mapping[bytes, bytes]:
+    """The envelope's members as written, from the beginning and the end of the body."""
+    body = _BODY.search(raw, 0, _SEARCHED)
+    if body is None:
+        return {}
+    first, last = _body_ends(raw, body.end())
+    return {**dict(members_from_behind(last)), **dict(members(first))}
 
 
-def _body_ends(raw: bytes, start: int) -> Iterator[bytes]:
+def _ids_around(raw: bytes) -> Mapping[bytes, str]:
+    """Celery's own ids, beside the body."""
+    found: dict[bytes, str] = {}
+    for text in (raw[:_SEARCHED], raw[-_SEARCHED:]):
+        for name, value in _OF_MESSAGE.findall(text):
+            found.setdefault(name, value.decode())
+    return found
+
+
+def _name_in(given: Mapping[bytes, bytes], name: bytes, longest: int) -> str | None:
+    written = given.get(name, b"")
+    return as_name(written[1:-1].decode("utf-8", "replace"), longest) if written[:1] == b'"' else None
+
+
+def _body_ends(raw: bytes, start: int) -> tuple[bytes, bytes]:
     """The first and the last part of the body's text, whether it is encoded or a string with escapes."""
     encoded = _BASE64.match(raw, start)
     if encoded is None:
-        yield from map(_unescaped, (raw[start : start + _SEARCHED], raw[-_SEARCHED:]))
-        return
+        return _unescaped(raw[start : start + _SEARCHED]), _unescaped(_end_of_string(raw, start))
     whole = encoded[0][: len(encoded[0]) // 4 * 4]
-    yield from map(_decode_base64, (whole[:_SEARCHED], whole[-_SEARCHED:]))
+    return _decode_base64(whole[:_SEARCHED]), _decode_base64(whole[-_SEARCHED:])
+
+
+def _end_of_string(raw: bytes, start: int) -> bytes:
+    """The last part of a string that is closed somewhere near the end of the message."""
+    near = max(start, len(raw) - _SEARCHED)
+    while near > start and raw[near - 1 : near] == b"\\":
+        near -= 1  # an escape is not torn apart
+    rest = _REST_OF_STRING.match(raw, near)
+    return rest[0] if rest else b""
 
 
 def _unescaped(text: bytes) -> bytes:

@@ -1,7 +1,7 @@
 """The worker's connections to Redis: its time limits, and the broker's options in kombu's words."""
 
-import re
-from typing import Any, Final
+from typing import Any, Final, Self
+from urllib.parse import parse_qsl, urlencode
 
 import redis
 import redis.asyncio
@@ -22,9 +22,27 @@ OPTIONS: Final[dict[str, Any]] = {
     "client_name": "responses-worker",
 }
 
+_TLS: Final = ("ssl_cert_reqs", "ssl_ca_certs", "ssl_certfile", "ssl_keyfile")
+_OPTIONS_OF: Final = {
+    "redis": ("db",),
+    "rediss": ("db", *_TLS),
+    "unix": ("db", "virtual_host"),
+    "sentinel": ("db", "master_name"),
+}
+"""The options that a URL may have behind its question mark."""
+
 
 class RedisTarget(redis_target.RedisTarget):
     """Redis' address and credentials, and the clients that a worker makes of them."""
+
+    @classmethod
+    def parse(cls, url: str) -> Self:
+        """Raises ValueError, naming what would be right: an option that kombu does not know would end its start."""
+        target = super().parse(url)
+        known = _OPTIONS_OF[target.scheme]
+        if any(name not in known for name, _ in parse_qsl(url.partition("?")[2], keep_blank_values=True)):
+            raise ValueError(f"may have no other options behind its ? than {', '.join(known)}")
+        return target
 
     def client(self, **overrides: Any) -> redis.Redis:
         """A blocking client, for threads and command lines."""
@@ -45,10 +63,19 @@ class RedisTarget(redis_target.RedisTarget):
 
     @property
     def broker_url(self) -> str:
-        """The URL as kombu reads it: it knows `master_name` only as an option, and sockets by its own scheme."""
+        """The URL as kombu reads it.
+
+        kombu has words of its own for sockets and databases, and takes `master_name` only as an option. Unlike
+        redis-py, it believes any certificate where the URL says nothing about that.
+        """
+        base, _, query = self.url.partition("?")
+        server = base.partition("://")[2]
         if self.scheme == "unix":
-            return re.sub(r"^unix://", "redis+socket://", self.url)
-        return re.sub(r"[?&]master_name=[^&;]*", "", self.url) if self.scheme == "sentinel" else self.url
+            return f"redis+socket://{server}?virtual_host={self.db}"
+        if self.scheme == "sentinel":
+            return base
+        url = f"{self.scheme}://{server.partition('/')[0]}/{self.db}"
+        return f"{url}?{_tls_of_kombu(query)}" if self.scheme == "rediss" else url
 
     def broker_options(self) -> dict[str, Any]:
         """The options that kombu wants beside the URL (`broker_transport_options`)."""
@@ -61,3 +88,9 @@ class RedisTarget(redis_target.RedisTarget):
             "client_name": "responses-worker-control",
         }
         return options | ({"master_name": self.master_name} if self.master_name else {})
+
+
+def _tls_of_kombu(query: str) -> str:
+    given = {name: value for name, value in parse_qsl(query) if name in _TLS}
+    requirement = given.get("ssl_cert_reqs", "required").lower().removeprefix("cert_")
+    return urlencode(given | {"ssl_cert_reqs": requirement})
