@@ -36,11 +36,22 @@ class Process:
     marks: list[str] = field(default_factory=list[str])
     heard: Heard = field(default_factory=Heard)
     kept: KeptLanes = field(default_factory=KeptLanes)
+    has_place: bool = True
 
     def __post_init__(self) -> None:
         self.ledger = Ledger(self.runner)
         self.lanes = Lanes(lanes=list(self.served))
         self.bell = Bell(client=self.runner.client, lanes=self.lanes, marked=self.marks.extend)
+        self.fetcher = Fetcher(
+            self.ledger,
+            Shares(dict.fromkeys(self.served, 1)),
+            lambda: 100,
+            lambda _: 100,
+            self.started.append,
+            self.heard,
+            self.lanes,
+            idle=lambda: self.has_place,
+        )
         self.keeper = Keeper(
             runner=self.runner,
             process=self.ledger.process,
@@ -48,10 +59,7 @@ class Process:
             kept=self.kept,
             promote=self.ledger.promote,
             events=self.heard,
-        )
-        shares = Shares(dict.fromkeys(self.served, 1))
-        self.fetcher = Fetcher(
-            self.ledger, shares, lambda: 100, lambda _: 100, self.started.append, self.heard, self.lanes
+            offer=self.fetcher.offer,
         )
         self.tasks = [asyncio.create_task(job()) for job in (self.bell.run, self.keeper.run, self.fetcher.run)]
 
@@ -111,6 +119,33 @@ async def test_one_message_wakes_one_of_many(start: Callable[..., Process], valk
     await eventually(lambda: all(each.idle for each in processes) and blocked(valkey) == 20)
 
     assert scripts(valkey) - before <= 6 + 20  # an attempt of each to become keeper may fall into this time
+
+
+@pytest.mark.usefixtures("unpolled")
+async def test_a_keeper_with_a_free_place_takes_a_message_itself(start: Callable[..., Process], valkey: Any) -> None:
+    """Its process pops at once: a look and a ring would only cost time."""
+    processes = [start() for _ in range(5)]
+    await eventually(lambda: all(each.idle for each in processes) and blocked(valkey) == 5)
+    (keeper,) = (each for each in processes if each.kept.lanes)
+
+    for number in range(3):
+        valkey.lpush("responses.interactive", f"m{number}")
+        await eventually(lambda: sum(len(each.started) for each in processes) == number + 1)  # noqa: B023  # awaited here
+        await eventually(lambda: keeper.idle and not keeper.kept.occupied and keeper.kept.quiet_s > 1)
+
+    assert len(keeper.started) == 3
+
+
+@pytest.mark.usefixtures("unpolled")
+async def test_a_keeper_without_a_free_place_rings_for_another(start: Callable[..., Process], valkey: Any) -> None:
+    processes = [start() for _ in range(5)]
+    await eventually(lambda: all(each.idle for each in processes) and blocked(valkey) == 5)
+    (keeper,) = (each for each in processes if each.kept.lanes)
+    keeper.has_place = False
+
+    valkey.lpush("responses.interactive", "m")
+
+    await eventually(lambda: sum(len(each.started) for each in processes) == 1)
 
 
 @pytest.mark.usefixtures("unpolled")

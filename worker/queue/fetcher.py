@@ -3,7 +3,7 @@
 import asyncio
 import random
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -71,6 +71,8 @@ class Fetcher:
     lanes: Lanes
     """Their `news` is set as well whenever a place may have become free."""
     room: Callable[[], int] = lambda: LARGEST_POP
+    idle: Callable[[], bool] = lambda: True
+    """Whether a call could start at once."""
     arriving: list[tuple[str, str]] = field(default_factory=list[tuple[str, str]])
     """Lane and token of all that the pop under way may have taken: its leases run while the bytes arrive."""
     _size: PopSize = field(default_factory=PopSize)
@@ -89,6 +91,14 @@ class Fetcher:
                 self.arriving = []
                 self.events.script_refused(error)
                 await asyncio.sleep(REFUSED_S)
+
+    def offer(self, lanes: Collection[str]) -> set[str]:
+        """Wakes those of these lanes from which the process will take at once; returns them."""
+        asleep = {lane for lane in self.shares.weights if lane in lanes and lane not in self.lanes.awake}
+        taken = {lane for lane in asleep if self.vacancies(lane) > 0} if self.idle() else set[str]()
+        if taken:
+            self.lanes.wake(taken)
+        return taken
 
     def _limits(self) -> dict[str, int]:
         worth_asking = self.lanes.worth_asking()

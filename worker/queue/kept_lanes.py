@@ -56,6 +56,7 @@ class KeptLanes:
     """Those in which something may be in flight."""
     _watches: dict[str, _Watch] = field(default_factory=dict[str, _Watch])
     _of_key: dict[str, str] = field(default_factory=dict[str, str])
+    _of_list: dict[str, str] = field(default_factory=dict[str, str])
     _turns: Iterator[int] = field(default_factory=count)
 
     @property
@@ -78,17 +79,24 @@ class KeptLanes:
         held = {lane: self._watches.get(lane) or _Watch() for lane in lanes}
         self.moved = (self.moved & held.keys()) | (held.keys() - self._watches.keys())
         self._watches = held
-        self._of_key = {keys.lane(lane)[name]: lane for lane in held for name in ("delayed", *LISTS)}
+        self._of_list = {keys.lane(lane)[name]: lane for lane in held for name in LISTS}
+        self._of_key = self._of_list | {keys.lane(lane)["delayed"]: lane for lane in held}
         if held and (turn := next(self._turns)) % SWEEP_EVERY == 0:
             held[self.lanes[turn // SWEEP_EVERY % len(held)]].look_at = 0.0
 
-    def changed(self, names: Sequence[str] | None) -> None:
-        """These keys did; None stands for all keys."""
+    def changed(self, names: Sequence[str] | None) -> set[str]:
+        """These keys did; None stands for all keys. Returns the lanes in which messages may have come."""
         found = self._watches.keys() if names is None else {self._of_key.get(name, "") for name in names}
         for lane in found & self._watches.keys():
             watch = self._watches[lane]
             watch.look_at = min(watch.look_at, watch.looked + watch.gap_s)
             self.moved.add(lane)
+        return {self._of_list[name] for name in names or () if name in self._of_list}
+
+    def postpone(self, lanes: Iterable[str]) -> None:
+        """This process takes what came in these lanes: a look is worth its cost a little later."""
+        for lane in lanes:
+            self._watches[lane].look_at = time.monotonic() + GAP_S
 
     def unsure(self) -> None:
         """Changes may have been missed."""

@@ -48,6 +48,10 @@ class Executor:
             return 0
         return self.places.limit + self.places.ahead - len(self.held)
 
+    def idle(self) -> bool:
+        """Whether a call could start at once."""
+        return self.vacancies() > self.places.ahead
+
     def room(self) -> int:
         """The number of further bytes that this process may take; not positive: none, unless it holds nothing."""
         return self.memory - self.held.bytes

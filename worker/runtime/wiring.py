@@ -62,7 +62,7 @@ def build(settings: Settings, sentry: Sentry, traces: Traces, task_runner: TaskR
     maintenance.start = executor.start
     lanes = Lanes(lanes=list(settings.lanes), news=news)
     fetcher = _fetcher(settings, ledger, executor, queues, lanes)
-    keeper, sweep = _keeper(settings, ledger, maintenance, events), _sweep(settings, executor, fetcher)
+    keeper, sweep = _keeper(settings, fetcher, maintenance, events), _sweep(settings, executor, fetcher)
     jobs: dict[str, Job] = {"admission": queues.pump, "keeper": keeper.run, "maintenance": maintenance.run}
     jobs |= {"relay": relay.pump, "sweep": sweep.run}
     return Service(
@@ -91,6 +91,7 @@ def _fetcher(settings: Settings, ledger: Ledger, executor: Executor, queues: Adm
         executor.observer,
         lanes,
         executor.room,
+        executor.idle,
     )
 
 
@@ -101,14 +102,15 @@ def _told(ledger: Ledger, held: HeldRequests, lanes: Lanes) -> dict[str, Job]:
     return {"bell": bell.run, "cancellations": cancellations.run}
 
 
-def _keeper(settings: Settings, ledger: Ledger, maintenance: Maintenance, events: Observer) -> Keeper:
+def _keeper(settings: Settings, fetcher: Fetcher, maintenance: Maintenance, events: Observer) -> Keeper:
     return Keeper(
-        runner=ledger.runner,
-        process=ledger.process,
+        runner=fetcher.ledger.runner,
+        process=fetcher.ledger.process,
         served=list(settings.lanes),
         kept=maintenance.kept,
         promote=maintenance.promote,
         events=events,
+        offer=fetcher.offer,
     )
 
 
