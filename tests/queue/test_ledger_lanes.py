@@ -190,7 +190,7 @@ async def test_what_cannot_be_read_becomes_a_dead_letter(desk: Desk) -> None:
 async def test_dead_letters_are_bounded_by_count(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
     """A week of junk must not fill Redis; the bound is 100,000, here made small."""
     small = {
-        name: getattr(ledger.DELIVERIES, name).replace("DEAD_KEPT_COUNT = 100000", "DEAD_KEPT_COUNT = 200")
+        name: getattr(ledger.DELIVERIES, name).replace("'MAXLEN', '~', 100000,", "'MAXLEN', '~', 200,")
         for name in ("refusing", "insisting")
     }
     monkeypatch.setattr(ledger, "DELIVERIES", replace(ledger.DELIVERIES, **small))

@@ -19,6 +19,7 @@ from types import UnionType
 from typing import Any, Final, Generic, NamedTuple, TypeVar
 
 from worker.storage.arguments import Argument, Encoder, Kind, encoders_of
+from worker.storage.constants import inlined
 
 __all__ = ["Argument", "Command", "Kind", "Row", "Rows", "Script", "SignatureError", "Words", "together"]
 
@@ -138,7 +139,7 @@ class Script:
         """A script of this Lua text, which must begin with the prelude."""
         _compare(source, commands)
         head = "".join(f"local {name} = {_literal(value)}\n" for name, value in constants.items())
-        text = f"{head}{source}\n{_dispatch(commands)}"
+        text = inlined(f"{head}{source}\n{_dispatch(commands)}")
         return cls(f"#!lua\n{text}", f"#!lua flags=allow-oom\n{text}")
 
     def text_for(self, command: Command[Any]) -> str:
