@@ -16,6 +16,7 @@ from test_scripts import COUNT, TALLY
 from worker.devtools.devstack import EmbeddedValkey
 from worker.queue import deltas as relay_module
 from worker.queue.deltas import DeltaRelay
+from worker.storage import sender as sender_module
 from worker.storage.connection import RedisTarget
 from worker.storage.scripts import ScriptRunner
 from worker.storage.sender import BATCH_BYTES, Call, Sender
@@ -46,6 +47,20 @@ async def test_a_silent_connection_is_given_up_in_time(
     async with asyncio.timeout(5):
         assert await runner.call(TALLY, COUNT, {}, token="b") == b"b"
     assert troubles == ["TimeoutError", None]
+
+
+async def test_a_connection_that_the_server_closed_while_it_was_idle_is_no_trouble(
+    runner: ScriptRunner, valkey: Any, troubles: list[str | None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As its `timeout` setting has it. A busy sender keeps its connection, and an idle one looks at it first."""
+    await runner.call(TALLY, COUNT, {}, token="a")
+    for client in valkey.client_list(_type="normal"):
+        if client["name"] == "responses-worker":
+            valkey.client_kill_filter(_id=client["id"])
+    monkeypatch.setattr(sender_module, "FRESH_S", 0.0)
+
+    assert await runner.call(TALLY, COUNT, {}, token="b") == b"b"
+    assert troubles == []
 
 
 async def test_a_server_that_takes_connections_and_says_nothing_is_no_trap(

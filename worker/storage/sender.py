@@ -2,17 +2,21 @@
 
 Calls of one script share a run of it: reading a script costs Redis more than most commands in it.
 
-Batches are written to redis-py's `Connection` and read from it one reply after the other, under one limit; its
-`Pipeline` sets a timer for every reply and dispatches each by command name, a quarter of the CPU a call costs.
+Batches are packed by hiredis, written to redis-py's `Connection` and read from it one reply after the other, under one
+limit. redis-py's `Pipeline` sets a timer for every reply and dispatches each by command name, a quarter of the CPU a
+call costs. A busy sender keeps its connection, because taking one from the pool and giving it back costs another
+quarter.
 """
 
 import asyncio
 import contextvars
+import time
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any, Final, cast
 
+import hiredis
 import redis.asyncio
 from redis.exceptions import NoScriptError, ReadOnlyError, RedisError, ResponseError
 
@@ -33,6 +37,11 @@ BATCH_BYTES: Final = 1024 * 1024
 
 RETRY_S: Final = (0.05, 0.1, 0.2, 0.5, 1.0)
 """Pauses between tries while Redis cannot serve, or refuses a call; the last one repeats."""
+
+_pack = cast("Callable[[tuple[bytes, ...]], bytes]", hiredis.pack_command)  # pyright: ignore[reportUnknownMemberType]  # its stub takes one word
+
+FRESH_S: Final = 1.0
+"""A connection that was idle for longer is looked at by the pool: the server may have closed it meanwhile."""
 
 
 @dataclass(eq=False, slots=True)
@@ -83,6 +92,9 @@ class Sender:
     redis: Redis
     _waiting: deque[Call] = field(default_factory=deque[Call])
     _task: "asyncio.Task[None] | None" = None
+    _connection: Any = None
+    """An AbstractConnection of redis-py, whose replies have half a type."""
+    _used_at: float = 0.0
 
     def send(self, call: Call) -> None:
         """Sets the call's reply, or its error, some time later."""
@@ -96,6 +108,7 @@ class Sender:
         if self._task is not None:
             self._task.cancel()
             await asyncio.wait([self._task])
+        await self._let_go()
 
     async def _run(self) -> None:
         tries = 0
@@ -136,26 +149,42 @@ class Sender:
                 self._settle(call, reply)
         if any(isinstance(answer, ReadOnlyError) for answer in answers):
             # After a failover the address means another server.
+            await self._let_go()
             await self.redis.client.connection_pool.disconnect(inuse_connections=False)
         self.redis.served()
         return True
 
     async def _round_trip(self, runs: Sequence[Sequence[Call]]) -> list[Any]:
         """The reply to each run, or Redis' error. Raises for a connection, or a script, that is no good."""
-        pool = self.redis.client.connection_pool
-        async with asyncio.timeout(self.redis.within_s):
-            connection: Any = await pool.get_connection()  # an AbstractConnection, whose replies have half a type
+        connection = await self._connected()
         try:
             async with unless_silent(connection, self.redis.within_s):
                 await self._load(connection, {run[0].text for run in runs} - self.redis.shas.keys())
-                commands = [
-                    (b"EVALSHA", self.redis.shas[run[0].text], *together([call.words for call in run])) for run in runs
-                ]
-                await connection.send_packed_command(connection.pack_commands(commands))
-                return [await _reply(connection) for _ in runs]
-        finally:
-            # If a reply is still owed, reading it was interrupted, and redis-py has closed the connection for that.
-            await pool.release(connection)
+                await connection.send_packed_command([self._packed(run) for run in runs])
+                replies = [await _reply(connection) for _ in runs]
+        except BaseException:
+            await self._let_go()
+            raise
+        self._used_at = time.monotonic()
+        return replies
+
+    def _packed(self, run: Sequence[Call]) -> bytes:
+        return _pack((b"EVALSHA", self.redis.shas[run[0].text], *together([call.words for call in run])))
+
+    async def _connected(self) -> Any:
+        """A connection that serves: the one of the last round trip, if that was just now."""
+        if self._connection is not None and time.monotonic() - self._used_at > FRESH_S:
+            await self._let_go()
+        if self._connection is None:
+            async with asyncio.timeout(self.redis.within_s):
+                self._connection = await self.redis.client.connection_pool.get_connection()
+        return self._connection
+
+    async def _let_go(self) -> None:
+        """Gives the connection back. If a reply is still owed, redis-py has closed it when reading was interrupted."""
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            await self.redis.client.connection_pool.release(connection)
 
     async def _load(self, connection: Any, texts: set[str]) -> None:
         for text in texts:

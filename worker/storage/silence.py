@@ -25,16 +25,19 @@ _LOOKS: Final = 4
 async def unless_silent(connection: Any, within_s: float) -> AsyncGenerator[None]:
     """Raises TimeoutError once the peer of this redis-py connection moved no byte for `within_s`, or a quarter more."""
     loop = asyncio.get_running_loop()
-    async with asyncio.timeout(within_s) as limit:
-        seen = moved(connection)
+    async with asyncio.timeout(None) as limit:
+        seen: object = None
+        silent = 0
 
         def look() -> None:
-            nonlocal seen, timer
+            nonlocal seen, silent, timer
             now = moved(connection)
-            if now != seen:
-                seen = now
-                limit.reschedule(loop.time() + within_s)
-            timer = loop.call_later(within_s / _LOOKS, look)
+            silent = silent + 1 if now == seen else 0
+            seen = now
+            if silent >= _LOOKS:
+                limit.reschedule(loop.time())
+            else:
+                timer = loop.call_later(within_s / _LOOKS, look)
 
         timer = loop.call_later(within_s / _LOOKS, look)
         try:
