@@ -25,18 +25,27 @@ async def overtaken(desk: Desk) -> tuple[Lease, Lease]:
     return stale, fresh
 
 
-async def test_an_answer_ends_everything_the_delivery_held(desk: Desk) -> None:
+async def test_an_answer_ends_all_but_the_permit(desk: Desk) -> None:
     lease = await desk.leased()
     desk.redis.zadd(PERMITS, {lease.delivery.token: desk.now_ms + 15_000})
     await desk.ledger.begin(lease, ATTEMPT)
 
     assert await desk.ledger.complete(lease, COMPLETED, kept_ms=HOUR_MS) is WriteOutcome.OK
     assert desk.places() == {}
-    assert desk.redis.zcard(PERMITS) == 0
+    assert desk.redis.zcard(PERMITS) == 1, "its report ends it, and says what the call used"
     assert desk.results() == [("r", "completed", COMPLETED.result)]
     kept = desk.request()
     assert (kept["state"], kept["result"], kept["calling"]) == ("completed", COMPLETED.result.decode(), "0")
     assert not [name for name in kept if name.startswith("attempt:")], "they are in the result"
+
+
+async def test_a_failure_ends_its_permit(desk: Desk) -> None:
+    """A call that broke off has no report."""
+    lease = await desk.leased()
+    desk.redis.zadd(PERMITS, {lease.delivery.token: desk.now_ms + 15_000})
+
+    assert await desk.ledger.complete(lease, FAILED, kept_ms=HOUR_MS) is WriteOutcome.OK
+    assert desk.redis.zcard(PERMITS) == 0
 
 
 async def test_a_dead_letter_beside_the_answer(desk: Desk) -> None:

@@ -100,7 +100,7 @@ def _check(way: Way, road: Road, faults: dict[int, Fault]) -> None:
     else:
         assert max(answered.values(), default=1) == 1
         assert dead + answered.total() >= len(faults)
-    if held := road.held(permits_ms=LEASE_MS if way.routes > 1 else 0):  # those of routes end with the lease
+    if held := road.held(permits_ms=LEASE_MS):  # those of calls whose report failed end with the lease
         raise AssertionError(f"held afterwards: {held}")
 
 

@@ -60,10 +60,10 @@ class Execution:
     interruption: Interruption | None = None
     flush: Callable[[], Awaitable[None]] | None = None
     """Waits for the last of this delivery's deltas, if it streams."""
+    report: "asyncio.Task[bool] | None" = None  # of an answer, under way while its result leaves
     _lease: Lease | None = None
     _clock: ServerClock = field(default_factory=ServerClock.local)
-    _waited_ms: int = 0
-    """Since the last attempt."""
+    _waited_ms: int = 0  # since the last attempt
     _finished_s: float | None = None
     _task: "asyncio.Task[Any] | None" = None
 

@@ -4,6 +4,7 @@ Every exit is a Disposition. This module carries out decisions; `policy.py` make
 call, and `waits.py` those that follow where no call was admitted.
 """
 
+import asyncio
 import random
 from dataclasses import dataclass, field
 
@@ -125,10 +126,12 @@ class Processor:
             if not isinstance(admitted, Reservation):
                 return not_admitted(execution, admitted, self.rng)
             call = await self._call(execution, admitted)
-            shared = await self._report(execution, admitted, call)
-            if call is None:
+            report = execution.report = asyncio.create_task(self._report(execution, admitted, call), name="report")
+            await asyncio.sleep(0)  # it leaves first
+            outcome = await checked(self.checker, execution, call.outcome) if call else None
+            shared = False if isinstance(outcome, Answer) else await report  # nobody refuses what is answered
+            if outcome is None:
                 return interrupted(execution.interruption) if execution.interruption else Abandon()
-            outcome = await checked(self.checker, execution, call.outcome)
             execution.charge(outcome, shared=shared)
             if self.policy.reasks(execution, outcome):
                 execution.moving = None
@@ -218,9 +221,12 @@ class Processor:
                 execution.finish(error)
                 result = build_result(execution, decision)
                 await execution.flush_deltas()
-                return await self.ledger.complete(
+                written = await self.ledger.complete(
                     lease, result, kept_ms=self.policy.kept_ms, dead_letter_reason=dead_letter_reason
                 )
+                if execution.report is not None:
+                    await execution.report
+                return written
             case Park(delay_ms=delay_ms):
                 return await self._park(execution, delay_ms=delay_ms)
             case Release() if execution.unsaved_charges:

@@ -44,8 +44,9 @@ local function finish_deltas(stream, outcome)
   redis.call('PEXPIRE', stream, DELTAS_KEPT_MS)
 end
 
--- Publishes the one result on every stream that waits for it, keeps it, and lets go of delivery and permit; the
--- acknowledgement is part of it.
+-- Publishes the one result on every stream that waits for it, keeps it, and lets go of the delivery; the acknowledgement
+-- is part of it. The permit of an answer is ended by its report, which leaves the worker at the same time; that of a
+-- failure is ended here as well, for there may be no report of it.
 -- A stale failure changes nothing. A stale answer is paid for: it counts while the request has no final state.
 -- If the request's hash expired or was evicted meanwhile, the delivery may still be answered.
 -- KEYS inflight leases claims request cancel deltas results streams kept dead permits usage list0 list3 list6 list9
@@ -69,7 +70,7 @@ function commands.complete(key, arg)
   account(key, arg)
   drop(key, arg.token)
   redis.call('DEL', key.cancel) -- it would cancel a later request under this id
-  redis.call('ZREM', key.permits, arg.token)
+  if arg.outcome == 'failed' then redis.call('ZREM', key.permits, arg.token) end
   if arg.streamed then finish_deltas(key.deltas, arg.outcome) end -- last: it may fail, and nothing depends on it
   return 'OK'
 end
