@@ -10,7 +10,7 @@ import redis.asyncio
 from worker.devtools.devstack import embedded_valkey
 from worker.operations.registry import Holding, Load, Registrar
 from worker.queue.usage import DAYS_KEPT, OTHERS, ROWS, Used
-from worker.storage.commands import _source  # pyright: ignore[reportPrivateUsage]  # the script's own text
+from worker.storage.parts import text_of
 from worker.storage.scripts import ScriptRunner
 from worker.telemetry.tally import Tally
 
@@ -59,7 +59,7 @@ def _best(client: Any, *, called: bool) -> float:
     head = f"local now, USAGE_ROWS, USAGE_OTHERS, USAGE_DAYS = tonumber(ARGV[1]), {ROWS}, '{OTHERS}', {DAYS_KEPT}\n"
     body = "account({ usage = KEYS[1] }, { tenant = 'acme', model = 'm' .. i % 3, counts = '1 0 100 0 7 10000' })"
     loop = f"\nfor i = 1, {REQUESTS} do summed = {{}} {body if called else ''} end"
-    text, spent = head + _source("queue/lua/usage.lua") + loop, list[float]()
+    text, spent = head + text_of("queue/lua/usage.lua") + loop, list[float]()
     for _ in range(RUNS):
         before = _valkey_s(client)
         client.eval(text, 1, "responses:usage", round(time.time() * 1000))

@@ -1,4 +1,4 @@
-"""The commands of the admission script, as `lua/admission.lua` implements them.
+"""The commands of the admission script, as the files in `lua` implement them.
 
 All may write when Redis is full: a backlog drains only while requests are admitted, and what a call used, and that the
 upstream is broken, must be known.
@@ -10,6 +10,7 @@ from typing import Any, Final, NamedTuple, cast
 from worker.admission.grants import Gate, Limits
 from worker.storage import keys
 from worker.storage.commands import Command, Kind, Rows, Script
+from worker.storage.parts import Part
 from worker.storage.replies import number, record
 
 KEYS: Final = keys.UPSTREAM
@@ -222,26 +223,28 @@ OVERRIDE: Final = Command(
     even_when_full=True,
 )
 
+_ASK: Final = (ADMIT, ADMIT_BY_ROUTE)
+_END: Final = (REPORT, REPORT_BY_ROUTE)
+_OTHER: Final = (HEARD, HEARD_BY_ROUTE, PAUSE, RESUME, OVERRIDE)
+
+
+def _lua(*names: str) -> tuple[str, ...]:
+    return tuple(f"admission/lua/{name}.lua" for name in names)
+
+
 PARTS: Final = (
-    "state",
-    "slow_start",
-    "pace",
-    "evidence",
-    "overload",
-    "gate",
-    "place",
-    "choice",
-    "admit",
-    "report",
-    "routes",
-    "admission",
+    Part(
+        (*_ASK, *_END, *_OTHER),
+        (
+            *_lua("state", "slow_start", "pace", "evidence", "overload", "gate"),
+            Part(_ASK, (*_lua("place", "choice", "admit"), Part((ADMIT_BY_ROUTE,), _lua("routes")))),
+            Part(_END, _lua("report")),
+            Part((REPORT_BY_ROUTE, HEARD_BY_ROUTE), _lua("routes_report")),
+            Part(_OTHER, _lua("admission")),
+        ),
+    ),
+    *_lua("permits"),
 )
 """Of the script, in this order: each uses what the parts before it define."""
 
-ADMISSION: Final = Script.load(
-    *(f"admission/lua/{part}.lua" for part in PARTS),
-    commands=(
-        *(ADMIT, REPORT, HEARD, PAUSE, RESUME, OVERRIDE),
-        *(ADMIT_BY_ROUTE, REPORT_BY_ROUTE, HEARD_BY_ROUTE, RENEW_PERMITS),
-    ),
-)
+ADMISSION: Final = Script.load(*PARTS, commands=(*_ASK, *_END, *_OTHER, RENEW_PERMITS))

@@ -12,6 +12,7 @@ from worker.queue.claims import Delivery, Pop, Reclaim, Reclaimed, WriteOutcome
 from worker.queue.deltas import ENDED_KEPT_MS, LONGEST
 from worker.storage.commands import Command, Rows, Script
 from worker.storage.keys import FAILED, LISTS, PREFIXES
+from worker.storage.parts import Part
 from worker.storage.replies import flags, number, record, records, text
 
 MARKER_MS: Final = 3_600_000
@@ -230,13 +231,20 @@ SERVE: Final = Command(
     even_when_full=True,
 )
 
+_ENDS: Final = (COMPLETE, ANSWER, BURY)
+
 DELIVERIES: Final = Script.load(
     "queue/lua/ledger.lua",
-    "queue/lua/failed_bodies.lua",
-    "queue/lua/deliveries.lua",
-    "queue/lua/usage.lua",
-    "queue/lua/endings.lua",
-    commands=(POP, CLAIM, BEGIN, COMPLETE, ANSWER, BURY),
+    Part((POP,), ("queue/lua/pop.lua",)),
+    Part(
+        (CLAIM, BEGIN, *_ENDS),
+        (
+            "queue/lua/failed_bodies.lua",
+            Part((CLAIM, BEGIN), ("queue/lua/deliveries.lua",)),
+            Part(_ENDS, ("queue/lua/usage.lua", "queue/lua/endings.lua")),
+        ),
+    ),
+    commands=(POP, CLAIM, BEGIN, *_ENDS),
     MARKER_MS=MARKER_MS,
     DELTAS_COUNT=LONGEST,
     DELTAS_KEPT_MS=ENDED_KEPT_MS,

@@ -14,12 +14,12 @@ and `rows` by these names, for one call or for several.
 import re
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from importlib.resources import files
 from types import UnionType
 from typing import Any, Final, Generic, NamedTuple, TypeVar
 
 from worker.storage.arguments import Argument, Encoder, Kind, encoders_of
 from worker.storage.constants import inlined
+from worker.storage.parts import Part, text_of
 
 __all__ = ["Argument", "Command", "Kind", "Row", "Rows", "Script", "SignatureError", "Words", "together"]
 
@@ -127,12 +127,12 @@ class Script:
     insisting: str = field(repr=False)
 
     @classmethod
-    def load(cls, *names: str, commands: Sequence[Command[Any]], **constants: str | int) -> "Script":
-        """The Lua files `names`, paths below `worker`, behind the prelude; `constants` become locals in capitals.
+    def load(cls, *parts: "str | Part", commands: Sequence[Command[Any]], **constants: str | int) -> "Script":
+        """The Lua files that `parts` name, paths below `worker`, behind the prelude; `constants` become capitals.
 
         Raises SignatureError where the files and `commands` differ.
         """
-        return cls.of("\n".join(map(_source, (PRELUDE, *names))), commands=commands, **constants)
+        return cls.of(text_of(PRELUDE, *parts), commands=commands, **constants)
 
     @classmethod
     def of(cls, source: str, *, commands: Sequence[Command[Any]], **constants: str | int) -> "Script":
@@ -144,10 +144,6 @@ class Script:
 
     def text_for(self, command: Command[Any]) -> str:
         return self.insisting if command.even_when_full else self.refusing
-
-
-def _source(name: str) -> str:
-    return files("worker").joinpath(name).read_text(encoding="utf-8")
 
 
 def _literal(value: str | int) -> str:
@@ -166,7 +162,7 @@ def _dispatch(commands: Sequence[Command[Any]]) -> str:
     """A branch for each command; written out, because a table of readers would be built anew by every run."""
     branches = [line for command in commands for line in _branch(command)]
     last = "  return redis.error_reply('ERR unknown command ' .. tostring(A[a + 1]))"
-    return "\n".join([_CALL, *branches, last, "end", _source(CALLS)])
+    return "\n".join([_CALL, *branches, last, "end", text_of(CALLS)])
 
 
 def _branch(command: Command[Any]) -> list[str]:

@@ -171,3 +171,30 @@ function Round:measured(ways, one)
   end
   return ways
 end
+
+-- Answers each request of one lane, in the order given: whether its call may start.
+-- Returns wait_ms (until those who wait ask again), reason, the gate, its code, the time at which it was confirmed,
+-- whether grants are probes, now, requests of this size a second, the limits in force (requests and tokens a minute,
+-- calls in flight), and for each request two parts: go, wait, late or later; its number with go, the time it needs with
+-- late.
+-- KEYS quota permits evidence times shared
+-- ARGV rpm tpm burst_ms lease_ms max_in_flight lane weight
+-- ROWS asked: | token tokens tenant body kind enqueued_at ends failures
+function commands.admit(key, arg, asked)
+  local s = State.load(key, arg)
+  s:load_times_of(asked)
+  local place = Place.of(s, arg.max_in_flight, arg.lane, true)
+  place:prepare(asked)
+  local way = { name = '', order = 1, spill_ms = 0, route = place, account = place, places = { place } }
+  local round = Round.of(arg, { [''] = { way } })
+  local answers = {}
+  for i, one in ipairs(asked) do
+    one.model, one.keeps = '', ''
+    local word, said = round:answer(one)
+    answers[2 * i - 1], answers[2 * i] = word, word == 'go' and s.seq or said or 0
+  end
+  place:save()
+  local block = round.blocked[''] or (round.aside and { wait_ms = ASIDE_MS, reason = s.gate }) or { wait_ms = 0, reason = '' }
+  return { math.ceil(block.wait_ms), block.reason, s.gate or '', not s.paused and s.gate_code or '', s:confirmed(),
+    round.probe or 0, now, tostring(place:rate(asked[1].tokens)), s.rpm, s.tpm, s.in_flight_allowed, unpack(answers) }
+end

@@ -101,3 +101,29 @@ function State:remember_shared(name)
   end
   redis.call('PEXPIRE', self.key.shared, REMEMBERED_MS)
 end
+
+-- Takes what a call tells of the upstream, once for each permit: a second report, or one whose permit has expired,
+-- changes nothing. Returns the gate, its code, whether this call confirmed it, and whether its refusal is shared.
+-- The verdict is ok, answered (about the request only), throttled, overloaded, failed, authentication, quota, unclear
+-- (an answer that says nothing of the upstream), cut_short (by our own clock) or unsent. `called` is false where the
+-- request never reached the upstream. `again` says that an earlier call of this request was refused or failed.
+-- `limit_rpm` is missing where no header named one.
+-- KEYS quota permits evidence times shared
+-- ARGV rpm tpm burst_ms token granted_at seq probe tenant body kind again verdict called reserved used limit_rpm
+-- ARGV retry_after_ms longest_pause_ms code probe_ms
+function commands.report(key, arg)
+  local s = State.load(key, arg)
+  s:load_tallies()
+  s:load_times({ arg.kind })
+  local name = arg.token .. '@' .. arg.granted_at
+  local in_flight = redis.call('ZCARD', key.permits)
+  local shared, confirms
+  if redis.call('ZREM', key.permits, arg.token) == 1 then
+    shared, confirms = s:take(arg, in_flight)
+    s:save()
+    if shared then s:remember_shared(name) end
+  else
+    shared, confirms = redis.call('ZSCORE', key.shared, name), s.gate and s.confirmed_by == name
+  end
+  return { s.gate or '', s.gate_code or '', confirms and 1 or 0, shared and 1 or 0 }
+end

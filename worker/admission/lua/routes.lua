@@ -4,16 +4,6 @@
 -- and the budget are the account's, or its model's where that has limits of its own. A 404 of a model closes the route
 -- for that model alone. A route that is alone on its account shares the account's state: then all is as with one upstream.
 
-local GONE_MS = 60000 -- until a model that a route does not have is asked for there again
-
-local function load_states(rows, burst_ms)
-  local states = {}
-  for i, row in ipairs(rows) do
-    states[i] = State.load(row, { rpm = row.rpm, tpm = row.tpm, burst_ms = burst_ms })
-  end
-  return states
-end
-
 -- The ways by model, of rows { name, model, order, spill_ms, place of the route, of the account, of the model or 0 }.
 local function ways_of(rows, places)
   local ways = {}
@@ -82,7 +72,7 @@ end
 -- ROWS asked: | token tokens tenant body kind enqueued_at ends failures model tried moving keeps
 function commands.admit_by_route(_, arg, asked, groups)
   local places = {}
-  for i, s in ipairs(load_states(groups, arg.burst_ms)) do
+  for i, s in ipairs(State.load_each(groups, arg.burst_ms)) do
     s:load_times_of(asked)
     places[i] = Place.of(s, groups[i].max_in_flight, arg.lane, groups[i].paced)
     places[i]:prepare(asked)
@@ -103,102 +93,4 @@ function commands.admit_by_route(_, arg, asked, groups)
   local told, rate = told_of(places), rate_of(ways[asked[1].model], asked[1].tokens)
   for _, place in ipairs(places) do place:save() end
   return { now, tostring(rate), told, outages, answers }
-end
-
--- The states of the way that a call went, each once, by their roles: a row has a role for each part that it plays.
-local function parts_of(rows, states)
-  local parts = { all = states }
-  for i, row in ipairs(rows) do
-    for role in string.gmatch(row.role, '%a+') do parts[role] = states[i] end
-    states[i].seq_then = row.seq
-  end
-  return parts
-end
-
--- Whom this verdict is about.
-local function owner_of(parts, verdict)
-  if verdict == 'throttled' then return parts.model or parts.account end
-  return verdict == 'quota' and parts.account or parts.route
-end
-
--- Takes the end of a call into the states of its way; returns whether a refusal is shared, and whether it confirms a gate.
-local function take_by_route(parts, arg, in_flight)
-  local owner = owner_of(parts, arg.verdict)
-  local shared, confirms
-  if arg.limit_rpm then parts.account:learn(arg.limit_rpm) end
-  for _, s in ipairs(parts.all) do
-    local probed = arg.probe and (arg.gate == 'quota_exhausted' and parts.account or parts.route) == s
-    local call = setmetatable({ seq = s.seq_then, probe = probed }, { __index = arg })
-    if s == parts.account or s == parts.model then s:settle(call) end
-    if s == owner or arg.verdict == 'unsent' then shared, confirms = s:judge(call, in_flight)
-    else s:beside(call) end
-  end
-  if arg.gone ~= '' then parts.route['gone:' .. arg.gone] = now + GONE_MS end
-  return shared, confirms
-end
-
--- The gates of some states, as pairs of gate and code.
-local function gates_of(states)
-  local gates = {}
-  for i, s in ipairs(states) do gates[i] = { s.gate or '', s.gate_code or '' } end
-  return gates
-end
-
--- Ends the permits of a call, and takes what it tells; once, as `report` does.
-local function end_by_route(parts, arg)
-  local route, name = parts.route, arg.token .. '@' .. arg.granted_at
-  local in_flight = redis.call('ZCARD', route.key.permits)
-  if redis.call('ZREM', route.key.permits, arg.token) == 0 then
-    local owner = owner_of(parts, arg.verdict)
-    return redis.call('ZSCORE', route.key.shared, name), owner.gate and owner.confirmed_by == name
-  end
-  local shared, confirms = take_by_route(parts, arg, in_flight)
-  for _, s in ipairs(parts.all) do
-    redis.call('ZREM', s.key.permits, arg.token)
-    s:save()
-  end
-  if shared then route:remember_shared(name) end
-  return shared, confirms
-end
-
--- Takes what a call tells, as `report` does, into the states of its way. `gone` names a model that the route has not.
--- Returns whether this call confirmed a gate, whether its refusal is shared, and the gates of the states.
--- ARGV burst_ms token granted_at probe gate tenant body kind again verdict called reserved used limit_rpm
--- ARGV retry_after_ms longest_pause_ms code probe_ms gone
--- ROWS states: quota permits evidence times shared | rpm tpm seq role
-function commands.report_by_route(_, arg, rows)
-  local parts = parts_of(rows, load_states(rows, arg.burst_ms))
-  for _, s in ipairs(parts.all) do
-    s:load_tallies()
-    s:load_times({ arg.kind })
-  end
-  local shared, confirms = end_by_route(parts, arg)
-  return { confirms and 1 or 0, shared and 1 or 0, gates_of(parts.all) }
-end
-
--- Takes the first bytes of a good answer, as `heard` does.
--- ARGV burst_ms granted_at
--- ROWS states: quota permits evidence times shared | rpm tpm seq role
-function commands.heard_by_route(_, arg, rows)
-  local states = load_states(rows, arg.burst_ms)
-  for _, s in ipairs(states) do
-    s:heard()
-    if s:tried(arg) then s:recovered() end
-    s:save()
-  end
-  return { 0, 0, gates_of(states) }
-end
-
--- Extends the permits that these deliveries hold.
--- ARGV lease_ms
--- GROUPS states: permits |
--- ROWS held: | token
-function commands.renew_permits(_, arg, held, groups)
-  local renewed = 0
-  for _, state in ipairs(groups) do
-    for _, one in ipairs(held) do
-      renewed = renewed + redis.call('ZADD', state.permits, 'XX', 'CH', now + arg.lease_ms, one.token)
-    end
-  end
-  return renewed
 end

@@ -111,6 +111,15 @@ function State.load(key, arg)
   return s
 end
 
+-- The states of these rows, in their order.
+function State.load_each(rows, burst_ms)
+  local states = {}
+  for i, row in ipairs(rows) do
+    states[i] = State.load(row, { rpm = row.rpm, tpm = row.tpm, burst_ms = burst_ms })
+  end
+  return states
+end
+
 function State:save()
   local changed = {}
   for name, value in pairs(self) do

@@ -1,5 +1,5 @@
 -- The ledger: where every message is, and which delivery may touch it. This file holds the keys and the moves that the
--- commands are made of. The life of a delivery is in deliveries.lua and endings.lua, its way back to the lane in
+-- commands are made of. The life of a delivery is in pop.lua, deliveries.lua and endings.lua, its way back to the lane in
 -- returns.lua and reclaim.lua. The moves are drawn in docs/explanation/delivery.md.
 --
 -- A message is always in exactly one of these places: queued, inflight, parked, dead, answered. Keys, by the names that

@@ -7,7 +7,13 @@
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000) -- server time in ms: the one clock of the fleet
 
-local commands = {}
+local commands, wanted = {}, {} -- wanted: the names of the commands that this run is asked for
+
+local name_at = 1
+while name_at < #ARGV do
+  wanted[ARGV[name_at]] = true
+  name_at = name_at + 3 + (tonumber(ARGV[name_at + 2]) or 0)
+end
 
 -- The pairs of a flat reply as a table.
 local function pairs_of(flat)
