@@ -13,7 +13,7 @@ from worker.admission.evidence import NEVER_CALLED, TROUBLES, Evidence, Verdict,
 from worker.failures.failure import Failure, Route, TransportKind, from_http, from_transport
 from worker.gateway.answers import Answer
 from worker.gateway.upstream import Call
-from worker.request.execution import INTERRUPTED
+from worker.request.charges import INTERRUPTED
 
 SAYS_NOTHING: Final = frozenset({ErrorCode.PERMISSION_DENIED, ErrorCode.INVALID_RESPONSE})
 TIMED_OUT: Final = Failure.of(ErrorCode.UPSTREAM_TIMEOUT)

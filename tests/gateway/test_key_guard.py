@@ -1,7 +1,10 @@
 """A key that a gateway sends back goes nowhere: neither into results, nor into what is logged of a call."""
 
 import base64
+import json
 from collections.abc import Callable
+from typing import Final
+from urllib.parse import quote
 
 import pytest
 from hypothesis import given
@@ -21,6 +24,11 @@ ENCODINGS: dict[str, Callable[[str], str]] = {
     "hex": lambda key: key.encode().hex(),
     "percent": lambda key: "".join(f"%{ord(char):02X}" for char in key),
     "reversed": lambda key: key[::-1],
+    "PHP's JSON": lambda key: key.replace("/", "\\/"),
+    "a quoted document": lambda key: json.dumps(key.replace("/", "\\/"))[1:-1],
+    "one letter": lambda key: f"\\u{ord(key[0]):04x}{key[1:]}",
+    "a URL": lambda key: quote(key, safe="").replace("%2F", "%2f"),
+    "a URL in a URL": lambda key: quote(quote(key, safe=""), safe=""),
 }
 
 
@@ -48,6 +56,36 @@ async def test_a_key_that_comes_back_is_taken_out_everywhere(encode: Callable[[s
         assert b"[key]" in raw
     assert events
     assert not [data for data in events if inner.encode() in data]
+
+
+ESCAPES: Final[tuple[Callable[[str], str], ...]] = (
+    str,
+    lambda char: f"\\u{ord(char):04x}",
+    lambda char: f"\\\\u{ord(char):04X}",
+    lambda char: f"%{ord(char):02x}",
+    lambda char: f"%25{ord(char):02X}",
+    lambda char: f"&#{ord(char)};",
+    lambda char: f"&#x{ord(char):X};",
+    lambda char: char.replace("/", "\\/"),
+)
+FORMS: Final = (KEY, base64.b64encode(f"?{KEY}".encode()).decode())
+
+
+@given(st.sampled_from(FORMS), st.data(), st.sampled_from(['"', " caf\\u00e9 ", "100 %", "\\\\"]))
+def test_a_key_in_any_mix_of_escapes_is_taken_out(form: str, data: st.DataObject, around: str) -> None:
+    told = "".join(data.draw(st.sampled_from(ESCAPES))(char) for char in form)
+
+    left = KeyGuard(KEY).clean(f"{around}{told}{around}".encode())
+
+    assert b"[key]" in left
+    assert len(left) < 2 * len(around) + 70  # the ends of Base64 hold bits of its neighbours
+
+
+@pytest.mark.parametrize("form", [KEY.replace("/", "\\/"), KEY.replace("+", "\\u002B"), quote(KEY, safe="")])
+def test_a_key_with_usual_escapes_is_taken_out_of_any_size(form: str) -> None:
+    left = KeyGuard(KEY).clean(b"x" * 10**6 + form.encode())
+
+    assert left == b"x" * 10**6 + b"[key]"
 
 
 @given(st.binary(max_size=200))

@@ -11,8 +11,8 @@ from prometheus_client import CollectorRegistry, generate_latest
 from redis import Redis
 from support.terminals import HOSTILE
 
+from worker.failures.foreign_words import COMPARED_BYTES, foreign_id, label
 from worker.runtime.fleet_metrics import MOST_GROUPS, FleetCollector
-from worker.telemetry.foreign_words import COMPARED_BYTES, foreign_id, label
 
 PROMPT = "My passphrase is correct-horse:battery/staple.42 and nobody knows"
 REQUEST = f'{{"model":"gpt-5.4-mini","input":[{{"role":"user","content":"{PROMPT}"}}],"max_output_tokens":64}}'.encode()

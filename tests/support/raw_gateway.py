@@ -60,7 +60,7 @@ class Conversation:
 
     async def _body(self, headers: dict[str, str]) -> bytes:
         assert "transfer-encoding" not in headers, "gateways refuse bodies of unknown length"
-        return await self.reader.readexactly(int(headers["content-length"]))
+        return await self.reader.readexactly(int(headers.get("content-length", "0")))
 
     async def send(self, *pieces: bytes, every_s: float = 0) -> None:
         for piece in pieces:

@@ -6,14 +6,16 @@ from support.sentry_receiver import SentryReceiver
 from support.worker_process import Fleet
 
 
-def reporting(redis_url: str, upstream_url: str, receiver: SentryReceiver) -> Fleet:
+def reporting(redis_url: str, upstream_url: str, receiver: SentryReceiver, **own: str) -> Fleet:
     """Returns a fleet whose Sentry is `receiver` and that traces every request."""
     return Fleet(
         redis_url,
         upstream_url,
+        forked=True,
         SENTRY_DSN=receiver.dsn,
         SENTRY_TRACES_SAMPLE_RATE="1.0",
         SENTRY_RELEASE="responses-worker@9.9",
+        **own,
     )
 
 

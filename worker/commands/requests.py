@@ -42,6 +42,8 @@ def show(
     if view is None:
         raise ended(f"{request_id}: neither a record nor a waiting message has this id; `dead list` may know it")
     facts = _facts(view, body=body)
+    if not str(facts["answer"].get("model", "")).startswith(current.served):
+        facts["answer"].pop("model", None)  # a gateway may put anything there
     if as_json:
         typer.echo(json.dumps(facts))
         return
@@ -93,7 +95,7 @@ def _facts(view: "RequestView", *, body: bool) -> dict[str, Any]:
         "cancelled": view.cancelled,
         "failures": view.failures,
         "attempts": view.attempts,
-        "answer": view.answer,
+        "answer": dict(view.answer),
     }
     if body:
         facts["message"] = view.message.decode(errors="backslashreplace")

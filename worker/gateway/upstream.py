@@ -37,7 +37,7 @@ from worker.failures.error_reader import request_id
 from worker.failures.failure import Failure
 from worker.gateway.answers import Answer
 from worker.gateway.exchange import LOST, Exchange, now
-from worker.gateway.key_guard import KeyGuard
+from worker.gateway.key_guard import guard_of
 from worker.gateway.sessions import Progress, progress
 from worker.gateway.transport import SessionTransport
 
@@ -125,7 +125,7 @@ class Upstream:
             deadline=now() + timeout_s,
             silence_s=self._silence_s,
             max_bytes=self._max_answer_bytes,
-            guard=KeyGuard(key or ""),
+            guard=guard_of(key or ""),
             on_event=on_event or (lambda _: None),
         )
         outcome = _NO_KEY if key is None else await self._perform(exchange, body, key, stream=stream)

@@ -38,6 +38,9 @@ SETTLING_S: Final = 0.02
 """After a ring, the time in which its lane is mostly empty again: then one blocking pop waits for all lanes."""
 
 BLOCK_S: Final = 5.0
+LATE_S: Final = 2.0
+"""After the end of a blocking pop, the time until its connection counts as lost: a message may wait for a lost ring."""
+
 AGAIN_S: Final = (0.05, 0.2, 1.0)
 REFUSED_S: Final = 60.0
 """Pauses until the next try: after a lost connection, the last one repeating, and after a server that refused."""
@@ -137,7 +140,7 @@ class Bell:
             if bells:
                 self._nudging = asyncio.create_task(self._nudge(number))
                 try:
-                    found = await line.call("BLPOP", *bells, BLOCK_S, within_s=2 * BLOCK_S)
+                    found = await line.call("BLPOP", *bells, BLOCK_S, within_s=BLOCK_S + LATE_S)
                 finally:
                     if not self.lanes.dozed.is_set():  # else its command is under way, and ends soon
                         self._nudging.cancel()

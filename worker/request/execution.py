@@ -9,13 +9,14 @@ from enum import StrEnum
 from typing import Any, TypeVar
 
 from api_contracts import ErrorCode, MappedError
-from worker.failures.failure import Failure, Route
+from worker.failures.failure import Failure
 from worker.gateway.upstream import Answer, Call
-from worker.queue.attempts import AttemptOutcome, AttemptRecord
+from worker.queue.attempts import AttemptRecord
 from worker.queue.claims import Delivery, Lease
 from worker.queue.messages import Message
 from worker.queue.oversize import size_of
-from worker.request.charges import FREE_CODES, INTERRUPTED, Spent
+from worker.request.calls import ended, interrupted, quoting_nothing
+from worker.request.charges import FREE_CODES, Spent
 from worker.request.clock import ServerClock
 from worker.request.decisions import Decision
 
@@ -201,8 +202,9 @@ class Execution:
         """Notes how the attempt ended; None: it was interrupted. Returns its call."""
         attempt = self.attempts[-1]
         if call is None:
-            self.attempts[-1] = ended(attempt, cut := _interrupted(self.now_ms - attempt.started_at_ms))
+            self.attempts[-1] = ended(attempt, cut := interrupted(self.now_ms - attempt.started_at_ms))
             return cut
+        call = quoting_nothing(call, self.message)
         self.attempts[-1], self.last_call = ended(attempt, call), call
         if isinstance(call.outcome, Failure):
             self.last_failure = call.outcome
@@ -246,35 +248,7 @@ class Execution:
             self._task = None
 
 
-def ended(attempt: AttemptRecord, call: Call) -> AttemptRecord:
-    """The attempt, once its call is over."""
-    outcome = call.outcome
-    failure = outcome.failure if isinstance(outcome, Answer) else outcome
-    return replace(
-        attempt,
-        outcome=_outcome(outcome),
-        duration_ms=call.duration_ms,
-        http_status=call.http_status,
-        code=None if failure is None or failure is INTERRUPTED else failure.code,
-        upstream_request_id=call.upstream_request_id,
-        maybe_billed=isinstance(outcome, Failure) and outcome.maybe_billed,
-    )
-
-
 def _failure_of(attempt: AttemptRecord) -> Failure | None:
     """The failure as far as it is known; None without one, or for one that only another release knows."""
     known = attempt.outcome in ("failed", "throttled") and attempt.code in set(ErrorCode)
     return replace(Failure.of(ErrorCode(attempt.code)), http_status=attempt.http_status) if known else None
-
-
-def _interrupted(duration_ms: int) -> Call:
-    return Call(outcome=INTERRUPTED, http_status=None, upstream_request_id=None, duration_ms=duration_ms, headers={})
-
-
-def _outcome(outcome: Answer | Failure) -> AttemptOutcome:
-    """In the words of the contract."""
-    if isinstance(outcome, Answer):
-        return outcome.status
-    if outcome is INTERRUPTED:
-        return "interrupted"
-    return "throttled" if outcome.route is Route.THROTTLE else "failed"

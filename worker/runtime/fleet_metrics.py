@@ -14,13 +14,13 @@ from prometheus_client.registry import Collector
 from redis.exceptions import NoPermissionError, RedisError
 
 from api_contracts.queues import DEAD_STREAM, PRIORITIES, RESULT_STREAM, lane_lists
+from worker.failures.foreign_words import label
 from worker.operations.lanes import every_lane, lane_of, noted
 from worker.operations.overview import server_ms
 from worker.operations.registry import read_workers
 from worker.operations.route_view import Place, ways_of
 from worker.operations.stray_messages import StraySearch
 from worker.storage import keys
-from worker.telemetry.foreign_words import label
 from worker.telemetry.metrics import FLEET
 
 FRESH_S: Final = 5.0

@@ -10,6 +10,7 @@ quarter.
 
 import asyncio
 import contextvars
+import math
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
@@ -72,10 +73,15 @@ class Redis:
     cut_off: "set[Sender]" = field(default_factory=set["Sender"])
     """Senders whose last round trip failed."""
     _troubled: bool = False
+    _told_at: float = -math.inf
+    silent_at: float = -math.inf
+    """The time at which a connection was last found silent; those that were not used since may be as well."""
 
-    def failed(self, error: Exception) -> None:
-        if not self._troubled:
+    def failed(self, error: Exception, *, began: float) -> None:
+        """An exchange failed that began at this time; one that began before the last trouble was told is part of it."""
+        if not self._troubled and began > self._told_at:
             self._troubled = True
+            self._told_at = time.monotonic()
             self.events.redis_lost(kind_of(error))
 
     def served(self) -> None:
@@ -134,13 +140,16 @@ class Sender:
 
     async def _send(self, batch: list[Call]) -> bool:
         """Sends the batch once; False where Redis could not be reached and all of it must be sent again."""
-        runs = list(_runs(batch))
+        runs, began = list(_runs(batch)), time.monotonic()
         try:
             answers = await self._round_trip(runs)
         except (RedisError, OSError) as error:
             if may_pass(error):
                 self.redis.cut_off.add(self)
-                self.redis.failed(error)
+                self.redis.failed(error, began=began)
+                if isinstance(error, TimeoutError):
+                    self.redis.silent_at = time.monotonic()
+                    await self._leave_idle_connections()
                 return False
             answers = [error] * len(runs)  # the script itself cannot be loaded
         self.redis.cut_off.discard(self)
@@ -148,11 +157,14 @@ class Sender:
             for call, reply in zip(run, _replies(run, answer), strict=True):
                 self._settle(call, reply)
         if any(isinstance(answer, ReadOnlyError) for answer in answers):
-            # After a failover the address means another server.
             await self._let_go()
-            await self.redis.client.connection_pool.disconnect(inuse_connections=False)
+            await self._leave_idle_connections()
         self.redis.served()
         return True
+
+    async def _leave_idle_connections(self) -> None:
+        """For new ones: after a failover they lead to another server, and where one fell silent others did as well."""
+        await self.redis.client.connection_pool.disconnect(inuse_connections=False)
 
     async def _round_trip(self, runs: Sequence[Sequence[Call]]) -> list[Any]:
         """The reply to each run, or Redis' error. Raises for a connection, or a script, that is no good."""
@@ -173,6 +185,8 @@ class Sender:
 
     async def _connected(self) -> Any:
         """A connection that serves: the one of the last round trip, if that was just now."""
+        if self._connection is not None and self._used_at < self.redis.silent_at:
+            await self._connection.disconnect()
         if self._connection is not None and time.monotonic() - self._used_at > FRESH_S:
             await self._let_go()
         if self._connection is None:
@@ -206,7 +220,7 @@ class Sender:
 
     def _try_later(self, call: Call, error: Exception) -> None:
         """By itself: what full memory refuses must not hold up what it lets through."""
-        self.redis.failed(error)
+        self.redis.failed(error, began=time.monotonic())
         asyncio.get_running_loop().call_later(_pause_s(call.tries), self.send, call)
         call.tries += 1
 

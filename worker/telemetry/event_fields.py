@@ -7,11 +7,11 @@ from api_contracts import ErrorCode
 from api_contracts.queues import result_stream
 from worker.failures.classes import Kind, State
 from worker.failures.failure import Route
+from worker.failures.foreign_words import foreign_id
 from worker.queue.attempts import timestamp
 from worker.queue.messages import Message
 from worker.request.execution import Execution
 from worker.request.policy import POISON_CRASHES
-from worker.telemetry.foreign_words import foreign_id
 from worker.telemetry.reports import Facts
 from worker.telemetry.tracing import RequestSpan, span_id
 
@@ -51,7 +51,7 @@ def line_of(execution: Execution) -> dict[str, Any]:
         "retryable": error.retryable if error else None,
         "http_status": call.http_status if call else None,
         "upstream_code": foreign_id(said.code, body) if said else None,
-        "upstream_request_id": foreign_id(call.upstream_request_id, body) if call else None,
+        "upstream_request_id": call.upstream_request_id if call else None,
         "retry_after_s": execution.last_failure.retry_after_s if execution.last_failure else None,
         "attempts": execution.number,
         "failures": execution.spent.failures,
@@ -94,9 +94,8 @@ def facts_of(execution: Execution) -> Facts:
         retryable=error.retryable if error else None,
         attempts=execution.number,
         upstream_code=foreign_id(said.code, message.body) if said else None,
-        upstream_request_id=foreign_id(
-            (call.upstream_request_id if call else None) or (said.request_id if said else None), message.body
-        ),
+        upstream_request_id=(call.upstream_request_id if call else None)
+        or (foreign_id(said.request_id, message.body) if said else None),
         retry_after_s=execution.last_failure.retry_after_s if execution.last_failure else None,
         enqueued_at=timestamp(execution.lease.enqueued_at_ms) if execution.claimed else "",
         queue_ms=queue_ms(execution),

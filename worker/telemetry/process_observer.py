@@ -12,11 +12,11 @@ from typing import Final
 from api_contracts import ErrorCode
 from worker.admission.grants import Ask, Gate, Grant, Limits
 from worker.failures.classes import Kind, State
+from worker.failures.foreign_words import label
 from worker.queue.claims import Backlog, Reclaimed
 from worker.storage.scripts import ScriptError
 from worker.telemetry import Event, log
 from worker.telemetry.event_fields import facts_of
-from worker.telemetry.foreign_words import label
 from worker.telemetry.incidents import Incidents
 from worker.telemetry.metrics import WAIT_REASONS, Metrics, WaitReason
 from worker.telemetry.reports import Facts
