@@ -56,19 +56,19 @@ class Unknowns:
 
 def bodies(count: int, text: str = "Question") -> Iterator[Body]:
     """Small requests, no two alike."""
-    return (_body(f"{text} {number}?", 64) for number in range(count))
+    return (body(f"{text} {number}?", 64) for number in range(count))
 
 
 def long_bodies(count: int, seed: int) -> Iterator[Body]:
     """128 to 2,048 tokens reserved, and answers that use all of them."""
     for number, tokens in enumerate(_reserved(count, seed)):
-        yield _body(f"[[sim:tokens={tokens}]] Question {number}?", tokens)
+        yield body(f"[[sim:tokens={tokens}]] Question {number}?", tokens)
 
 
 def brief_bodies(count: int, seed: int) -> Iterator[Body]:
     """As much reserved, and answers of a few tokens."""
     for number, tokens in enumerate(_reserved(count, seed)):
-        yield _body(f"Question {number}?", tokens)
+        yield body(f"Question {number}?", tokens)
 
 
 def _reserved(count: int, seed: int) -> list[int]:
@@ -93,7 +93,7 @@ def messages(redis_url: str, *, task: str, queue: str, envelopes: Sequence[dict[
         yield json.dumps(message).encode()
 
 
-def _body(prompt: str, max_output_tokens: int) -> Body:
+def body(prompt: str, max_output_tokens: int) -> Body:
     item = {"role": "user", "content": prompt}
     return {"model": "gpt-5.4-mini", "input": [item], "max_output_tokens": max_output_tokens}
 

@@ -11,9 +11,10 @@ import redis
 
 from bench.scoreboard_draws import Unknowns, bodies
 from bench.scoreboard_measures import NOT_SEEN, Played, basics, between, passed, percentile, span_s, wait_ms
+from bench.scoreboard_scenario import Play
 from bench.scoreboard_world import KEY, Record, World
 
-PAUSE_S: Final = 10
+TOLD_S: Final = (10, 10, 10, 10, 10, 10, 10, 2)
 INCIDENT_S: Final = 60.0
 LATE_MS: Final = 250
 PROBE_S: Final = 10
@@ -55,10 +56,10 @@ class Witness:
 
 
 def retry_after(world: World, _: Unknowns, n: int) -> Played:
-    """Calls in flight at once are told 10 s, 10 s and, last, 2 s: which must not shorten anything."""
+    """Calls in flight at once are told 10 s and, last, 2 s: which must not shorten anything."""
     asked = list(bodies(n))
-    for number, seconds in enumerate((PAUSE_S, PAUSE_S, 2)):
-        asked[n // 2 + number]["input"][0]["content"] += f" [[sim:429={seconds}*1]]"
+    for number, seconds in enumerate(TOLD_S):  # side by side, so that no other answer comes between
+        asked[n // 2 + number]["input"][0]["content"] += f" [[sim:429={seconds}*1]] [[sim:slow=0.7*1]]"
     witness = Witness(world.redis_url)
     witness.start()
     world.start(4)
@@ -82,25 +83,31 @@ def retry_after(world: World, _: Unknowns, n: int) -> Played:
     return Played(record, basics(record) | measures, [(0.0, 10.0)], notes)
 
 
-def dead_key(world: World, _: Unknowns, n: int) -> Played:
-    world.start(4)
-    world.enqueue(bodies(n + n // 10), lane="batch")
-    world.until(lambda: world.answered >= n // 10)
-    world.gateway.configure(revoked_keys=[KEY])
-    world.say("the key is dead")
-    _wait(world, INCIDENT_S)
-    world.gateway.configure(revoked_keys=[])
-    alive_ms = time.time() * 1000
-    world.say("the key is alive")
-    world.drain()
-    record = world.record()
-    refused = [call for call in record.calls if call.status == 401]
-    allowed = (refused[0].in_flight if refused else 0) + 2 + INCIDENT_S / PROBE_S
-    measures = {
-        "calls beyond allowance": max(0.0, len(refused) - allowed),
-        "resumed after s": _first_passed_s(record, alive_ms, 2),  # the first is a probe
-    }
-    return Played(record, basics(record) | measures, [(0.0, 10.0)], {"refused": len(refused), "allowed": allowed})
+def without_account(setting: str, status: int) -> Play:
+    """The credential is of no use for a while: its key is revoked, or its wallet is empty."""
+
+    def play(world: World, _: Unknowns, n: int) -> Played:
+        world.start(4)
+        world.enqueue(bodies(n + n // 10), lane="batch")
+        world.until(lambda: world.answered >= n // 10)
+        world.gateway.configure(**{setting: [KEY]})
+        world.say(f"{setting}: ours")
+        _wait(world, INCIDENT_S)
+        world.gateway.configure(**{setting: []})
+        well_ms = time.time() * 1000
+        world.say("all is well")
+        world.drain()
+        record = world.record()
+        refused = [call for call in record.calls if call.status == status]
+        allowed = (refused[0].in_flight if refused else 0) + 2 + INCIDENT_S / PROBE_S
+        measures = {
+            "calls beyond allowance": max(0.0, len(refused) - allowed),
+            "resumed after s": _first_passed_s(record, well_ms, 2),  # the first is a probe
+        }
+        notes = {"refused": len(refused), "allowed": allowed}
+        return Played(record, basics(record) | measures, [(0.0, 10.0)], notes)
+
+    return play
 
 
 def outage(world: World, _: Unknowns, n: int) -> Played:

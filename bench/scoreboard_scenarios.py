@@ -10,7 +10,8 @@ from collections.abc import Callable, Iterator
 from typing import Final
 
 from bench.scoreboard_draws import Body, Unknowns, bodies, brief_bodies, long_bodies
-from bench.scoreboard_incidents import PROBE_S, dead_key, flood, outage, retry_after
+from bench.scoreboard_evidence_rows import EVIDENCE
+from bench.scoreboard_incidents import PROBE_S, flood, outage, retry_after, without_account
 from bench.scoreboard_measures import Limit, Played, after, basics, ideal_s, passed, span_s
 from bench.scoreboard_route_rows import ROUTES
 from bench.scoreboard_scenario import Play, Scenario
@@ -198,14 +199,20 @@ SCENARIOS: Final = (
         play=retry_after,
         bars={"lost": 0, "grants in pause": 0, "calls > 250 ms into it": 0},
     ),
-    Scenario(
-        name="dead-key",
-        says="key revoked for 60 s, 500 queued in batch",
-        n=500,
-        gateway=lambda _: {"requests_per_minute": 600},
-        settings={"requests_per_minute": "600", "probe_interval": f"{PROBE_S}s"},
-        play=dead_key,
-        bars={"lost": 0, "calls beyond allowance": 0, "resumed after s": 15},
+    *(
+        Scenario(
+            name=name,
+            says=f"{says} for 60 s, 500 queued in batch",
+            n=500,
+            gateway=lambda _: {"requests_per_minute": 600},
+            settings={"requests_per_minute": "600", "probe_interval": f"{PROBE_S}s"},
+            play=without_account(setting, status),
+            bars={"lost": 0, "calls beyond allowance": 0, "resumed after s": 15},
+        )
+        for name, says, setting, status in (
+            ("dead-key", "key revoked", "revoked_keys", 401),
+            ("empty-wallet", "wallet empty", "empty_wallets", 403),
+        )
     ),
     Scenario(
         name="outage",
@@ -225,6 +232,7 @@ SCENARIOS: Final = (
         play=flood,
         bars={"B's p95 wait / fair": 1.5},
     ),
+    *EVIDENCE,
     *ROUTES,
     Scenario(
         name="celery",

@@ -122,17 +122,29 @@ class World:
 
     def enqueue(self, bodies: Iterable[Body], *, lane: str = "interactive", task: str = "responses.create") -> None:
         """Everything at once, as Celery writes it."""
+        self.ask([{"body": body} for body in bodies], lane=lane, task=task)
+
+    def ask(
+        self,
+        envelopes: Sequence[Mapping[str, Any]],
+        *,
+        lane: str = "interactive",
+        task: str = "responses.create",
+        enqueued_at: datetime | None = None,
+    ) -> None:
+        """The same with more than a body to each; the client's stamp is `enqueued_at`, or now."""
         queue = f"responses.{lane}"
-        now = datetime.now(UTC).isoformat(timespec="milliseconds")
-        envelopes = [
-            {"body": body, "request_id": f"r{number}", "enqueued_at": now}
-            for number, body in enumerate(bodies, self.enqueued)
+        stamp = (enqueued_at or datetime.now(UTC)).isoformat(timespec="milliseconds")
+        named = [
+            {"request_id": f"r{number}", "enqueued_at": stamp, **envelope}
+            for number, envelope in enumerate(envelopes, self.enqueued)
         ]
         if self._cpu is None:
             self._cpu, self._scripts = _cpu_times(), self._script_calls()
-        self.redis.lpush(queue, *messages(self.redis_url, task=task, queue=queue, envelopes=envelopes))
-        self.enqueued += len(envelopes)
-        self.say(f"{len(envelopes)} enqueued in {lane}")
+        self.redis.lpush(queue, *messages(self.redis_url, task=task, queue=queue, envelopes=named))
+        self.enqueued += len(named)
+        if len(named) > 1:
+            self.say(f"{len(named)} enqueued in {lane}")
 
     def until(self, check: Callable[[], Any], within_s: float = GIVE_UP_S) -> bool:
         """Whether the check came true in time; tells how far everything is meanwhile."""

@@ -49,6 +49,23 @@ async def test_it_opens_when_more_than_half_of_the_calls_fail(
     assert (budget.admission.gate == BROKEN) is opens
 
 
+async def test_slow_failures_that_come_out_of_order_do_not_outvote_those_that_succeed(budget: Budget) -> None:
+    """A third of the calls fail, each after as long as it pleases: the last one first."""
+    calls = await budget.ask(300)
+    for call in reversed(calls[::3]):
+        await budget.ended(call, verdict="failed")
+
+    assert budget.admission.gate == ""
+
+
+async def test_slow_failures_of_everybody_open_it_in_any_order(budget: Budget) -> None:
+    for _ in range(3):
+        for call in reversed(await budget.ask(60)):
+            await budget.ended(call, verdict="failed")
+
+    assert budget.admission.gate == BROKEN
+
+
 async def test_quick_failures_do_not_outvote_slow_successes(budget: Budget) -> None:
     """A third of the calls fail at once; the others are still under way."""
     for _ in range(60):

@@ -171,10 +171,11 @@ class Twins:
         assert {name: float(state[name]) for name in PACE} == near(pace)
         slow_start = {name: float(getattr(simulated.pace.state.slow, field)) for name, field in SLOW_START.items()}
         assert {name: float(state.get(name, 0)) for name in SLOW_START} == near(slow_start)
-        others = ("seq", "re_left", "si_started", "sl_seq", "sl_refused")
+        others = ("seq", "re_left", "si_started", "sl_seq", "sl_refused", "sl_share", "sl_scale")
         ours = [float(state.get(name, UNWRITTEN.get(name, 0))) for name in others]
         slowed = simulated.slowed
-        theirs = [simulated.seq, simulated.retries.left, simulated.silence.started, slowed.seq, slowed.refused]
+        theirs = [simulated.seq, simulated.retries.left, simulated.silence.started]
+        theirs += [slowed.seq, slowed.refused, slowed.share, slowed.scale]
         assert ours == near([float(number) for number in theirs])
         self.seen["limited"] += simulated.flight.limit < math.inf
         self.seen["judging"] += simulated.flight.ratio_before > 0

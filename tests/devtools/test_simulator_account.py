@@ -3,6 +3,7 @@
 import asyncio
 import hashlib
 import json
+from collections import Counter
 
 import httpx
 import pytest
@@ -113,6 +114,17 @@ async def test_concurrency_is_counted_at_the_gateway_and_freed_by_clients_that_l
     stats = caller.gateway.stats()
     assert (stats.peak_in_flight, stats.by_status) == (40, {"429": 10, str(CLIENT_LEFT): 40})
     assert stats.throttled_share == 0.2
+
+
+async def test_a_gateway_that_collapses_takes_longer_and_then_refuses(caller: Caller) -> None:
+    caller.gateway.configure(collapse_above=4, latency_median_s=0.05)
+    async with httpx.AsyncClient(base_url=caller.gateway.url, headers={"Authorization": f"Bearer {KEY}"}) as client:
+        asked = [client.post("/v1/responses", json=body(f"{number}")) for number in range(9)]
+        statuses = Counter(response.status_code for response in await asyncio.gather(*asked))
+
+    longest_s = max(call.duration_s or 0 for call in caller.gateway.calls() if call.status == 200)
+    assert longest_s >= 0.05 * (6 / 4) ** 2, "the sixth in flight at once"
+    assert statuses == {200: 6, 503: 3}
 
 
 def test_the_call_log_tells_who_asked_what_without_saying_it(caller: Caller) -> None:

@@ -12,7 +12,7 @@ calls in flight, the retry budget, the lane's turn and the learned rate.
 from dataclasses import dataclass, field
 from typing import Literal
 
-from oracles.controller import evidence, gate, overload
+from oracles.controller import evidence, gate, overload, remedy
 from oracles.controller.evidence import RULES, Kind, Tally
 from oracles.controller.gate import Gate
 from oracles.controller.overload import CallTime, Flight, Retries, Silence
@@ -62,7 +62,7 @@ class Admission:
     bodies: evidence.Latest = field(default_factory=evidence.Latest)
     flight: Flight = field(default_factory=Flight)
     times: dict[str, CallTime] = field(default_factory=dict)
-    slowed: overload.Remedy = field(default_factory=overload.Remedy)
+    slowed: remedy.Remedy = field(default_factory=remedy.Remedy)
     retries: Retries = field(default_factory=Retries)
     silence: Silence = field(default_factory=Silence)
     permits: set[str] = field(default_factory=set)
@@ -209,9 +209,9 @@ class Admission:
             return
         for kind, tally in self.tallies.items():
             evidence.answer(tally, RULES[kind], now_ms, reservation.seq, one.tenant, one.body)
-        overload.passed(self.slowed, self.seq)
-        ratio = overload.learn(self.times, one.kind, took_ms)
+        remedy.passed(self.slowed, self.seq)
         granted_at_ms = reservation.granted_at_ms
+        ratio = overload.learn(self.times, one.kind, took_ms, crowd=granted_at_ms <= self.flight.cut_at_ms)
         overload.answered(self.flight, self.times, now_ms, granted_at_ms, reservation.seq, ratio, in_flight)
 
     def _refused(
@@ -223,31 +223,36 @@ class Admission:
             if reservation.granted_at_ms > self.shut.since_ms:
                 gate.fail(self.shut, met, now_ms, reservation.granted_at_ms, one.body, one.tenant)
             return True
-        shared = self._weigh(now_ms, reservation, kind, again)
+        shared = self._weigh(now_ms, reservation, kind, again, in_flight)
         if kind == "overloaded":
             self.flight.refused += 1
             if shared:
                 overload.overloaded(self.flight, now_ms, reservation.granted_at_ms, self.seq, in_flight)
             kind = "failed"
-            shared = self._weigh(now_ms, reservation, kind, again)
+            shared = self._weigh(now_ms, reservation, kind, again, in_flight)
         if kind == "throttled":
             self.slowed.refused += not again
-            shared = shared and (self.pace.cap > 1 or overload.helps(self.slowed, self.seq))
+            share = 0.0 if shared else None
+            if shared and self.pace.cap == 1:
+                share = remedy.helps(self.slowed, self.seq, self.pace.state.scale)
             told = retry_after_ms > 0 and self._weigh(now_ms, reservation, "told", again)
+            shared = share is not None
             if shared or told:
                 wait_ms, since = retry_after_ms if told else 0.0, self.seq - reservation.seq
-                self.pace.throttled(now_ms, reservation.granted_at_ms, one.tokens, wait_ms, since)
+                self.pace.throttled(now_ms, reservation.granted_at_ms, one.tokens, wait_ms, since, share or 0)
             return shared or told
         if shared:
             gate.shut(self.shut, kind, now_ms, one.body, one.tenant)
         return shared
 
-    def _weigh(self, now_ms: float, reservation: Reservation, kind: Kind, again: bool) -> bool:
+    def _weigh(self, now_ms: float, reservation: Reservation, kind: Kind, again: bool, in_flight: int = 0) -> bool:
         one, tally, rule = reservation.asked, self.tallies[kind], RULES[kind]
         if again:
             return False
         other_bodies = evidence.others_active(self.bodies, now_ms, one.body)
-        if not evidence.refuse(tally, rule, now_ms, reservation.seq, one.tenant, one.body, other_bodies=other_bodies):
+        if not evidence.refuse(
+            tally, rule, now_ms, reservation.seq, in_flight, one.tenant, one.body, other_bodies=other_bodies
+        ):
             return False
         return evidence.believed(tally, rule, others_active=evidence.others_active(self.tenants, now_ms, one.tenant))
 

@@ -10,6 +10,8 @@
   `others` of their calls must have met it too and, for the kinds in which one refusal is the opposite of a success,
   more of their calls than were answered. Where nobody else is active, the tenant speaks for the fleet.
 - For a refused key or wallet, a success of another request that started later ends the tally: the refusal was its own.
+- Slow refusals come out of order. Where the score would have fallen below 0 because of calls that started meanwhile,
+  those of them that are refused later do not add until that is made up for (`owed`).
 - A tally with no news for a minute forgets who was refused and answered; its score is a matter of calls, not of time.
 """
 
@@ -33,6 +35,7 @@ class Rule:
     outvoted: bool = False  # others' successes count against it
     crowd: int = 0  # so many requests of one tenant are believed whatever the others say; 0: never
     absolved: bool = False  # one later success of another request ends it
+    late: bool = False  # may take so long that calls started later have ended
 
 
 RULES: dict[Kind, Rule] = {
@@ -40,7 +43,7 @@ RULES: dict[Kind, Rule] = {
     "authentication": Rule(drift=0.5, height=1.5, others=1, outvoted=True, absolved=True),
     "quota": Rule(drift=0.5, height=1.5, others=1, outvoted=True, absolved=True),
     # More than half of the calls started: twenty in a row, or a hundred at 60 %.
-    "failed": Rule(drift=0.5, height=10, others=3, outvoted=True),
+    "failed": Rule(drift=0.5, height=10, others=3, outvoted=True, late=True),
     # Any second request: pace.py forgives what comes alone.
     "throttled": Rule(drift=0.01, height=1.5, others=1, crowd=5),
     # A stated wait stops everybody, as a dead key does, so it takes as much.
@@ -59,6 +62,7 @@ class Tally:
     seq: int = 0  # of the latest start that was weighed
     body: str = ""  # of the last refused
     at_ms: float = 0.0
+    owed: float = 0.0  # by refusals of calls that started before `seq`
     refused: dict[str, int] = field(default_factory=dict)
     answered: dict[str, int] = field(default_factory=dict)
 
@@ -70,18 +74,20 @@ def row(tally: Tally, tenant: str) -> str:
 
 
 def refuse(  # the arguments of the script's function
-    tally: Tally, rule: Rule, now_ms: float, seq: int, tenant: str, body: str, *, other_bodies: bool
+    tally: Tally, rule: Rule, now_ms: float, seq: int, in_flight: int, tenant: str, body: str, *, other_bodies: bool
 ) -> bool:
     """Weighs the first refusal of a request; False if the one before it had the same body and others are asked for."""
-    started = max(0, seq - tally.seq)
-    score = tally.score - rule.drift * started
+    score = tally.score - rule.drift * max(0, seq - tally.seq)
     if score < 0 or now_ms - tally.at_ms > FORGOTTEN_MS:
-        score, latest = max(0.0, score), tally.seq
+        owed = min(tally.owed - score, rule.drift * in_flight) if rule.late and score < 0 else 0.0
+        score, before = max(0.0, score), tally.seq
         forget(tally)
-        tally.seq = latest
+        tally.seq, tally.owed = before, owed
     if body == tally.body and other_bodies:
         return False
-    tally.score = score + 1
+    makes_up = seq < tally.seq and tally.owed >= 1
+    tally.score = score + (not makes_up)
+    tally.owed -= makes_up
     tally.seq, tally.body, tally.at_ms = max(seq, tally.seq), body, now_ms
     tenant = row(tally, tenant)
     tally.refused[tenant] = tally.refused.get(tenant, 0) + 1
@@ -106,7 +112,7 @@ def answer(tally: Tally, rule: Rule, now_ms: float, seq: int, tenant: str, body:
 
 def forget(tally: Tally) -> None:
     """Nothing was ever refused."""
-    tally.score, tally.seq, tally.body, tally.at_ms = 0.0, 0, "", 0.0
+    tally.score, tally.seq, tally.body, tally.at_ms, tally.owed = 0.0, 0, "", 0.0, 0.0
     tally.refused.clear()
     tally.answered.clear()
 

@@ -20,7 +20,7 @@
 
 from dataclasses import dataclass
 
-CUT, FIRST_CUT = 0.85, 0.5  # of a ceiling met before; of one that is new: calls must get fast to show what fast is
+CUT, FIRST_CUT = 0.87, 0.5  # of a ceiling met before; of one that is new: calls must get fast to show what fast is
 FEWEST = 4.0
 GROWTH, REGROWTH, HEADROOM = 0.03, 0.1, 0.8  # a window of answers; below that share of the ceiling
 HOLD_MS, HOLD_AGAIN_MS, HOLD_MAX_MS = 5_000, 30_000, 60_000  # after a new ceiling; after one met before
@@ -31,7 +31,6 @@ WINDOW, CROWDED = 120, 0.85  # answers: call times scatter by half, their mean o
 QUICK = 30  # answers that let the limit grow while it is far below the ceiling
 FLOOR_FALL, FLOOR_DRIFT = 0.5, 1.001  # a window: noise has a low side, and what once was fast need not stay so
 RAISED = 1.05
-MANY_REFUSED, MOST, LOWER, LONG = 3, 0.5, 0.8, 40  # 429s that measure a share; where it is too large to ask; calls
 JUDGED, HELPS, WELL = 20, 0.8, 0.05  # calls that measure a share of 503s; less than before; none to speak of
 LONELY = 8  # calls in flight that congest nobody
 
@@ -68,35 +67,6 @@ class Flight:
     seq: int = 0  # calls started when the count of 503s began
     refused: int = 0  # 503s since
     share: float = 0.0  # of 503s, before the last cut for them; 0: it was well since
-
-
-@dataclass(slots=True)
-class Remedy:
-    """Whether cutting the rate helps against refusals: their share since the last cut and before it."""
-
-    seq: int = 0
-    refused: int = 0
-    share: float = 0.0
-
-
-def helps(remedy: Remedy, seq: int) -> bool:
-    """Whether to cut again, after one more refusal; a share that cuts do not lower is not of our making."""
-    started = max(1, seq - remedy.seq)
-    share = min(1.0, remedy.refused / started)
-    if remedy.share and remedy.refused < MANY_REFUSED and share < MOST:
-        return False  # too few to tell
-    useless = remedy.share and LOWER * remedy.share < share < MOST
-    remedy.seq, remedy.refused = seq, 0
-    if not useless:
-        remedy.share = share
-    return not useless
-
-
-def passed(remedy: Remedy, seq: int) -> None:
-    """Forgets a cut that has helped: next to nothing was refused since."""
-    started = seq - remedy.seq
-    if started >= LONG and remedy.refused <= WELL * started:
-        remedy.seq, remedy.refused, remedy.share = seq, 0, 0.0
 
 
 @dataclass(slots=True)
@@ -140,14 +110,14 @@ def cut(flight: Flight, now_ms: float, granted_at_ms: float, in_flight: int) -> 
 def answered(
     flight: Flight, times: dict[str, CallTime], now_ms: float, granted_at_ms: float, seq: int, ratio: float, n: int
 ) -> None:
-    """Reads an answer that took `ratio` x its kind's floor, with `n` calls in flight."""
+    """Reads an answer that took `ratio` x its kind's floor (0: not known), with `n` calls in flight."""
     if granted_at_ms <= flight.cut_at_ms:
         return
     flight.answers += 1
-    flight.ratios += ratio
+    flight.ratios += ratio or 1.0
     mean = flight.ratios / flight.answers
     far = flight.crowded and flight.limit < HEADROOM * flight.ceiling
-    quick = far and mean <= SLOWER and not flight.ratio_before
+    quick = far and ratio > 0 and mean <= SLOWER and not flight.ratio_before
     if flight.answers < max(QUICK if quick else WINDOW, min(flight.limit, n)):
         return
     if seq - flight.seq >= JUDGED and flight.refused <= WELL * (seq - flight.seq):
@@ -178,14 +148,15 @@ def _new_window(flight: Flight) -> None:
     flight.answers, flight.ratios, flight.crowded = 0, 0.0, False
 
 
-def learn(times: dict[str, CallTime], kind: str, took_ms: float) -> float:
-    """Notes what a call took; returns it over the floor of its kind."""
+def learn(times: dict[str, CallTime], kind: str, took_ms: float, *, crowd: bool) -> float:
+    """Notes what a call took; returns it over the floor of its kind, or 0. `crowd`: granted before the last cut."""
     time = times.get(kind) or _new_kind(times, kind, CallTime(took_ms, took_ms / 2))
     weight = max(LEARNING, 1 / (time.answers + 1))
     time.deviation_ms += weight * (abs(took_ms - time.mean_ms) - time.deviation_ms)
     time.mean_ms += weight * (took_ms - time.mean_ms)
     time.answers += 1
-    time.window, time.window_ms = time.window + 1, time.window_ms + took_ms
+    if not crowd:
+        time.window, time.window_ms = time.window + 1, time.window_ms + took_ms
     if time.window >= WINDOW:
         mean_ms = time.window_ms / time.window
         if not time.floor_ms:
@@ -195,7 +166,7 @@ def learn(times: dict[str, CallTime], kind: str, took_ms: float) -> float:
         else:
             time.floor_ms *= FLOOR_DRIFT
         time.window, time.window_ms = 0, 0.0
-    return took_ms / time.floor_ms if time.floor_ms else 1.0
+    return took_ms / time.floor_ms if time.floor_ms else 0.0
 
 
 def _new_kind(times: dict[str, CallTime], kind: str, time: CallTime) -> CallTime:

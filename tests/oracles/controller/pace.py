@@ -138,21 +138,24 @@ class Pace:
         self._refill(now_ms)
         slow_start.ended(self.state.slow, granted_at_ms, passed=passed)
 
-    def throttled(self, now_ms: float, granted_at_ms: float, tokens: int, told_ms: float = 0, since: int = 0) -> None:
+    def throttled(
+        self, now_ms: float, granted_at_ms: float, tokens: int, told_ms: float = 0, since: int = 0, share: float = 0
+    ) -> None:
         """Pauses the fleet; slows it too if the refused call, `since` others ago, is newer than the last cut."""
         self._refill(now_ms)
-        s = self.state
+        s, pause_ms = self.state, min(told_ms, MAX_PAUSE_MS)
         age_ms = max(0.0, now_ms - granted_at_ms)
         s.refusal_ms = min(REFUSAL_MAX_MS, max(age_ms, 0.8 * s.refusal_ms + 0.2 * age_ms))
-        pause_ms = min(told_ms, MAX_PAUSE_MS)
         slow_start.refused(s, granted_at_ms)
         if granted_at_ms > s.cut_at_ms and not self._forgives():  # what was in flight at the cut tells nothing new
-            own_ms = self._cut(age_ms, self._charge(tokens)) if not s.slow.window else slow_start.end(s, age_ms, since)
+            own_ms = (
+                self._cut(age_ms, self._charge(tokens), share)
+                if not s.slow.window
+                else slow_start.end(s, age_ms, since)
+            )
             pause_ms = max(pause_ms, own_ms)
             s.hold_ms = min(s.hold_ms + SHUT_WEIGHT * pause_ms, HOLD_MAX_MS)
-            s.requests_ms = min(s.requests_ms, 0.0)
-            s.tokens_ms = min(s.tokens_ms, 0.0)
-            s.cut_at_ms = now_ms
+            s.requests_ms, s.tokens_ms, s.cut_at_ms = min(s.requests_ms, 0.0), min(s.tokens_ms, 0.0), now_ms
         if pause_ms > 0:
             s.pause_until_ms = max(s.pause_until_ms, now_ms + pause_ms)
             s.probing = True
@@ -249,30 +252,29 @@ class Pace:
         if s.probing:
             s.probing = False
             s.pause_until_ms = now_ms + PROBE_PATIENCE * s.refusal_ms
+            if not s.slow.searching and s.passed_ms <= EVIDENCE * charge:
+                slow_start.lone(s)
+                self._refill(now_ms)
 
-    def _cut(self, age_ms: float, charge: float) -> float:
+    def _cut(self, age_ms: float, charge: float, share: float) -> float:
         """Sets the scale to what the upstream let pass since the last cut, and says for how long to back off."""
         s = self.state
         passed_ms = s.passed_ms - charge - age_ms * s.scale  # what followed the refused call was refused, too
         if passed_ms < EVIDENCE * charge:
             s.passed_ms = max(0.0, passed_ms)
             s.backoff_ms = min(s.backoff_ms * 2, BACKOFF_MAX_MS)
-            slow_start.shut(s)
+            slow_start.lone(s)
             return s.backoff_ms
         measured = passed_ms / max(1.0, s.busy_ms - age_ms)
         if measured > BURSTY * s.scale:
             s.burst_ms = max(min(MIN_BURST_MS, s.burst_ms), s.burst_ms / 2)
-        if (
-            not self._held() and not s.slow.searching
-        ):  # it was growing: the limit lies between what passed and where it was met
+        measured *= 1 - share  # of the calls since the last cut were refused, too
+        if not self._held() and not s.slow.searching:  # growing: the limit lies between what passed and what did not
             measured = (measured + s.scale) / 2
         ceiling = min(s.scale, max(measured, DEEPEST_CUT * s.scale))
         confirmed = abs(ceiling - s.ceiling) <= CONFIRMED * s.ceiling
         s.hold_ms = HOLD_MS if s.slow.searching or not confirmed else s.hold_ms * 2
         s.slow.searching, s.slow.passed_ms = False, 0.0
-        s.ceiling = ceiling
-        s.scale = max(FLOOR, HEADROOM * ceiling)
-        s.refund /= 4
-        s.busy_ms = s.passed_ms = s.lenience = 0.0
-        s.backoff_ms = BACKOFF_MS
+        s.ceiling, s.scale, s.refund = ceiling, max(FLOOR, HEADROOM * ceiling), s.refund / 4
+        s.busy_ms, s.passed_ms, s.lenience, s.backoff_ms = 0.0, 0.0, 0.0, BACKOFF_MS
         return s.backoff_ms

@@ -4,7 +4,7 @@
   fate is not known. A call's fate is known when it ends, or when it was not refused within FATE_MS to twice that: a
   refusal comes soon. The first FIRST calls start at once.
 - Each call that passed widens the window by one while the window is used, so it doubles each round trip; from LARGE on
-  it grows by a quarter. What is refused when the limit is met is what was on its way, so the window bounds it.
+  it grows by a twentieth. What is refused when the limit is met is what was on its way, so the window bounds it.
 - The first believed refusal ends the slow start. Of the calls granted from the refused one on, those that are not
   refused tell the limit: whatever burst the upstream allows was used up by then. `least` stands for it where nearly all
   are refused: the rate at which calls passed if the upstream's burst were BURST_S long.
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 FIRST = 16.0
 FATE_MS = 500
-LARGE, SLOWER = 80.0, 0.25  # calls; a call that passes widens a large window by this much
+LARGE, SLOWER = 80.0, 0.05  # calls; a call that passes widens a large window by this much
 BURST_S = 15.0
 PATIENCE = 1.25  # x the time the upstream takes to refuse
 SLOWEST = 0.5  # calls/s
@@ -127,8 +127,8 @@ def refused(state: "State", granted_at_ms: float) -> None:
         state.scale = state.ceiling = max(slow.least, state.scale - 1_000 / slow.tail_ms)
 
 
-def shut(state: "State") -> None:
-    """A lone call was refused, and next to nothing has passed since the last cut."""
+def lone(state: "State") -> None:
+    """A lone call goes or is refused, and next to nothing has passed since the last cut."""
     slow = state.slow
     if slow.passed_ms and state.busy_ms > SHUT_MS:
         slow.searching = False

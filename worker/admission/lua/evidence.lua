@@ -10,19 +10,23 @@
 --   `others` of their calls must have met it too; where it is `outvoted`, more of their calls than were answered; a
 --   `crowd` of one tenant's requests is believed all the same. Where nobody else is active, the tenant speaks for the fleet.
 -- * Where it is `absolved`, a success of another request that started later ends the tally: the refusal was its own.
+-- * Slow refusals come out of order. Where the score would have fallen below 0 because of calls that started meanwhile,
+--   those of them that are refused later do not add until that is made up for.
 -- * A tally with no news for a minute forgets who was refused and answered; its score is a matter of calls, not of time.
 --
--- A tally is a table of score, seq (of the latest start weighed), body (of the last refused), at (when that was) and, by
--- tenant, r (refused) and o (answered).
+-- A tally is a table of score, seq (of the latest start weighed), body (of the last refused), at (when that was), owed (by
+-- refusals of calls that started before seq) and, by tenant, r (refused) and o (answered).
 
 local FORGOTTEN_MS = 60000
 local MOST_TENANTS, REST = 16, '~' -- rows of a tally; further tenants share one
 local MANY_REFUSED, MOST, LOWER = 3, 0.5, 0.8 -- 429s that measure a share; a share too large to ask; less than before
+local MEASURED = 20                           -- calls that measure how deep to cut
+local DEEPER, DEEPEST = 1.5, 0.5              -- x the share, and of the rate: a cut that should have lowered the share
 local LONG, WELL = 40, 0.05                   -- calls that show whether next to nothing is refused
 
 State.seq, State.ten_a, State.ten_a_at, State.ten_b, State.ten_b_at = 0, '', 0, '', 0
 State.bod_a, State.bod_a_at, State.bod_b, State.bod_b_at = '', 0, '', 0
-State.sl_seq, State.sl_refused, State.sl_share = 0, 0, 0
+State.sl_seq, State.sl_refused, State.sl_share, State.sl_scale = 0, 0, 0, 0
 
 -- The proof that a kind of refusal needs. A function, because a table would be built by every call of the script.
 local function rule_of(kind)
@@ -31,7 +35,7 @@ local function rule_of(kind)
     -- wait stops everybody, so it takes as much.
     return { drift = 0.5, height = 1.5, others = 1, outvoted = true, absolved = true }
   elseif kind == 'failed' then -- more than half of the calls started: twenty in a row, or a hundred at 60 %
-    return { drift = 0.5, height = 10, others = 3, outvoted = true }
+    return { drift = 0.5, height = 10, others = 3, outvoted = true, late = true }
   elseif kind == 'throttled' then -- any second request: pace.lua forgives what comes alone
     return { drift = 0.01, height = 1.5, others = 1, crowd = 5 }
   elseif kind == 'overloaded' then -- more than 15 % of the calls: fewer fit into the retry budget
@@ -85,13 +89,16 @@ local function worst_of(refused)
 end
 
 -- Adds the first refusal of a request; returns false if the one before it was of the same body and others are asked for.
-local function refuse(tally, rule, call, other_bodies)
-  local score = tally.score - rule.drift * math.max(0, call.seq - tally.seq)
+local function refuse(tally, rule, call, in_flight, other_bodies)
+  local score, owed = tally.score - rule.drift * math.max(0, call.seq - tally.seq), tally.owed or 0
   if score < 0 or math.abs(now - tally.at) > FORGOTTEN_MS then
+    owed = rule.late and score < 0 and math.min(owed - score, rule.drift * in_flight) or 0
     score, tally.body, tally.r, tally.o = math.max(0, score), '', {}, {}
   end
   if call.body == tally.body and other_bodies then return false end
-  tally.score, tally.seq, tally.body, tally.at = score + 1, math.max(call.seq, tally.seq), call.body, now
+  local makes_up = call.seq < tally.seq and owed >= 1
+  tally.score, tally.owed = score + (makes_up and 0 or 1), owed - (makes_up and 1 or 0)
+  tally.seq, tally.body, tally.at = math.max(call.seq, tally.seq), call.body, now
   add(tally.r, tally.o, call.tenant)
   return true
 end
@@ -119,11 +126,11 @@ function State:others_active(tenant) return recent(tenant == self.ten_a and self
 
 function State:other_bodies(body) return recent(body == self.bod_a and self.bod_b_at or self.bod_a_at) end
 
--- Weighs a refusal in the tally of that kind; returns whether it speaks for the fleet.
-function State:weigh(kind, call)
+-- Weighs a refusal in the tally of that kind, with so many calls in flight; returns whether it speaks for the fleet.
+function State:weigh(kind, call, in_flight)
   if call.again then return false end
   local rule, tally = rule_of(kind), self:tally(kind)
-  if not refuse(tally, rule, call, self:other_bodies(call.body)) then return false end
+  if not refuse(tally, rule, call, in_flight, self:other_bodies(call.body)) then return false end
   self:keep_tally(kind, tally)
   return believed(tally, rule, self:others_active(call.tenant))
 end
@@ -147,16 +154,19 @@ function State:absolve(call)
   end
 end
 
--- Whether to cut the rate once more for a 429. Where a limit is configured, a share of 429s that cuts do not lower is not
--- of our making.
+-- Whether to cut the rate once more for a 429, and the share of calls refused, 0 where it is not known. Where a limit is
+-- configured, a share of 429s that deep cuts do not lower is not of our making.
 function State:slowing_helps()
-  local share = math.min(1, self.sl_refused / math.max(1, self.seq - self.sl_seq))
-  local before = self.sl_share
-  if before > 0 and self.sl_refused < MANY_REFUSED and share < MOST then return false end -- too few to tell
-  local useless = before > 0 and LOWER * before < share and share < MOST
+  local started, before = math.max(1, self.seq - self.sl_seq), self.sl_share
+  local share = math.min(1, self.sl_refused / started)
+  local tried = before > 0 and self.scale <= self.sl_scale * math.max(DEEPEST, 1 - DEEPER * before)
+  if tried and self.sl_refused < MANY_REFUSED and share < MOST then return false, 0 end -- too few to tell
+  local lower = before == 0 or share < LOWER * before
   self.sl_seq, self.sl_refused = self.seq, 0
-  if not useless then self.sl_share = share end
-  return not useless
+  if tried and not lower and share < MOST then return false, 0 end
+  if lower then self.sl_scale = self.scale end
+  self.sl_share = lower and share or math.max(share, before)
+  return true, started >= MEASURED and share or 0
 end
 
 -- Forgets a cut that has helped: next to nothing was refused since.

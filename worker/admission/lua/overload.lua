@@ -6,7 +6,8 @@
 --   tell nothing new. Then the limit holds for a while, longer where the ceiling was met before, and grows by GROWTH a
 --   window of answers while the fleet uses it up; faster where it is far below the ceiling. Where cuts do not lower the
 --   share of 503s, there is no further cut.
--- * Each kind of call (model and size) has a floor: the least mean time of a window of its answers. Where a window of
+-- * Each kind of call (model and size) has a floor: the least mean time of a window of its answers. Until one is known,
+--   the limit grows slowly, so that a first cut shows what is fast. Where a window of
 --   answers takes SLOWER x the floor, the gateway is congested: a cut. If fewer calls then are no faster, the time was
 --   not of our making: the floors are raised and the limit is given back.
 -- * Retries are at most RETRY_SHARE of the calls: a first call earns that much, a retry costs one. A retry beyond the
@@ -16,7 +17,7 @@
 -- * A gateway that answers nobody is silent: SILENT_CALLS calls have started since the last answer, which was longer ago
 --   than SILENT x the time of the slowest kind.
 
-local CUT, FIRST_CUT = 0.85, 0.5 -- of a ceiling met before; of one that is new: calls must get fast to show what fast is
+local CUT, FIRST_CUT = 0.87, 0.5 -- of a ceiling met before; of one that is new: calls must get fast to show what fast is
 local FEWEST = 4
 local FLIGHT_GROWTH, REGROWTH, NEAR = 0.03, 0.1, 0.8 -- a window; a window below that share of the ceiling
 local FLIGHT_HOLD_MS, HOLD_AGAIN_MS, FLIGHT_HOLD_MAX_MS = 5000, 30000, 60000 -- after a new ceiling; after one met before
@@ -78,14 +79,14 @@ end
 
 function State:grow_flight(share) self.fl_limit = self.fl_limit + math.max(1, share * self.fl_limit) end
 
--- Reads an answer that took `ratio` x the floor of its kind.
+-- Reads an answer that took `ratio` x the floor of its kind; 0 where that is not known.
 function State:answered_in(ratio, granted_at, seq, in_flight)
   if granted_at <= self.fl_cut_at then return end
-  self.fl_answers, self.fl_ratios = self.fl_answers + 1, self.fl_ratios + ratio
+  self.fl_answers, self.fl_ratios = self.fl_answers + 1, self.fl_ratios + (ratio > 0 and ratio or 1)
   local limit = self.fl_limit or math.huge
   local mean, started = self.fl_ratios / self.fl_answers, seq - self.fl_seq
   local far = self.fl_crowded == 1 and limit < NEAR * self.fl_ceiling
-  local quick = far and mean <= SLOWER and self.fl_before == 0
+  local quick = far and ratio > 0 and mean <= SLOWER and self.fl_before == 0
   if self.fl_answers < math.max(quick and QUICK or WINDOW, math.min(limit, in_flight)) then return end
   if started >= JUDGED and self.fl_refused <= WELL * started then
     self.fl_seq, self.fl_refused, self.fl_share = seq, 0, 0
@@ -168,17 +169,19 @@ local function close_window(time)
   time.window, time.window_ms = 0, 0
 end
 
--- Notes what a call took; returns it over the floor of its kind.
-function State:learn_time(kind, took_ms)
+-- Notes what a call took; returns it over the floor of its kind, or 0. A call of before the last cut ran in a crowd, so
+-- it says nothing of the floor.
+function State:learn_time(kind, took_ms, granted_at)
   if not self.times[kind] then self:add_time(kind, took_ms, took_ms / 2) end
   local time = self.times[kind]
   local weight = math.max(LEARNING, 1 / (time.answers + 1))
   time.deviation = time.deviation + weight * (math.abs(took_ms - time.mean) - time.deviation)
   time.mean = time.mean + weight * (took_ms - time.mean)
-  time.answers, time.window, time.window_ms = time.answers + 1, time.window + 1, time.window_ms + took_ms
+  time.answers = time.answers + 1
+  if granted_at > self.fl_cut_at then time.window, time.window_ms = time.window + 1, time.window_ms + took_ms end
   if time.window >= WINDOW then close_window(time) end
   self:keep_time(kind)
-  return time.floor > 0 and took_ms / time.floor or 1
+  return time.floor > 0 and took_ms / time.floor or 0
 end
 
 -- Believes that calls of this kind take at least so long.

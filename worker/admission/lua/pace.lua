@@ -103,18 +103,19 @@ function State:forgives()
 end
 
 -- Sets the scale to the rate that the upstream let pass since the last cut; returns for how long to back off, in ms.
-function State:cut(age_ms, charge)
+function State:cut(age_ms, charge, share)
   local passed_ms = self.passed_ms - charge - age_ms * self.scale -- the calls after the refused one were refused, too
   if passed_ms < EVIDENCE * charge then
     self.passed_ms = math.max(0, passed_ms)
     self.backoff_ms = math.min(self.backoff_ms * 2, BACKOFF_MAX_MS)
-    self:refused_alone()
+    self:lone()
     return self.backoff_ms
   end
   local measured = passed_ms / math.max(1, self.busy_ms - age_ms)
   if measured > BURSTY * self.scale then
     self.burst_ms = math.max(math.min(MIN_BURST_MS, self.burst_ms), self.burst_ms / 2)
   end
+  measured = measured * (1 - share)
   -- The rate was growing, so the limit lies between the rate that passed and the rate that was refused.
   if not self:held() and self.st_searching == 0 then measured = (measured + self.scale) / 2 end
   local ceiling = math.min(self.scale, math.max(measured, DEEPEST_CUT * self.scale))
@@ -142,15 +143,15 @@ function State:learn(limit_rpm)
 end
 
 -- Pauses the fleet for a throttled call, and slows it if the call was granted after the last cut and is not forgiven.
--- `since` counts the calls that were granted after it.
-function State:throttled(granted_at, tokens, retry_after_ms, longest_ms, since)
+-- `since` counts the calls that were granted after it; `share` of the calls since the last cut were refused, 0 if unknown.
+function State:throttled(granted_at, tokens, retry_after_ms, longest_ms, since, share)
   local age_ms = math.max(0, now - granted_at)
   local pause_ms = math.min(retry_after_ms, longest_ms)
   self.refusal_ms = math.min(REFUSAL_MAX_MS, math.max(age_ms, 0.8 * self.refusal_ms + 0.2 * age_ms))
   self:refused_on_its_way(granted_at)
   if granted_at > self.cut_at_ms and not self:forgives() then -- calls in flight at the cut tell nothing new
     local own_ms = PROBE_PATIENCE * self.refusal_ms
-    if self:starting() then self:end_by_refusal(age_ms, since) else own_ms = self:cut(age_ms, self:charge(tokens)) end
+    if self:starting() then self:end_by_refusal(age_ms, since) else own_ms = self:cut(age_ms, self:charge(tokens), share) end
     pause_ms = math.max(pause_ms, own_ms)
     self.hold_ms = math.min(self.hold_ms + SHUT_WEIGHT * pause_ms, HOLD_MAX_MS)
     self.requests_ms, self.tokens_ms, self.cut_at_ms = math.min(self.requests_ms, 0), math.min(self.tokens_ms, 0), now
@@ -225,5 +226,9 @@ function State:spend(lane, weight, tokens)
   if self.probing == 1 then -- one call alone shows whether the upstream is open again
     self.probing = 0
     self.pause_until = now + PROBE_PATIENCE * self.refusal_ms
+    if self.st_searching == 0 and self.passed_ms <= EVIDENCE * self:charge(tokens) then
+      self:lone()
+      self:refill()
+    end
   end
 end

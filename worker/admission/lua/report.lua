@@ -22,18 +22,19 @@ function State:succeeded(call, in_flight)
   if call.verdict ~= 'ok' then return end
   self:absolve(call)
   self:slowing_helped()
-  local ratio = self:learn_time(call.kind, math.max(1, now - call.granted_at))
+  local ratio = self:learn_time(call.kind, math.max(1, now - call.granted_at), call.granted_at)
   self:answered_in(ratio, call.granted_at, call.seq, in_flight)
 end
 
 -- A 429 slows and pauses the fleet where others share it.
 function State:met_limit(call, shared)
   self.sl_refused = self.sl_refused + (call.again and 0 or 1)
-  shared = shared and (not self.known or self:slowing_helps())
+  local share = 0
+  if shared and self.known then shared, share = self:slowing_helps() end
   local told = call.retry_after_ms > 0 and self:weigh('told', call)
   if shared or told then
     local since = self.seq - call.seq
-    self:throttled(call.granted_at, call.reserved, told and call.retry_after_ms or 0, call.longest_pause_ms, since)
+    self:throttled(call.granted_at, call.reserved, told and call.retry_after_ms or 0, call.longest_pause_ms, since, share)
   end
   return shared or told
 end
@@ -45,12 +46,12 @@ function State:refused(call, in_flight)
   if self.gate and gate then
     return true, self:tried(call) and self:probe_failed(gate, call, call.probe_ms)
   end
-  local shared = self:weigh(kind, call)
+  local shared = self:weigh(kind, call, in_flight)
   if kind == 'throttled' then return self:met_limit(call, shared), false end
   if kind == 'overloaded' then
     self.fl_refused = self.fl_refused + 1
     if shared then self:overloaded(call.granted_at, in_flight) end
-    shared = self:weigh('failed', call)
+    shared = self:weigh('failed', call, in_flight)
   end
   if shared then self:shut(gate, call.code, call) end
   return shared, false

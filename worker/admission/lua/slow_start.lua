@@ -4,7 +4,7 @@
 --   fate is not known. A call's fate is known when it ends, or when it was not refused within FATE_MS to twice that: a
 --   refusal comes soon. The first FIRST_CALLS start at once.
 -- * Each call that passed widens the window by one while the window is used, so it doubles each round trip; from LARGE
---   on it grows by a quarter. What is refused when the limit is met is what was on its way, so the window bounds it.
+--   on it grows by a twentieth. What is refused when the limit is met is what was on its way, so the window bounds it.
 -- * The first believed refusal ends the slow start. Of the calls granted from the refused one on, those that are not
 --   refused tell the limit: whatever burst the upstream allows was used up by then. Where nearly all are refused, the
 --   rate at which calls passed stands for it, as if the upstream's burst were BURST_S long.
@@ -15,7 +15,7 @@
 -- * A limit that headers name ends the slow start as well; the rate climbs to it.
 
 local FIRST_CALLS, FATE_MS = 16, 500
-local LARGE, WIDER = 80, 0.25 -- calls; a call that passes widens a large window by this much
+local LARGE, WIDER = 80, 0.05 -- calls; a call that passes widens a large window by this much
 local BURST_S, SLOWEST = 15, 0.5
 local SHUT_MS = 1500
 local SEARCH_HOLD_MS, SEARCH_SPEED, SEARCH_MOST = 500, 0.1, 0.5 -- growth per second, that much more each second
@@ -91,8 +91,8 @@ function State:refused_on_its_way(granted_at)
   self.ceiling = self.scale
 end
 
--- A lone call was refused, and next to nothing has passed since the last cut.
-function State:refused_alone()
+-- A lone call goes or was refused, and next to nothing has passed since the last cut.
+function State:lone()
   if self.st_passed_ms == 0 or self.busy_ms <= SHUT_MS then return end
   self.st_searching = 0
   self.scale = math.max(SLOWEST, self.st_passed_ms / (self.at_ms - self.st_since))

@@ -43,7 +43,8 @@
 --   ten_b, ten_b_at          the last other tenant, and when
 --   bod_a, bod_a_at          the body that was asked for last, and when
 --   bod_b, bod_b_at          the last other body, and when
---   sl_seq, sl_refused, sl_share   since the last cut of the rate: seq then, 429s since, share of 429s before
+--   sl_seq, sl_refused       since the last cut of the rate: seq then, 429s since
+--   sl_share, sl_scale       share of 429s that cuts must lower, and the scale at which it was seen
 -- Overload:
 --   fl_limit, fl_ceiling     calls that may be in flight, none = no limit; where the last cut put the ceiling
 --   fl_hold_ms, fl_hold_until, fl_cut_at   how long the limit stays after a cut, until when, and when that was

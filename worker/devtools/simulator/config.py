@@ -57,6 +57,9 @@ class SimulatorConfig:
     latency_median_s: float = 0.0
     latency_sigma: float = 0.0
     """Of the logarithm: 0 is a constant latency, 0.5 a p95 of 2.3 medians."""
+    collapse_above: int = 0
+    """Above 0: with more calls in flight than this, each takes the square of the excess longer; with half as many
+    again, it is answered 503."""
     refusal_latency_s: float = 0.0
     """Seconds until a 429 by a limit. Gateways that retry before they refuse are slow."""
     stream_deltas: int = 8

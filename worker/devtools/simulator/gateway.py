@@ -28,6 +28,8 @@ from worker.devtools.simulator.requests import Asked, InvalidRequestError, estim
 from worker.devtools.simulator.script import Plan, Script, prompt_hash, request_tag
 
 _MAX_BODY: Final = 64 * 1024 * 1024
+GIVES_UP: Final = 1.5
+"""Times the calls in flight that it stands, a gateway that collapses answers 503."""
 
 
 @dataclass(slots=True)
@@ -39,7 +41,19 @@ class Account:
 
     def latency_s(self, rng: Random) -> float:
         median_s, sigma = self.config.latency_median_s, self.config.latency_sigma
-        return median_s * math.exp(sigma * rng.gauss()) if sigma else median_s
+        usual_s = median_s * math.exp(sigma * rng.gauss()) if sigma else median_s
+        return usual_s * max(1.0, self.excess) ** 2
+
+    @property
+    def excess(self) -> float:
+        """The calls in flight over those that the gateway stands; 0 where it stands any number."""
+        return self.budget.in_flight / self.config.collapse_above if self.config.collapse_above else 0.0
+
+    def plan(self, script: Script, prompt: str) -> Plan:
+        """The fate of an admitted call."""
+        if self.excess > GIVES_UP:
+            return Plan(name="503", fault=FAULTS["503"], latency_s=0.0)
+        return script.plan(prompt, self.config.fault_rates)
 
     def credential_fault(self, key: str) -> str:
         config = self.config
@@ -148,7 +162,7 @@ class Gateway:
     ) -> web.StreamResponse:
         self._log.admitted(call, self._in_flight)
         try:
-            plan = self._script.plan(asked.prompt, account.config.fault_rates)
+            plan = account.plan(self._script, asked.prompt)
             call.fault = plan.name
             response = await end(self._exchange(request, asked, plan, account, call))
             if response.status >= HTTPStatus.BAD_REQUEST and not account.config.count_failed:
