@@ -63,7 +63,7 @@ class Attempt(BaseModel):
     code: ErrorCode | None = None
     """The reason that it did not complete."""
     upstream_request_id: str | None = None
-    """The gateway's id of the call, to quote to its support."""
+    """The gateway's id of the call, to quote to its support; a hash (`#`) of one that quotes the request."""
     waited_ms: int = 0
     """Time that the attempt waited for the rate budget before it started."""
     maybe_billed: bool = False
