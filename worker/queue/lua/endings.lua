@@ -33,7 +33,10 @@ local function keep(key, arg, deadline, replied, calling)
   redis.call('HSET', key.request, 'state', arg.outcome, 'token', arg.token, 'result', arg.result,
     'retryable', arg.retryable and 1 or 0, 'replied', replied, 'calling', 0)
   redis.call('HDEL', key.request, unpack(obsolete(key, calling)))
-  redis.call('PEXPIREAT', key.request, now + math.max(deadline - now + MARKER_MS, MARKER_MS, arg.kept_ms))
+  -- The claim has set the end of a marker. A result that is kept for longer, or came late, sets another.
+  if deadline <= now or now + arg.kept_ms > deadline + MARKER_MS then
+    redis.call('PEXPIREAT', key.request, now + math.max(deadline - now + MARKER_MS, MARKER_MS, arg.kept_ms))
+  end
   redis.call('ZADD', key.kept, now + arg.kept_ms, key.request)
 end
 

@@ -34,9 +34,20 @@ end
 -- Whether nobody had been told; a second token would wake a second process.
 local function ring(bell)
   local rung = redis.call('LPUSH', bell, 1) == 1
-  if not rung then redis.call('RPOP', bell) end
-  redis.call('PEXPIRE', bell, TOKEN_MS)
+  if rung then redis.call('PEXPIRE', bell, TOKEN_MS) else redis.call('RPOP', bell) end
   return rung
+end
+
+-- The messages that wait in a lane; most of its lists are empty.
+local function waiting_in(lane)
+  local full, waiting = redis.call('EXISTS', lane.list0, lane.list3, lane.list6, lane.list9), 0
+  for _, list in ipairs({ lane.list0, lane.list3, lane.list6, lane.list9 }) do
+    if full == 0 then break end
+    local found = length(list)
+    waiting = waiting + found
+    if found > 0 then full = full - 1 end
+  end
+  return waiting
 end
 
 -- Looks at each lane, and rings where messages wait. Returns server time, then of each lane: how many messages wait,
@@ -46,7 +57,7 @@ end
 function commands.look(_, _, lanes)
   local found = { now }
   for _, lane in ipairs(lanes) do
-    local waiting = length(lane.list0) + length(lane.list3) + length(lane.list6) + length(lane.list9)
+    local waiting = waiting_in(lane)
     local parked = redis.pcall('ZRANGE', lane.delayed, 0, 0, 'WITHSCORES')
     local rung = waiting > 0 and ring(lane.bell)
     for _, part in ipairs({ waiting, parked[2] or -1, rung and 1 or 0 }) do found[#found + 1] = part end

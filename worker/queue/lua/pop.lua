@@ -65,15 +65,18 @@ end
 
 function Pop:take(lane, quota)
   if self.empty[lane.lane] then return end
+  local full = redis.call('EXISTS', lane.list0, lane.list3, lane.list6, lane.list9) -- most lists are empty
   for _, name in ipairs(LISTS) do
-    local list = lane[name]
+    if full == 0 then break end
+    local list, taken = lane[name], 0
     while quota > 0 and self.left > 0 do
       -- A key of another type in the place of one lane's list must not stop the other lanes.
       local message = redis.pcall('LINDEX', list, -1)
       if type(message) ~= 'string' then break end
       if self:has_room(message) then self:move(lane, list, message) else self.left = 0 end
-      quota = quota - 1
+      quota, taken = quota - 1, taken + 1
     end
+    if taken > 0 then full = full - 1 end
   end
   if quota > 0 and self.left > 0 then self.empty[lane.lane] = true end
 end
