@@ -36,3 +36,15 @@ async def test_reports_that_leave_together_change_what_they_change_one_by_one(
     valkey.config_resetstat()
     assert await told(valkey, redis_url, ends, together=True) == one_by_one
     assert valkey.info("commandstats")["cmdstat_evalsha"]["calls"] <= len(ends) + 2, "one run for all reports"
+
+
+async def test_reports_that_leave_together_write_once(valkey: Any, redis_url: str) -> None:
+    """One HSET for the state and one for the times of calls, however many they are."""
+    async with open_budget(valkey, redis_url, requests_per_minute=60_000) as budget:
+        calls = [call for _ in range(8) for call in await budget.ask()]
+        valkey.config_resetstat()
+        await asyncio.gather(*(budget.tell(call, "ok") for call in calls))
+
+    stats = valkey.info("commandstats")
+    assert stats["cmdstat_zrem"]["calls"] == len(calls)
+    assert stats["cmdstat_hset"]["calls"] == 2 * stats["cmdstat_evalsha"]["calls"] <= 4

@@ -109,10 +109,10 @@ end
 -- Durations of calls
 
 local function unpacked(packed)
-  local values = {}
-  for value in string.gmatch(packed, '%S+') do values[#values + 1] = tonumber(value) end
-  return { mean = values[1], deviation = values[2], answers = values[3], floor = values[4], window_ms = values[5],
-    window = values[6], granted_at = values[7] }
+  local mean, deviation, answers, floor, window_ms, window, granted_at =
+    string.match(packed, '(%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+)')
+  return { mean = tonumber(mean), deviation = tonumber(deviation), answers = tonumber(answers), floor = tonumber(floor),
+    window_ms = tonumber(window_ms), window = tonumber(window), granted_at = tonumber(granted_at) }
 end
 
 -- Reads what is known of these kinds of calls into `self.times`.
@@ -126,16 +126,32 @@ function State:load_times(kinds)
   for i, kind in ipairs(unread) do times[kind] = packed[i] and unpacked(packed[i]) or nil end
 end
 
+local untold = {} -- key of times -> kind -> its time, written at the end of the run
+
+local function write_times()
+  for key, times in pairs(untold) do
+    local flat = {}
+    for kind, time in pairs(times) do
+      flat[#flat + 1], flat[#flat + 2] = kind, string.format('%.12g %.12g %d %.12g %.12g %d %d', time.mean, time.deviation,
+        time.answers, time.floor, time.window_ms, time.window, time.granted_at)
+    end
+    redis.call('HSET', key, unpack(flat))
+  end
+  untold = {}
+end
+
+commands[#commands + 1] = write_times
+
 function State:all_times()
+  write_times()
   local all = pairs_of(redis.call('HGETALL', self.key.times))
   for kind, packed in pairs(all) do all[kind] = unpacked(packed) end
   return all
 end
 
 function State:keep_time(kind)
-  local time = self.times[kind]
-  redis.call('HSET', self.key.times, kind, string.format('%.12g %.12g %d %.12g %.12g %d %d', time.mean, time.deviation,
-    time.answers, time.floor, time.window_ms, time.window, time.granted_at))
+  untold[self.key.times] = untold[self.key.times] or {}
+  untold[self.key.times][kind] = self.times[kind]
 end
 
 -- Makes room for one more kind: the one called longest ago goes.

@@ -182,7 +182,8 @@ end
 function State:other_lanes(lane)
   local found = {}
   for field in pairs(self.stored) do
-    if string.find(field, 'spent:', 1, true) == 1 and field ~= lane.spent then
+    -- A field with a default is no lane's: most fields need no look at their names.
+    if State[field] == nil and string.find(field, 'spent:', 1, true) == 1 and field ~= lane.spent then
       found[field] = 'wanting:' .. string.sub(field, 7)
     end
   end

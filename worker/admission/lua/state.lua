@@ -85,7 +85,8 @@ local UNKNOWN_MS = 1000
 local State = {}
 State.__index = State
 
-local states = {} -- key of quota -> its fields: a run of the script reads them once for all of its calls
+-- A run of the script reads and writes once for all of its calls. Both tables have the key of quota before the fields.
+local states, unsaved = {}, {}
 
 local function read(key)
   local stored = setmetatable({ key = key }, State)
@@ -121,20 +122,31 @@ function State.load_each(rows, burst_ms)
   return states
 end
 
+-- Later calls of this run read what is saved; Redis has it at the end of the run.
 function State:save()
-  local changed = {}
+  local stored, fields = self.stored, unsaved[self.key.quota] or {}
   for name, value in pairs(self) do
-    if self.stored[name] ~= value then
-      changed[#changed + 1], changed[#changed + 2] = name, value
-    end
+    if stored[name] ~= value then stored[name], fields[name] = value, value end
   end
-  if #changed == 0 then return end
-  redis.call('HSET', self.key.quota, unpack(changed))
-  for i = 1, #changed, 2 do self.stored[changed[i]] = changed[i + 1] end
+  unsaved[self.key.quota] = fields
 end
 
+local function write_states()
+  for quota, fields in pairs(unsaved) do
+    local flat = {}
+    for name, value in pairs(fields) do flat[#flat + 1], flat[#flat + 2] = name, value end
+    if #flat > 0 then redis.call('HSET', quota, unpack(flat)) end
+  end
+  unsaved = {}
+end
+
+commands[#commands + 1] = write_states -- at the end of the run
+
 -- For commands that write fields themselves: whoever comes next reads them all.
-function State:reread() states[self.key.quota] = nil end
+function State:reread()
+  write_states()
+  states[self.key.quota] = nil
+end
 
 -- 1 if there was a pause, else 0.
 function State:unpause()
@@ -145,7 +157,8 @@ end
 
 function State:drop(names)
   redis.call('HDEL', self.key.quota, unpack(names))
-  for _, name in ipairs(names) do self[name], self.stored[name] = nil, nil end
+  local fields = unsaved[self.key.quota] or {}
+  for _, name in ipairs(names) do self[name], self.stored[name], fields[name] = nil, nil, nil end
 end
 
 -- A server's clock that went back leaves future times as far away as they were, and past times in the past.
