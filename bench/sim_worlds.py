@@ -79,6 +79,15 @@ def unknown(rng: random.Random, seed: int) -> World:
     return Fleet(rng, controller(), upstream, backlog([0] * 2_000), processes("4")), figure
 
 
+def large_unknown(rng: random.Random, seed: int) -> World:
+    """Nothing configured, and 60,000 a minute allowed; the figure is that limit over the rate from 8 s to 10 s."""
+
+    def figure(report: Report) -> float:
+        return 2_000 / max(1, sum(8_000 <= at_ms < 10_000 for at_ms in report.grants_ms))
+
+    return Fleet(rng, controller(), gateway(rng, seed, 60_000), backlog([0] * 12_000), processes("8")), figure
+
+
 def tokens(calls: int, charges: str) -> Callable[[random.Random, int], World]:
     """300,000 TPM per 10 s; callers reserve 1,000 output tokens and use 20 to 60 % of what they reserve."""
 

@@ -4,7 +4,8 @@
   fate is not known. A call's fate is known when it ends, or when it was not refused within FATE_MS to twice that: a
   refusal comes soon. The first FIRST calls start at once.
 - Each call that passed widens the window by one while the window is used, so it doubles each round trip; from LARGE on
-  it grows by a twentieth. What is refused when the limit is met is what was on its way, so the window bounds it.
+  it grows by less, because what is refused when the limit is met is what was on its way. A limit that lets HUGE calls
+  pass would be found too late at that speed: from there on it grows faster again.
 - The first believed refusal ends the slow start. Of the calls granted from the refused one on, those that are not
   refused tell the limit: whatever burst the upstream allows was used up by then. `least` stands for it where nearly all
   are refused: the rate at which calls passed if the upstream's burst were BURST_S long.
@@ -23,7 +24,8 @@ if TYPE_CHECKING:
 
 FIRST = 16.0
 FATE_MS = 500
-LARGE, SLOWER = 80.0, 0.05  # calls; a call that passes widens a large window by this much
+LARGE, WIDER = 48.0, 0.15  # calls; a call that passes widens a large window by this much
+HUGE, FASTER = 125.0, 0.35
 BURST_S = 15.0
 PATIENCE = 1.25  # x the time the upstream takes to refuse
 SLOWEST = 0.5  # calls/s
@@ -149,4 +151,4 @@ def _scale(window: float) -> float:
 
 
 def _widen(slow: SlowStart, calls: int) -> None:
-    slow.window += calls * (1.0 if slow.window < LARGE else SLOWER)
+    slow.window += calls * (1.0 if slow.window < LARGE else WIDER if slow.window < HUGE else FASTER)

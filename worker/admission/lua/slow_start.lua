@@ -4,7 +4,8 @@
 --   fate is not known. A call's fate is known when it ends, or when it was not refused within FATE_MS to twice that: a
 --   refusal comes soon. The first FIRST_CALLS start at once.
 -- * Each call that passed widens the window by one while the window is used, so it doubles each round trip; from LARGE
---   on it grows by a twentieth. What is refused when the limit is met is what was on its way, so the window bounds it.
+--   on it grows by less, because what is refused when the limit is met is what was on its way. A limit that lets HUGE
+--   calls pass would be found too late at that speed: from there on it grows faster again.
 -- * The first believed refusal ends the slow start. Of the calls granted from the refused one on, those that are not
 --   refused tell the limit: whatever burst the upstream allows was used up by then. Where nearly all are refused, the
 --   rate at which calls passed stands for it, as if the upstream's burst were BURST_S long.
@@ -15,7 +16,8 @@
 -- * A limit that headers name ends the slow start as well; the rate climbs to it.
 
 local FIRST_CALLS, FATE_MS = 16, 500
-local LARGE, WIDER = 80, 0.05 -- calls; a call that passes widens a large window by this much
+local LARGE, WIDER = 48, 0.15 -- calls; a call that passes widens a large window by this much
+local HUGE, FASTER = 125, 0.35
 local BURST_S, SLOWEST = 15, 0.5
 local SHUT_MS = 1500
 local SEARCH_HOLD_MS, SEARCH_SPEED, SEARCH_MOST = 500, 0.1, 0.5 -- growth per second, that much more each second
@@ -44,7 +46,10 @@ function State:on_its_way()
   self.st_used = 2 * (self.st_young + self.st_older) >= self.st_window and 1 or 0
 end
 
-local function widen(s, calls) s.st_window = s.st_window + calls * (s.st_window < LARGE and 1 or WIDER) end
+local function widen(s, calls)
+  local window = s.st_window
+  s.st_window = window + calls * (window < LARGE and 1 or window < HUGE and WIDER or FASTER)
+end
 
 -- Time passes; a window that was not used forgets how much has passed, for the upstream has rested.
 function State:pass_slots(elapsed)
