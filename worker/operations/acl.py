@@ -180,7 +180,7 @@ WORKER: Final = Role(
         *_SCRIPTS,
         _STATE,
         *_STRAYS,
-        CommandRule("take from lanes and give back", "type llen lindex lrange lrem rpop rpush", "~responses.*"),
+        CommandRule("take from lanes and give back", "type exists llen lindex lrange lrem rpop rpush", "~responses.*"),
         CommandRule(
             "keep leases, requests, results and budgets",
             "type exists del pexpire pexpireat set hget hmget hgetall hkeys hexists hset hdel hincrby "

@@ -12,7 +12,7 @@ _DECLARED: Final = re.compile(rf"local ({_NAME}(?:, {_NAME})*) = ((?:'[^'\\]*'|[
 """A line at the left edge. Tables and calls are no literals."""
 _LITERAL: Final = re.compile(r"'[^'\\]*'|[\d.e()]+(?: [*/+] [\d.e()]+)*")
 _TOKEN: Final = re.compile(
-    rf"--[^\n]*|'(?:[^'\\\n]|\\.)*'|\"(?:[^\"\\\n]|\\.)*\"|(?<![\w.:]){_NAME}\b(?! = )", re.ASCII
+    rf"--[^\n]*|'(?:[^'\\\n]|\\.){{0,200}}'|\"(?:[^\"\\\n]|\\.){{0,200}}\"|(?<![\w.:]){_NAME}\b(?! = )", re.ASCII
 )
 
 
