@@ -123,17 +123,17 @@ async def test_one_message_wakes_one_of_many(start: Callable[..., Process], valk
 
 @pytest.mark.usefixtures("unpolled")
 async def test_a_keeper_with_a_free_place_takes_a_message_itself(start: Callable[..., Process], valkey: Any) -> None:
-    """Its process pops at once: a look and a ring would only cost time."""
+    """Its process pops at once: a look and a ring would only cost time. A look comes first now and then."""
     processes = [start() for _ in range(5)]
     await eventually(lambda: all(each.idle for each in processes) and blocked(valkey) == 5)
     (keeper,) = (each for each in processes if each.kept.lanes)
 
-    for number in range(3):
+    for number in range(10):
         valkey.lpush("responses.interactive", f"m{number}")
         await eventually(lambda: sum(len(each.started) for each in processes) == number + 1)  # noqa: B023  # awaited here
         await eventually(lambda: keeper.idle and not keeper.kept.occupied and keeper.kept.quiet_s > 1)
 
-    assert len(keeper.started) == 3
+    assert len(keeper.started) >= 7, "a ring wakes each of the five in turn"
 
 
 @pytest.mark.usefixtures("unpolled")

@@ -50,9 +50,10 @@ async def test_a_silent_connection_is_given_up_in_time(
 
 
 async def test_a_connection_that_the_server_closed_while_it_was_idle_is_no_trouble(
-    runner: ScriptRunner, valkey: Any, troubles: list[str | None], monkeypatch: pytest.MonkeyPatch
+    redis_url: str, valkey: Any, troubles: list[str | None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As its `timeout` setting has it. A busy sender keeps its connection, and an idle one looks at it first."""
+    runner = ScriptRunner(RedisTarget.parse(redis_url).async_client(), events=Heard(troubles))
     await runner.call(TALLY, COUNT, {}, token="a")
     for client in valkey.client_list(_type="normal"):
         if client["name"] == "responses-worker":
@@ -61,6 +62,7 @@ async def test_a_connection_that_the_server_closed_while_it_was_idle_is_no_troub
 
     assert await runner.call(TALLY, COUNT, {}, token="b") == b"b"
     assert troubles == []
+    await runner.aclose()
 
 
 async def test_a_server_that_takes_connections_and_says_nothing_is_no_trap(
