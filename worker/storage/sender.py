@@ -187,7 +187,7 @@ class Sender:
         """A connection that serves: the one of the last round trip, if that was just now."""
         if self._connection is not None and self._used_at < self.redis.silent_at:
             await self._connection.disconnect()
-        if self._connection is not None and time.monotonic() - self._used_at > FRESH_S:
+        if time.monotonic() - self._used_at > FRESH_S:
             await self._let_go()
         if self._connection is None:
             async with asyncio.timeout(self.redis.within_s):
