@@ -32,6 +32,7 @@ RECORDS = st.builds(
 @given(RECORDS)
 def test_it_is_read_as_it_was_written(record: AttemptRecord) -> None:
     assert AttemptRecord.decode(record.encode()) == record
+    assert AttemptRecord.decode(record.stored()) == record
 
 
 @given(RECORDS)

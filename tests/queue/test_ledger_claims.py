@@ -236,7 +236,7 @@ async def test_the_history_of_a_request_comes_with_its_claim(desk: Desk) -> None
 
     assert isinstance(again, Lease)
     assert (again.failures, again.own, again.throttle_ms, again.crashes) == (3, 2, 77, 0)
-    assert again.attempts == tuple(AttemptRecord(number=number, outcome="failed").encode() for number in range(11, 61))
+    assert again.attempts == tuple(AttemptRecord(number=number, outcome="failed").stored() for number in range(11, 61))
 
 
 async def test_a_request_that_was_forgotten_while_it_ran_still_gets_its_answer(desk: Desk) -> None:

@@ -125,7 +125,7 @@ async def test_crashes_add_up_and_the_killed_attempts_are_on_record(desk: Desk) 
         lease = await desk.ledger.claim((await desk.take())[0], claim_of())
         assert isinstance(lease, Lease)
         assert lease.crashes == number - 1
-        assert lease.attempts == tuple(AttemptRecord(number=past).encode() for past in range(1, number))
+        assert lease.attempts == tuple(AttemptRecord(number=past).stored() for past in range(1, number))
         await desk.ledger.begin(lease, AttemptRecord(number=number))
         ((token, attempt, crashes),) = await desk.reclaimed()
         assert (token, attempt, crashes) == (lease.delivery.token, number, number)

@@ -208,7 +208,7 @@ async def test_a_released_request_is_next_and_spent_nothing(desk: Desk) -> None:
     again = await desk.ledger.claim((await desk.take())[0], claim_of())
 
     assert isinstance(again, Lease)
-    assert (again.failures, again.crashes, again.throttle_ms, again.attempts) == (0, 0, 40, (interrupted.encode(),))
+    assert (again.failures, again.crashes, again.throttle_ms, again.attempts) == (0, 0, 40, (interrupted.stored(),))
 
 
 async def test_a_request_released_behind_is_the_last_of_its_list(desk: Desk) -> None:
@@ -230,7 +230,7 @@ async def test_an_attempt_is_on_record_before_its_call(desk: Desk) -> None:
     assert await desk.ledger.begin(lease, second, ended) is WriteOutcome.OK
 
     known = desk.request()
-    assert (known["attempt:1"], known["attempt:2"]) == (ended.encode().decode(), second.encode().decode())
+    assert (known["attempt:1"], known["attempt:2"]) == (ended.stored().decode(), second.stored().decode())
     assert known["calling"] == "2"
 
 

@@ -100,6 +100,21 @@ def test_one_run_makes_several_calls_and_the_error_of_one_is_its_own(valkey: Any
     assert "unknown command nonsense" in str(nonsense)
 
 
+@pytest.mark.parametrize(("lanes", "sent"), [(40, 42), (253, 255), (254, 2 * 256)])
+def test_a_key_that_calls_share_goes_out_once(valkey: Any, lanes: int, sent: int) -> None:
+    """As far as a byte can tell the keys apart."""
+    rows = [Row({"list": f"list-{lane}"}, {"lane": str(lane)}) for lane in range(lanes)]
+    call = MOVE.words({"target": "t", "source": "s"}, {"amount": 41, "token": "x"}, rows)
+    other = MOVE.words({"target": "s", "source": "t"}, {"amount": 1, "token": "y"}, rows[::-1])
+
+    words = together([call, other])
+    first, last = valkey.execute_command("EVAL", Script.of(LUA, commands=(MOVE,)).text_for(MOVE), *words)
+
+    assert int(words[0]) == sent
+    assert first == [b"s", b"t", b"x", 42, lanes, b"list-0", b"1"]
+    assert last == [b"t", b"s", b"y", 2, lanes, b"list-%d" % (lanes - 1), b"%d" % (lanes - 2)]
+
+
 def test_a_refusal_has_the_same_words_in_a_run_of_several_calls(valkey: Any, redis_url: str) -> None:
     """By them the sender knows that it passes; with others a paid answer would be given up."""
     keep = Command(name="keep", keys=("place",), reply=bytes)

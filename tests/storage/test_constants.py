@@ -7,7 +7,7 @@ import pytest
 
 from worker.admission.commands import ADMISSION
 from worker.queue.commands import DELIVERIES, RETURNS
-from worker.storage.constants import inlined
+from worker.storage.constants import bare, inlined
 
 SCRIPT: Final = """\
 local HOUR_MS, MARK = 60 * 60 * 1000, 'a-MARK (x)' -- the MARK's comment
@@ -43,6 +43,14 @@ def test_other_declarations_stay(line: str) -> None:
 def test_two_constants_of_one_name_are_refused() -> None:
     with pytest.raises(ValueError, match="HOUR_MS"):
         inlined("local HOUR_MS = 1\nlocal HOUR_MS = 2\n")
+
+
+def test_comments_and_indents_stay_here(valkey: Any) -> None:
+    """Redis gets neither, and names the same lines in its errors."""
+    code = "-- It's a comment.\nlocal t = {\n    '--', -- \"one\"\n  \"it's --\",\n}\nreturn t"
+
+    assert bare(code) == "\nlocal t = {\n'--',\n\"it's --\",\n}\nreturn t"
+    assert valkey.eval(bare(code), 0) == valkey.eval(code, 0) == [b"--", b"it's --"]
 
 
 @pytest.mark.parametrize("script", [ADMISSION, DELIVERIES, RETURNS])

@@ -107,6 +107,19 @@ async def test_a_server_that_forgot_the_script_is_told_again(
     assert troubles == []
 
 
+async def test_a_script_that_the_server_has_is_not_sent_by_the_next_process(
+    runner: ScriptRunner, redis_url: str, valkey: Any
+) -> None:
+    """A script has tens of kilobytes, and each costs a round trip."""
+    await runner.call(TALLY, COUNT, {}, token="a")
+    valkey.config_resetstat()
+    other = ScriptRunner(RedisTarget.parse(redis_url).async_client())
+
+    assert await other.call(TALLY, COUNT, {}, token="b") == b"b"
+    assert "cmdstat_script|load" not in valkey.info("commandstats")
+    await other.aclose()
+
+
 async def test_a_read_only_server_is_waited_for(runner: ScriptRunner, valkey: Any, troubles: list[str | None]) -> None:
     """After a failover the old address may lead to another server, so the connection is opened anew."""
     await runner.call(TALLY, COUNT, {}, token="a")

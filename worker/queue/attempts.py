@@ -1,6 +1,6 @@
 """One call of the gateway as a value: kept by the ledger, listed in the result, drawn in the trace."""
 
-from dataclasses import dataclass, fields
+from dataclasses import MISSING, dataclass, fields
 from datetime import UTC, datetime
 from typing import Any, Final, Literal, Self
 
@@ -30,30 +30,38 @@ class AttemptRecord:
     maybe_billed: bool = False
 
     def encode(self) -> bytes:
-        """The JSON that the ledger stores and the result contains."""
-        return orjson.dumps(
-            {
-                "number": self.number,
-                "started_at": timestamp(self.started_at_ms),
-                "duration_ms": self.duration_ms,
-                "upstream": self.upstream,
-                "outcome": self.outcome,
-                "http_status": self.http_status,
-                "code": self.code,
-                "upstream_request_id": self.upstream_request_id,
-                "waited_ms": self.waited_ms,
-                "maybe_billed": self.maybe_billed,
-            }
-        )
+        """The JSON that the result contains."""
+        return orjson.dumps(self._facts())
+
+    def stored(self) -> bytes:
+        """The JSON that the ledger keeps, without what `decode` takes for granted: it crosses a link."""
+        return orjson.dumps({name: value for name, value in self._facts().items() if _USUAL.get(name, ...) != value})
+
+    def _facts(self) -> dict[str, Any]:
+        return {
+            "number": self.number,
+            "started_at": timestamp(self.started_at_ms),
+            "duration_ms": self.duration_ms,
+            "upstream": self.upstream,
+            "outcome": self.outcome,
+            "http_status": self.http_status,
+            "code": self.code,
+            "upstream_request_id": self.upstream_request_id,
+            "waited_ms": self.waited_ms,
+            "maybe_billed": self.maybe_billed,
+        }
 
     @classmethod
     def decode(cls, raw: bytes) -> Self:
-        """Reads what `encode` wrote in this release, the one before or the next; drops fields that it does not know."""
+        """Reads what this class writes in this release, the one before or the next; drops fields unknown to it."""
         stored: dict[str, Any] = orjson.loads(raw)
         known = {each.name: stored[each.name] for each in fields(cls) if each.name in stored}
         if "started_at" in stored:
             known["started_at_ms"] = milliseconds(stored["started_at"])
         return cls(**known)
+
+
+_USUAL: Final = {each.name: each.default for each in fields(AttemptRecord) if each.default is not MISSING}
 
 
 def timestamp(at_ms: int) -> str:

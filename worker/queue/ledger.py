@@ -136,9 +136,9 @@ class Ledger:
             self._keys(lease.delivery, lease.claim),
             token=lease.delivery.token,
             number=attempt.number,
-            attempt=attempt.encode(),
+            attempt=attempt.stored(),
             previous_number=previous.number if previous else None,
-            previous=previous.encode() if previous else b"",
+            previous=previous.stored() if previous else b"",
         )
 
     async def complete(
@@ -276,4 +276,4 @@ def _rows(lanes: Iterable[str]) -> list[Row]:
 
 
 def _attempt(attempt: AttemptRecord | None) -> dict[str, Any]:
-    return {"number": attempt.number if attempt else None, "attempt": attempt.encode() if attempt else b""}
+    return {"number": attempt.number if attempt else None, "attempt": attempt.stored() if attempt else b""}

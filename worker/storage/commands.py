@@ -18,7 +18,7 @@ from types import UnionType
 from typing import Any, Final, Generic, NamedTuple, TypeVar
 
 from worker.storage.arguments import Argument, Encoder, Kind, encoders_of
-from worker.storage.constants import inlined
+from worker.storage.constants import bare, inlined
 from worker.storage.parts import Part, text_of
 
 __all__ = ["Argument", "Command", "Kind", "Row", "Rows", "Script", "SignatureError", "Words", "together"]
@@ -26,6 +26,8 @@ __all__ = ["Argument", "Command", "Kind", "Row", "Rows", "Script", "SignatureErr
 R = TypeVar("R")
 PRELUDE: Final = "storage/lua/prelude.lua"
 CALLS: Final = "storage/lua/calls.lua"
+_PLACES: Final = 255
+"""Keys that one byte can tell apart."""
 
 
 class SignatureError(Exception):
@@ -66,10 +68,17 @@ class Words(NamedTuple):
 def together(calls: Collection[Words]) -> tuple[bytes, ...]:
     """The words behind EVALSHA and the digest for calls of one script, of which one run makes all.
 
-    The reply is that of the call where it is one, and a list of their replies and errors where there are several.
+    A key that several calls name goes out once: a last word says which key stands at each place, and is empty where
+    each stands at its own. The reply is that of the call where it is one, and a list of their replies and errors where
+    there are several.
     """
     keys = [key for call in calls for key in call.keys]
-    return (b"%d" % len(keys), *keys, *(word for call in calls for word in call.args))
+    args = [word for call in calls for word in call.args]
+    known: dict[bytes, int] = {}
+    places = [known.setdefault(key, len(known) + 1) for key in keys]
+    if len(known) == len(keys) or len(known) > _PLACES:
+        return (b"%d" % len(keys), *keys, *args, b"")
+    return (b"%d" % len(known), *known, *args, bytes(places))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -139,7 +148,7 @@ class Script:
         """A script of this Lua text, which must begin with the prelude."""
         _compare(source, commands)
         head = "".join(f"local {name} = {_literal(value)}\n" for name, value in constants.items())
-        text = inlined(f"{head}{source}\n{_dispatch(commands)}")
+        text = bare(inlined(f"{head}{source}\n{_dispatch(commands)}"))
         return cls(f"#!lua\n{text}", f"#!lua flags=allow-oom\n{text}")
 
     def text_for(self, command: Command[Any]) -> str:

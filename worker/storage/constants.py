@@ -1,7 +1,8 @@
-"""The constants of a Lua script become literals before Redis sees it.
+"""A Lua script as Redis gets it: its constants are literals, and its comments are gone.
 
 A constant of Lua is a local like any other. Every function that reads it holds it, and each run of a script makes all
-of its functions anew: of the longest script that took a third of the time. A literal costs nothing.
+of its functions anew: of the longest script that took a third of the time. A literal costs nothing. Comments and
+indents are a third of the bytes that every new process would send over its link.
 """
 
 import re
@@ -24,6 +25,12 @@ def inlined(text: str) -> str:
     values: dict[str, str] = {}
     lines = [_without_constants(line, values) for line in text.split("\n")]
     return _replaced("\n".join(lines), values)
+
+
+def bare(text: str) -> str:
+    """The same script, line by line, without comments and indents."""
+    code = _TOKEN.sub(lambda found: "" if found[0].startswith("--") else found[0], text)
+    return "\n".join(line.strip() for line in code.split("\n"))
 
 
 def _without_constants(line: str, values: dict[str, str]) -> str:

@@ -15,7 +15,7 @@ from redis.exceptions import NoScriptError, ResponseError
 
 from worker.storage.commands import Argument, Command, Row, Script, together
 from worker.storage.connection import SOCKET_TIMEOUT_S
-from worker.storage.scripts import sha_of
+from worker.storage.parts import sha_of
 
 R = TypeVar("R")
 Changed = Callable[[Sequence[str] | None], None]

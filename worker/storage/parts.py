@@ -3,8 +3,10 @@
 Each run of a script makes its functions anew, so a function that is not needed costs as much as one that is.
 """
 
+import hashlib
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from functools import cache
 from importlib.resources import files
 from typing import Protocol
 
@@ -34,3 +36,9 @@ def _text(part: "str | Part") -> str:
         return files("worker").joinpath(part).read_text(encoding="utf-8")
     wanted = " or ".join(f"wanted.{command.name}" for command in part.commands)
     return f"if {wanted} then\n{text_of(*part.files)}\nend"
+
+
+@cache
+def sha_of(text: str) -> bytes:
+    """The digest by which EVALSHA knows a script."""
+    return hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest().encode()

@@ -11,10 +11,8 @@ for replies that may be, and one for the rest. On a slow link a result goes out 
 """
 
 import asyncio
-import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import KW_ONLY, InitVar, dataclass, field
-from functools import cache
 from typing import Any, Final, TypeVar
 
 import redis.asyncio
@@ -24,6 +22,7 @@ from worker.storage.commands import Argument, Command, Row, Script, together
 from worker.storage.connection import SOCKET_TIMEOUT_S
 from worker.storage.errors import ScriptError
 from worker.storage.events import RedisEvents, Unheard
+from worker.storage.parts import sha_of
 from worker.storage.sender import Call, Redis, Sender
 
 __all__ = ["ScriptError", "ScriptRunner", "call_blocking"]
@@ -107,9 +106,3 @@ def call_blocking(  # noqa: PLR0917  # as `ScriptRunner.call`
     except NoScriptError:
         reply = client.execute_command("EVAL", text, *words)
     return command.reply(reply)
-
-
-@cache
-def sha_of(text: str) -> str:
-    """The digest by which EVALSHA knows a script."""
-    return hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest()

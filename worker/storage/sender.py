@@ -25,6 +25,7 @@ from worker.storage.commands import Words, together
 from worker.storage.connection import SOCKET_TIMEOUT_S
 from worker.storage.errors import ScriptError, kind_of, may_pass
 from worker.storage.events import RedisEvents, Unheard
+from worker.storage.parts import sha_of
 from worker.storage.silence import unless_silent
 
 BATCH: Final = 128
@@ -69,7 +70,8 @@ class Redis:
     """The longest silence of a peer, and the longest time to connect."""
     open: set[Call] = field(default_factory=set[Call])
     """Calls without a reply, whether they wait, are on their way, or were refused and will be sent again."""
-    shas: dict[str, bytes] = field(default_factory=dict[str, bytes])
+    missing: set[str] = field(default_factory=set[str])
+    """Scripts that the server does not have, as it said; it is believed to have all others."""
     cut_off: "set[Sender]" = field(default_factory=set["Sender"])
     """Senders whose last round trip failed."""
     _troubled: bool = False
@@ -171,17 +173,14 @@ class Sender:
         connection = await self._connected()
         try:
             async with unless_silent(connection, self.redis.within_s):
-                await self._load(connection, {run[0].text for run in runs} - self.redis.shas.keys())
-                await connection.send_packed_command([self._packed(run) for run in runs])
+                await self._load(connection, {run[0].text for run in runs} & self.redis.missing)
+                await connection.send_packed_command([_packed(run) for run in runs])
                 replies = [await _reply(connection) for _ in runs]
         except BaseException:
             await self._let_go()
             raise
         self._used_at = time.monotonic()
         return replies
-
-    def _packed(self, run: Sequence[Call]) -> bytes:
-        return _pack((b"EVALSHA", self.redis.shas[run[0].text], *together([call.words for call in run])))
 
     async def _connected(self) -> Any:
         """A connection that serves: the one of the last round trip, if that was just now."""
@@ -203,13 +202,14 @@ class Sender:
     async def _load(self, connection: Any, texts: set[str]) -> None:
         for text in texts:
             await connection.send_command("SCRIPT LOAD", text)
-            self.redis.shas[text] = await connection.read_response()
+            await connection.read_response()
+            self.redis.missing.discard(text)
 
     def _settle(self, call: Call, reply: Any) -> None:
         if call.reply.done():
             return  # the caller was cancelled meanwhile
         if isinstance(reply, NoScriptError):
-            self.redis.shas.pop(call.text, None)
+            self.redis.missing.add(call.text)
             self.send(call)
         elif isinstance(reply, Exception) and may_pass(reply):
             self._try_later(call, reply)
@@ -232,6 +232,10 @@ def _runs(batch: Iterable[Call]) -> Iterable[Sequence[Call]]:
         by_script.setdefault(call.text, []).append(call)
     for calls in by_script.values():
         yield from (calls[start : start + RUN] for start in range(0, len(calls), RUN))
+
+
+def _packed(run: Sequence[Call]) -> bytes:
+    return _pack((b"EVALSHA", sha_of(run[0].text), *together([call.words for call in run])))
 
 
 def _replies(run: Sequence[Call], answer: Any) -> Sequence[Any]:

@@ -1,11 +1,17 @@
 -- The last part of every script: one run of it makes one call, or several, because reading a script costs Redis more
 -- than most commands in it. A call is its keys in KEYS; and in ARGV its command's name, the number of its keys, the
 -- number of its arguments, the arguments. K[k + 1] is the first key of the call that is made, A[a + 1] its command's
--- name; Python writes `make_call` before this part. The functions in the list part of `commands` end the run: they write
--- once for all calls.
+-- name; Python writes `make_call` before this part. Where calls share keys, the last word has a byte for each of their
+-- keys, in order: its number in KEYS. Else it is empty. The functions in the list part of `commands` end the run: they
+-- write once for all calls.
+
+if A[#A] ~= '' then
+  K = {}
+  for place = 1, #A[#A] do K[place] = KEYS[string.byte(A[#A], place)] end
+end
 
 local replies = {}
-while a < #A do
+while a + 1 < #A do
   local made, reply = pcall(make_call) -- the error of one call is its own
   if not made and type(reply) ~= 'table' then
     local text = tostring(reply) -- with the error's code before it, where Redis refused a command
