@@ -6,6 +6,7 @@ import time
 import redis
 from support.admission_queue_parts import FAST, Rooms, opened, soon
 
+from worker.admission.evidence import Evidence
 from worker.admission.grants import NotAdmitted, Reason, Reservation
 
 
@@ -64,6 +65,17 @@ async def test_retries_beyond_their_share_come_back_later(rooms: Rooms) -> None:
     assert sum(isinstance(one, Reservation) for one in outcomes) == 10
     assert {one.reason for one in outcomes if isinstance(one, NotAdmitted)} == {Reason.LATER}
     assert isinstance(await soon(rooms.enter("first")), Reservation)
+
+
+async def test_retries_that_help_make_room_for_the_next(rooms: Rooms) -> None:
+    """The tail of a large backlog is retries alone, of a gateway in order; it does not take seconds for each."""
+    waiting = {f"again-{number}" for number in range(60)}
+    async with asyncio.timeout(10):
+        while waiting:
+            outcomes = await asyncio.gather(*(rooms.enter(token, failures=1) for token in waiting))
+            granted = [one for one in outcomes if isinstance(one, Reservation)]
+            await asyncio.gather(*(rooms.admission.tell(one, Evidence(verdict="ok", used_tokens=1)) for one in granted))
+            waiting -= {one.token for one in granted}
 
 
 async def test_a_probe_says_which_gate_it_tries(rooms: Rooms) -> None:

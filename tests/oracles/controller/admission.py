@@ -173,7 +173,7 @@ class Admission:
             return False
         self._answered(now_ms)
         if verdict == "ok" or scope == "request":
-            self._ok(now_ms, reservation, took_ms if verdict == "ok" else 0.0, in_flight)
+            self._ok(now_ms, reservation, took_ms if verdict == "ok" else 0.0, in_flight, again)
             return False
         return self._refused(now_ms, reservation, verdict, retry_after_ms, in_flight, again)
 
@@ -201,7 +201,7 @@ class Admission:
         if self.shut.kind and not self.shut.body:
             self._open(now_ms)
 
-    def _ok(self, now_ms: float, reservation: Reservation, took_ms: float, in_flight: int) -> None:
+    def _ok(self, now_ms: float, reservation: Reservation, took_ms: float, in_flight: int, again: bool) -> None:
         one = reservation.asked
         if self.shut.kind and reservation.granted_at_ms > self.shut.since_ms:
             self._open(now_ms)
@@ -209,6 +209,8 @@ class Admission:
             return
         for kind, tally in self.tallies.items():
             evidence.answer(tally, RULES[kind], now_ms, reservation.seq, one.tenant, one.body)
+        if again:
+            overload.helped(self.retries, now_ms)
         remedy.passed(self.slowed, self.seq)
         granted_at_ms = reservation.granted_at_ms
         ratio = overload.learn(self.times, one.kind, took_ms, crowd=granted_at_ms <= self.flight.cut_at_ms)

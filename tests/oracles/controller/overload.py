@@ -235,6 +235,12 @@ def start(retries: Retries, now_ms: float, *, retry: bool) -> None:
         retries.first_at_ms = now_ms
 
 
+def helped(retries: Retries, now_ms: float) -> None:
+    """A retry was answered well: it makes room for the next where no first call does."""
+    if now_ms - retries.first_at_ms > IDLE_MS:
+        retries.left = min(MOST_RETRIES, retries.left + 1.0)
+
+
 @dataclass(slots=True)
 class Silence:
     """When the gateway answered last, whatever it said, and how many calls have started since."""

@@ -11,7 +11,7 @@
 --   answers takes SLOWER x the floor, the gateway is congested: a cut. If fewer calls then are no faster, the time was
 --   not of our making: the floors are raised and the limit is given back.
 -- * Retries are at most RETRY_SHARE of the calls: a first call earns that much, a retry costs one. A retry beyond the
---   budget is put off; it neither fails nor holds up first calls.
+--   budget is put off; it neither fails nor holds up first calls. While none are made, a good answer earns the next retry.
 -- * A call that cannot end in the time left to its request does not start. It needs the learned mean of its kind and
 --   DEVIATIONS mean deviations, or the mean alone while a request of short deadline is fresh.
 -- * A gateway that answers nobody is silent: SILENT_CALLS calls have started since the last answer, which was longer ago
@@ -245,6 +245,12 @@ function State:affords(failures) return self.re_left >= (failures == 1 and 1 or 
 function State:charge_retry(failures)
   self.re_left = math.min(MOST_RETRIES, self.re_left + (failures > 0 and -1 or RETRY_SHARE))
   if failures == 0 then self.re_first_at = now end
+end
+
+-- A retry that is answered well makes room for the next where no first call does: else the last retries of a large
+-- backlog would take seconds each, of a gateway in order.
+function State:retry_helped()
+  if now - self.re_first_at > IDLE_MS then self.re_left = math.min(MOST_RETRIES, self.re_left + 1) end
 end
 
 -- Silence

@@ -21,6 +21,7 @@ function State:succeeded(call, in_flight)
   if self:tried(call) then self:recovered() end
   if call.verdict ~= 'ok' then return end
   self:absolve(call)
+  if call.again then self:retry_helped() end
   self:slowing_helped()
   local ratio = self:learn_time(call.kind, math.max(1, now - call.granted_at), call.granted_at)
   self:answered_in(ratio, call.granted_at, call.seq, in_flight)
