@@ -137,6 +137,27 @@ async def test_a_keeper_with_a_free_place_takes_a_message_itself(start: Callable
 
 
 @pytest.mark.usefixtures("unpolled")
+async def test_a_wait_for_every_lane_goes_on_while_one_wakes_and_dozes(
+    start: Callable[..., Process], valkey: Any
+) -> None:
+    """A keeper that takes a message itself hears no ring of it, so its wait for rings need not begin anew."""
+    process = start()
+
+    def settled() -> bool:
+        kept = process.kept
+        return process.idle and bool(kept.lanes) and not kept.occupied and kept.quiet_s > 1 and blocked(valkey) == 1
+
+    for number in range(5):
+        await eventually(settled)
+        valkey.lpush("responses.interactive", f"m{number}")
+        await eventually(lambda: len(process.started) == number + 1)  # noqa: B023  # awaited here
+    await eventually(settled)
+
+    ended = valkey.info("commandstats").get("cmdstat_client|unblock", {"calls": 0})["calls"]
+    assert ended <= 1, "a look, and with it a ring, comes first now and then"
+
+
+@pytest.mark.usefixtures("unpolled")
 async def test_a_keeper_without_a_free_place_rings_for_another(start: Callable[..., Process], valkey: Any) -> None:
     processes = [start() for _ in range(5)]
     await eventually(lambda: all(each.idle for each in processes) and blocked(valkey) == 5)

@@ -71,6 +71,9 @@ class Lanes:
             self.awake |= self._due()
         return self.awake
 
+    def asleep(self) -> list[str]:
+        return [lane for lane in self.lanes if lane not in self.awake]
+
     @property
     def idle_s(self) -> float:
         """Seconds until lanes are due that did not ring."""
@@ -110,6 +113,8 @@ class Bell:
     lanes: Lanes
     marked: Marked = lambda _: None
     _nudging: "asyncio.Task[Any] | None" = None
+    _unblocking: bool = False
+    """Whether the command that ends the blocking pop is under way: to cancel it would cost its connection."""
 
     async def run(self) -> None:
         """Waits until cancelled."""
@@ -133,21 +138,25 @@ class Bell:
 
     async def _listen(self, line: NewsLine, number: int) -> None:
         """Blocks for the lanes that sleep; a lane that falls asleep meanwhile ends the wait, and a new one begins."""
-        names = {keys.lane(lane)["bell"]: lane for lane in self.lanes.lanes}
         while True:
             self.lanes.dozed.clear()
-            bells = [bell for bell, lane in names.items() if lane not in self.lanes.awake]
-            if bells:
-                self._nudging = asyncio.create_task(self._nudge(number))
-                try:
-                    found = await line.call("BLPOP", *bells, BLOCK_S, within_s=BLOCK_S + LATE_S)
-                finally:
-                    if not self.lanes.dozed.is_set():  # else its command is under way, and ends soon
-                        self._nudging.cancel()
-                if found:
-                    self.lanes.dozed.clear()
-                    self.lanes.wake([names[found[0].decode()]])
-            await self._settled(SETTLING_S if bells else BLOCK_S)
+            asleep = self.lanes.asleep()
+            if asleep and (rung := await self._rung(line, number, asleep)):
+                self.lanes.dozed.clear()
+                self.lanes.wake([rung])
+            await self._settled(SETTLING_S if asleep else BLOCK_S)
+
+    async def _rung(self, line: NewsLine, number: int, asleep: Collection[str]) -> str:
+        """The first of these lanes that rings; empty where none did, or one more fell asleep."""
+        bells = {keys.lane(lane)["bell"]: lane for lane in asleep}
+        self._unblocking = False
+        self._nudging = asyncio.create_task(self._nudge(number, asleep))
+        try:
+            found = await line.call("BLPOP", *bells, BLOCK_S, within_s=BLOCK_S + LATE_S)
+        finally:
+            if not self._unblocking:
+                self._nudging.cancel()
+        return bells[found[0].decode()] if found else ""
 
     async def _settled(self, within_s: float) -> None:
         try:
@@ -156,9 +165,12 @@ class Bell:
         except TimeoutError:
             return
 
-    async def _nudge(self, number: int) -> None:
-        """Ends the blocking pop when it no longer waits for every lane that sleeps."""
-        await self.lanes.dozed.wait()
+    async def _nudge(self, number: int, waited: Collection[str]) -> None:
+        """Ends the blocking pop once a lane sleeps for which it does not wait."""
+        while set(self.lanes.asleep()) <= set(waited):
+            self.lanes.dozed.clear()
+            await self.lanes.dozed.wait()
+        self._unblocking = True
         with suppress(RedisError, OSError, TimeoutError):
             async with asyncio.timeout(SOCKET_TIMEOUT_S):
                 await self.client.execute_command("CLIENT", "UNBLOCK", number)  # pyright: ignore[reportUnknownMemberType]  # untyped kwargs

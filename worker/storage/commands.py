@@ -121,7 +121,9 @@ class Command(Generic[R]):
         said = [encode(args[name]) for name, encode in self._encoders]
         if self.groups is not None:
             said.append(b"%d" % len(groups))
-        for table, each in ((self.groups or Rows(""), groups), (self.rows or Rows(""), rows)):
+        for table, each in ((self.groups, groups), (self.rows, rows)):
+            if table is None:
+                continue
             for row in each:
                 found += [row.keys[name].encode() for name in table.keys]
                 said += [encode(row.args[name]) for name, encode in table.encoders]
