@@ -73,15 +73,21 @@ EVIDENCE: Final = (
     ),
     _beside(
         "head",
-        "30 prompts of one tenant that always get 500 before 200 others",
-        200,
-        beside(Culprits(30, "[[sim:500]]", ("upstream_error",), 5, "evil")),
+        "40 prompts of one tenant that always get 500 before 100 others",
+        100,
+        beside(Culprits(40, "[[sim:500]]", ("upstream_error",), 5, "evil")),
+    ),
+    _beside(
+        "heads",
+        "40 prompts of two tenants that always get 500 before 100 others",
+        100,
+        beside(*(Culprits(20, "[[sim:500]]", ("upstream_error",), 5, f"evil-{name}") for name in ("a", "b"))),
     ),
     _beside(
         "timeout",
-        "30 requests of a tenant with `timeout: 0.5` among 200 others",
-        200,
-        beside(Culprits(30, "", ("upstream_timeout",), 2, "hasty", {"timeout": 0.5}), mixed=True),
+        "25 requests of a tenant with `timeout: 0.5` among 100 others",
+        100,
+        beside(Culprits(25, "", ("upstream_timeout",), 2, "hasty", {"timeout": 0.5}), mixed=True),
         latency_s=3.0,
     ),
     _beside(

@@ -129,6 +129,21 @@ def head(rng: random.Random) -> Measures:
     return compared(rng, requests, lambda r: Moody(r, answers_in(latency_s)), rpm)
 
 
+def heads(rng: random.Random) -> Measures:
+    """The same of two or three tenants."""
+    rpm = rng.uniform(300, 1_200)
+    requests = arrivals(rng, rng.randint(150, 300), 0)
+    tenants = rng.randint(2, 3)
+    for request in requests[: rng.randint(20, 60)]:
+        request.tenant, request.trouble, request.culprit = (
+            f"evil{rng.randrange(tenants)}",
+            rng.choice(("failed", "failed slow")),
+            True,
+        )
+    latency_s = rng.choice((0.5, 3, 15))
+    return compared(rng, requests, lambda r: Moody(r, answers_in(latency_s)), rpm)
+
+
 def impatient(rng: random.Random) -> Measures:
     """One tenant's timeout is shorter than any answer."""
     rpm = rng.uniform(300, 1_200)

@@ -124,7 +124,8 @@ class World:
                 elif self.impatient(request):
                     self.end(request, self.admission.shut.kind)
                 elif answer == "later":
-                    self.park(request, self.rng.uniform(1_000, 4_000))
+                    back_in_ms = self.admission.back_in_ms.get(self.token(request), 0.0)
+                    self.park(request, back_in_ms + self.rng.uniform(1_000, 4_000))
                 else:
                     kept.append(request)
             self.queue.extendleft(reversed(kept))
@@ -133,9 +134,8 @@ class World:
 
     def asked(self, request: Request) -> Asked:
         left_ms = min(request.deadline_ms, NEVER) - self.now_ms
-        token = f"{request.number}:{request.calls}"
         return Asked(
-            token,
+            self.token(request),
             request.body or f"{request.number}",
             request.tenant,
             request.kind,
@@ -143,6 +143,9 @@ class World:
             whole_ms=request.deadline_ms - request.at_ms,
             failures=request.failures + request.own,
         )
+
+    def token(self, request: Request) -> str:
+        return f"{request.number}:{request.calls}"
 
     def impatient(self, request: Request) -> bool:
         enqueued_ms = request.at_ms if request.enqueued_ms < 0 else request.enqueued_ms

@@ -15,6 +15,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule, run_state_machine_as_test
 from oracles.admission_model import NO_LIMIT, Model
+from oracles.making_room import MakingRoom
 from support.admission_parts import HOUR_MS, LEASE_MS, LONGEST_PAUSE_MS, PERMITS, answered, ask, process, reservations
 from support.admission_view import Promises, Seen, check_kept, check_learned, look
 from support.examples import examples
@@ -226,7 +227,8 @@ class AdmissionMachine(RuleBasedStateMachine):
     def check_grant(self, arg: Any, asked: Sequence[Any], before: Seen) -> None:
         wait_ms, reason, gate, code, _, probe, at, rate, *rest = self.last
         words = [word.decode() for word in rest[3::2]]
-        expected = self.model.admit(self.seen.learned(), self.seen.gate(), arg, asked, words)
+        room = MakingRoom.of(before.state, self.model.now, self.model.back, paused=self.model.paused)
+        expected = self.model.admit(self.seen.learned(), self.seen.gate(), arg, asked, words, room=room)
         assert expected is None or wait_ms == pytest.approx(expected, abs=1.01) or (gate and not expected)
         known = self.seen.gate()
         assert (gate.decode(), code.decode()) == (known.name, "" if self.model.paused else known.code)

@@ -11,6 +11,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
+from oracles.making_room import MakingRoom
+
 START_BURST_MS: Final = 500
 PROBE_PATIENCE_MS: Final = 15_000
 LANE_LEAD_MS, LANE_GRACE_MS = 100, 250
@@ -80,6 +82,8 @@ class Model:
     virtual: float = 0
     room: float | None = None
     """During a slow start: calls that may still start in this command."""
+    back: float = 0
+    """How far the clock went back before this command."""
     learned: Learned = field(init=False)
 
     # The limits and what they make a call cost
@@ -112,7 +116,7 @@ class Model:
 
     def arrive(self) -> None:
         """Every command begins with this: a clock that went back takes all that is to come back with it."""
-        back = (self.at or 0) - self.now
+        self.back = back = max(0, (self.at or 0) - self.now)
         if back > 0:
             self.at = self.now
             self.pause_until -= back if self.pause_until else 0
@@ -141,12 +145,22 @@ class Model:
         self.requests_ms = min(self.full_ms, self.requests_ms + earned)
         self.tokens_ms = min(self.full_ms, self.tokens_ms + earned)
 
-    def admit(self, learned: Learned, gate: Gate, arg: Any, asked: Sequence[Any], words: Sequence[str]) -> float | None:
+    def admit(
+        self,
+        learned: Learned,
+        gate: Gate,
+        arg: Any,
+        asked: Sequence[Any],
+        words: Sequence[str],
+        *,
+        room: MakingRoom,
+    ) -> float | None:
         """Holds each answer to what is known; returns for how long to wait, or None where that is not known."""
         self.permits = {token: expiry for token, expiry in self.permits.items() if expiry > self.now}
         shut = self._moved(gate, silence=True)
         starts = sum(word == "go" and one.token not in self.permits for one, word in zip(asked, words, strict=True))
         self.room = None if learned.room is None else learned.room + starts
+        room.prepare(list(asked))
         wait_ms: float | None = 1_000 if self.paused else 0
         for one, word in zip(asked, words, strict=True):
             if one.token in self.permits:
@@ -154,15 +168,16 @@ class Model:
                 wait_ms = wait_ms or (shut.probe_ms if shut.name else 0)  # a call under way is taken for the probe
             elif word == "late":
                 continue
-            elif word == "later":
-                assert one.failures
-                assert wait_ms == 0
-            elif wait_ms:
-                assert word == "wait"
-            elif shut.name:
-                wait_ms = self._try(shut, one, word, arg.lease_ms)
+            elif not wait_ms and room.too_soon(one, shut):
+                assert word == "later"
             else:
-                wait_ms = self._offer(learned, arg, one, word)
+                said = "wait" if room.makes_room(one) and word == "later" else word
+                assert said in (["wait"] if wait_ms else ["wait", "go"])
+                if not wait_ms and shut.name:
+                    wait_ms = self._try(shut, one, said, arg.lease_ms)
+                elif not wait_ms:
+                    wait_ms = self._offer(learned, arg, one, said)
+                room.answered(one, word, probe=bool(shut.name))
         self._begin()
         return wait_ms
 

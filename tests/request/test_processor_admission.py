@@ -104,6 +104,16 @@ class TestNotAdmitted:
         assert (parked["failures"], parked["own"]) == (1, 2)
         assert 1_000 <= parked["delay_ms"] <= 4_000
 
+    @pytest.mark.parametrize(("left_ms", "least", "most"), [(60_000, 11_000, 14_000), (12_000, 10_000, 12_000)])
+    async def test_who_makes_room_stays_away_as_long_as_told(self, left_ms: int, least: int, most: int) -> None:
+        """As long as the deadline allows, and without having been called."""
+        why = NotAdmitted(Reason.LATER, 30, needed_ms=10_000)
+        world = World(lease={"left_ms": left_ms}, grants=deque([why]))
+
+        assert await process(world) is Disposition.DELAYED
+        (parked,) = world.heard("park")
+        assert least <= parked["delay_ms"] <= most
+
     @pytest.mark.parametrize(("code", "expected"), [("rate_limited", "rate_limited"), ("news", "deadline_exceeded")])
     async def test_a_retry_that_would_come_back_too_late_is_answered_with_its_failure(
         self, code: str, expected: str

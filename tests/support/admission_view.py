@@ -12,6 +12,7 @@ from support.admission_parts import PERMITS, QUOTA
 WORDS: Final = (
     *(b"gate", b"gate_code", b"gate_body", b"gate_tenant", b"confirmed_by", b"paused_by", b"paused_why"),
     *(b"waits_for", b"ten_a", b"ten_b", b"bod_a", b"bod_b"),
+    *(b"pr_rows", b"pr_tenants"),
 )
 LEARNED: Final = ("scale", "burst_ms", "refund", "backoff_ms", "refusal_ms", "lenience", "cut_at_ms", "pause_until")
 BOUNDS: Final = {
@@ -27,6 +28,7 @@ BOUNDS: Final = {
     "refusal_ms": (0, 2_000),
     "probing": (0, 1),
     "re_left": (0, 10),
+    "pr_share": (0, 10),
     "fl_limit": (4, math.inf),
     "fl_crowded": (0, 1),
     "si_started": (0, math.inf),

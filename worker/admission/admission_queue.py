@@ -2,8 +2,8 @@
 
 A request leaves its room with a reservation, or without one:
 
-- at once if its call could not end before its deadline (LATE), or if it was called before and retries are more than
-  their share of the fleet's calls (LATER);
+- at once if its call could not end before its deadline (LATE), or if it makes room for others (LATER): it was called
+  before and retries are more than their share of the fleet's calls, or its tenant is on probation;
 - with the gate's code if the upstream is out of order for longer than its patience (GATE). Patience runs from the
   moment at which a probe confirmed the trouble, or from enqueueing if that was later. When it is over, all who waited
   too long leave in one round, and the next ones are taken at once.
@@ -171,7 +171,7 @@ class AdmissionQueue:
         self._end_patience(grant)
         for waiter, answer in answered:
             if answer.word == "later" and waiter in self._waiters:
-                self._dismiss(waiter, NotAdmitted(Reason.LATER, waiter.waited_ms))
+                self._dismiss(waiter, NotAdmitted(Reason.LATER, waiter.waited_ms, "", answer.number))
         return grant
 
     async def _asked(self, asks: list[Ask]) -> Grant:

@@ -62,7 +62,8 @@ class Admitted(NamedTuple):
     tokens_per_minute: int
     max_in_flight: int
     answers: tuple[bytes | int, ...]
-    """Two parts for each request: go, wait, late or later; and its number with go, the time it needs with late."""
+    """Two parts for each request: go, wait, late or later; and its number with go, the time it needs with late, the
+    time to stay away with later."""
 
 
 class Reported(NamedTuple):
@@ -236,7 +237,7 @@ PARTS: Final = (
     Part(
         (*_ASK, *_END, *_OTHER),
         (
-            *_lua("state", "slow_start", "pace", "evidence", "overload", "gate"),
+            *_lua("state", "slow_start", "pace", "evidence", "probation", "overload", "gate"),
             Part(_ASK, (*_lua("place", "choice", "admit"), Part((ADMIT_BY_ROUTE,), _lua("routes")))),
             Part(_END, _lua("report")),
             Part((REPORT_BY_ROUTE, HEARD_BY_ROUTE), _lua("routes_report")),

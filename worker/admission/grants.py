@@ -89,7 +89,8 @@ class Reason(StrEnum):
     LATE = "late"
     """Its call could not end before its deadline."""
     LATER = "later"
-    """It was called before, and retries are more than their share of the fleet's calls: it should come back."""
+    """It should come back: it was called before, and retries are more than their share of the fleet's calls; or its
+    tenant is on probation."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +100,7 @@ class NotAdmitted:
     code: str = ""
     """With Reason.GATE: the error code of the upstream's state."""
     needed_ms: int = 0
-    """With Reason.LATE: the time that calls like it take."""
+    """With Reason.LATE: the time that calls like it take. With Reason.LATER: the least time to stay away."""
     left_ms: int = 0
     """With Reason.LATE: the time left to it."""
 
@@ -110,7 +111,8 @@ class Answer:
 
     word: Word
     number: int = 0
-    """With go: how many first calls the fleet has started. With late: the time the call needs, in ms."""
+    """With go: how many first calls the fleet has started. With late: the time the call needs, in ms. With later: the
+    least time to stay away, in ms."""
     route: str = "default"
     gate: Gate = ""
     """With go: the gate that the call tries; empty where it is no probe."""

@@ -23,7 +23,8 @@ from worker.request.execution import Execution, Interruption
 from worker.request.retries import CALL_TIME_S
 
 LATER_S: Final = (1.0, 4.0)
-"""A retry for which the fleet's retry budget has nothing left comes back after this long. It holds up nobody."""
+"""A request that makes room for others comes back after this long: a retry for which the fleet's retry budget has
+nothing left, or a request of a tenant on probation."""
 
 
 def ask_of(execution: Execution, *, tokens: int, patience_s: float) -> Ask:
@@ -60,7 +61,7 @@ def not_admitted(execution: Execution, why: NotAdmitted | Interruption, rng: ran
         case Reason.LATE:
             return Finish("failed", _late(why, execution.last_failure))
         case Reason.LATER:
-            return execution.moving or _later(execution, rng)
+            return execution.moving or _later(execution, why.needed_ms / 1000, rng)
         case Reason.TIME:
             return Finish("failed", THROTTLED)
 
@@ -75,14 +76,14 @@ def _late(why: NotAdmitted, last: Failure | None) -> MappedError:
     return replace(deadline_exceeded(last), message=message).mapped()
 
 
-def _later(execution: Execution, rng: random.Random) -> Finish | Park:
+def _later(execution: Execution, least_s: float, rng: random.Random) -> Finish | Park:
     """Charges nothing and keeps the deadline; a retry that would miss it is answered with the failure before."""
     shortest_s, longest_s = LATER_S
     last_s = execution.time_left_s - CALL_TIME_S
     if last_s < shortest_s:
         failure = execution.last_failure or deadline_exceeded()
         return Finish("failed", failure.mapped(), failure.response)
-    delay_s = rng.uniform(shortest_s, min(longest_s, last_s))
+    delay_s = min(last_s, least_s + rng.uniform(shortest_s, min(longest_s, last_s)))
     return Park(round(delay_s * 1000), Disposition.DELAYED)
 
 

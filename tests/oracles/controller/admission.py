@@ -12,11 +12,12 @@ calls in flight, the retry budget, the lane's turn and the learned rate.
 from dataclasses import dataclass, field
 from typing import Literal
 
-from oracles.controller import evidence, gate, overload, remedy
+from oracles.controller import evidence, gate, overload, probation, remedy
 from oracles.controller.evidence import RULES, Kind, Tally
 from oracles.controller.gate import Gate
 from oracles.controller.overload import CallTime, Flight, Retries, Silence
 from oracles.controller.pace import Pace
+from oracles.controller.probation import Probation
 
 Verdict = Literal["ok", "throttled", "overloaded", "failed", "authentication", "quota", "cut short", "unsent"]
 Scope = Literal["account", "unknown", "request"]
@@ -65,6 +66,10 @@ class Admission:
     slowed: remedy.Remedy = field(default_factory=remedy.Remedy)
     retries: Retries = field(default_factory=Retries)
     silence: Silence = field(default_factory=Silence)
+    trial: Probation = field(default_factory=Probation)
+    back_in_ms: dict[str, float] = field(
+        default_factory=dict
+    )  # by token, of those told in the last round to come later
     permits: set[str] = field(default_factory=set)
     seq: int = 0
 
@@ -72,42 +77,66 @@ class Admission:
         self, now_ms: float, asked: list[Asked], lane: str = "", weight: float = 1.0
     ) -> tuple[list[tuple[Answer, Reservation | None]], float]:
         """One answer for each of `asked`, in order, and in how many ms those that wait should ask again."""
-        for one in asked:
-            evidence.see(self.tenants, now_ms, one.tenant)
-            evidence.see(self.bodies, now_ms, one.body)
-        overload.refill(self.retries, now_ms)
-        if not self.shut.kind and overload.silent(self.silence, self.times, now_ms):
-            gate.shut(self.shut, "failed", now_ms, "", "")
+        self._prepare(now_ms, asked)
         answers: list[tuple[Answer, Reservation | None]] = []
         wait_ms, aside = 0.0, False
         for one in asked:
             if overload.late(self.times, now_ms, one.kind, one.time_left_ms, one.whole_ms):
                 answers.append(("late", None))
             elif wait_ms:
-                answers.append(("wait", None))
-            elif one.failures and self._too_soon(now_ms, one.failures):
-                answers.append(("later", None))
+                answers.append(self._wait(now_ms, one))
+            elif self._too_soon(now_ms, one):
+                answers.append(self._later(now_ms, one))
             elif self._steps_aside(now_ms, one):
                 aside = True
-                answers.append(("wait", None))
+                answers.append(self._wait(now_ms, one))
             elif (wait_ms := self._wait_ms(now_ms, lane, weight, one.tokens)) > 0:
-                answers.append(("wait", None))
+                answers.append(self._wait(now_ms, one))
             else:
                 answers.append(("go", self._grant(now_ms, one)))
                 if self.shut.kind:
                     wait_ms = self.shut.probe_ms
         return answers, wait_ms or ASIDE_MS * aside
 
-    def _too_soon(self, now_ms: float, failures: int) -> bool:
-        """Whether a retry makes room: at a shut gate it would tell little, and hide those that would tell more."""
-        if self.shut.kind:
+    def _prepare(self, now_ms: float, asked: list[Asked]) -> None:
+        self.back_in_ms.clear()
+        for one in asked:
+            evidence.see(self.tenants, now_ms, one.tenant)
+            evidence.see(self.bodies, now_ms, one.body)
+            probation.see(self.trial, now_ms, one.tenant)
+        overload.refill(self.retries, now_ms)
+        if not self.shut.kind and overload.silent(self.silence, self.times, now_ms):
+            gate.shut(self.shut, "failed", now_ms, "", "")
+
+    def _wait(self, now_ms: float, one: Asked) -> tuple[Answer, None]:
+        if self._makes_room(now_ms, one):
+            return self._later(now_ms, one)
+        probation.waits(self.trial, now_ms, one.tenant)
+        return "wait", None
+
+    def _later(self, now_ms: float, one: Asked) -> tuple[Answer, None]:
+        if self._makes_room(now_ms, one):
+            per_s = self.pace.state.scale * 1_000 / max(self.pace.charge(one.tokens), 0.001)
+            back_in_ms = probation.back_in_ms(self.trial, now_ms, per_s)
+            self.back_in_ms[one.token] = min(back_in_ms, one.time_left_ms / 2)
+        return "later", None
+
+    def _makes_room(self, now_ms: float, one: Asked) -> bool:
+        return probation.makes_room(self.trial, now_ms, one.tenant, one.time_left_ms)
+
+    def _too_soon(self, now_ms: float, one: Asked) -> bool:
+        """Whether it makes room: at a shut gate a retry would tell little, and hide those that would tell more."""
+        if self._makes_room(now_ms, one) and probation.yields(self.trial, now_ms):
+            return True
+        if one.failures and self.shut.kind:
             return now_ms < self.shut.probe_at_ms + self.shut.probe_ms
-        return not overload.affords(self.retries, failures)
+        return not overload.affords(self.retries, one.failures)
 
     def _steps_aside(self, now_ms: float, one: Asked) -> bool:
         """Whether a probe is due that another request would make better."""
         due = self.shut.kind and now_ms >= self.shut.probe_at_ms
-        return bool(due) and not gate.suits(self.shut, now_ms, one.body, one.tenant, one.failures)
+        fresh = not one.failures and not self._makes_room(now_ms, one)
+        return bool(due) and not gate.suits(self.shut, now_ms, one.body, one.tenant, fresh=fresh)
 
     def _wait_ms(self, now_ms: float, lane: str, weight: float, tokens: int) -> float:
         if self.shut.kind:
@@ -130,6 +159,7 @@ class Admission:
             gate.probe(self.shut, now_ms, one.tenant)
         else:
             overload.start(self.retries, now_ms, retry=one.failures > 0)
+            probation.start(self.trial, one.tenant)
         return Reservation(one, now_ms, self.seq, probe)
 
     def heard(self, now_ms: float, reservation: Reservation) -> None:
@@ -164,6 +194,24 @@ class Admission:
         if not reservation.probe:
             self.pace.ended(now_ms, reservation.granted_at_ms, passed=verdict == "ok" or scope == "request")
         self._settle(now_ms, reservation, one.tokens if used is None else used, called=called and verdict != "unsent")
+        shared = self._judge(now_ms, reservation, verdict, took_ms, scope, retry_after_ms, in_flight, again)
+        if verdict == "ok":
+            probation.answered(self.trial, now_ms, one.tenant)
+        elif verdict != "unsent" and not (again or shared):
+            probation.came_to_nothing(self.trial, now_ms, one.tenant)
+        return shared
+
+    def _judge(
+        self,
+        now_ms: float,
+        reservation: Reservation,
+        verdict: Verdict,
+        took_ms: float,
+        scope: Scope,
+        retry_after_ms: float,
+        in_flight: int,
+        again: bool,
+    ) -> bool:
         if verdict == "cut short":
             self._cut_short(now_ms, reservation, took_ms, again)
             return False
@@ -224,6 +272,7 @@ class Admission:
             met = "failed" if kind == "overloaded" else kind
             if reservation.granted_at_ms > self.shut.since_ms:
                 gate.fail(self.shut, met, now_ms, reservation.granted_at_ms, one.body, one.tenant)
+                probation.forget(self.trial)  # the trouble is everybody's
             return True
         shared = self._weigh(now_ms, reservation, kind, again, in_flight)
         if kind == "overloaded":
@@ -260,6 +309,7 @@ class Admission:
 
     def _open(self, now_ms: float) -> None:
         self.shut.kind = ""
+        probation.forget(self.trial)
         for tally in self.tallies.values():
             evidence.forget(tally)
         self.pace.recover(now_ms)

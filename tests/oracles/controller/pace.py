@@ -116,7 +116,7 @@ class Pace:
         s = self.state
         s.requests_ms = min(s.burst_ms * s.scale, s.requests_ms + self.request_ms)
         s.tokens_ms = min(s.burst_ms * s.scale, s.tokens_ms + tokens * self.token_ms)
-        s.passed_ms = max(0.0, s.passed_ms - self._charge(tokens))  # it may be from before a cut
+        s.passed_ms = max(0.0, s.passed_ms - self.charge(tokens))  # it may be from before a cut
 
     def recover(self, now_ms: float) -> None:
         """A gateway that has just recovered is not met with a whole burst."""
@@ -149,9 +149,7 @@ class Pace:
         slow_start.refused(s, granted_at_ms)
         if granted_at_ms > s.cut_at_ms and not self._forgives():  # what was in flight at the cut tells nothing new
             own_ms = (
-                self._cut(age_ms, self._charge(tokens), share)
-                if not s.slow.window
-                else slow_start.end(s, age_ms, since)
+                self._cut(age_ms, self.charge(tokens), share) if not s.slow.window else slow_start.end(s, age_ms, since)
             )
             pause_ms = max(pause_ms, own_ms)
             s.hold_ms = min(s.hold_ms + SHUT_WEIGHT * pause_ms, HOLD_MAX_MS)
@@ -171,7 +169,7 @@ class Pace:
         s.lenience -= 1
         return True
 
-    def _charge(self, tokens: int) -> float:
+    def charge(self, tokens: int) -> float:
         return max(self.request_ms, tokens * self.token_ms)
 
     def _refill(self, now_ms: float) -> None:
@@ -239,7 +237,7 @@ class Pace:
 
     def _spend(self, now_ms: float, mine: Lane, weight: float, tokens: int) -> None:
         s = self.state
-        charge = self._charge(tokens)
+        charge = self.charge(tokens)
         if s.slow.window:
             slow_start.grant(s.slow)
         else:

@@ -1,7 +1,8 @@
 -- May this call start now? What decides, in this order; the first obstacle is the answer:
 --   1. late         the time left to its request is too short; it is answered early, whatever else holds
 --   2. paused       an operator's pause; an operator ends it, or its own time
---   3. retry budget a retry makes room for first calls, and at a shut gate for better probes; it comes back later
+--   3. retry budget a retry makes room for first calls, and at a shut gate for better probes; it comes back later. So does
+--                   a request of a tenant on probation (probation.lua)
 --   4. gate         authentication_failed, quota_exhausted, breaker_open: one probe at a time until one succeeds
 --   5. throttled    the pause the upstream asked for, or a short one after a refusal; extends only, capped
 --   6. concurrency  calls in flight, as configured or learned
@@ -52,7 +53,7 @@ function Round:candidates(one)
   local found = {}
   for _, way in ipairs(self.ways[one.model]) do
     way.failures = one.tried and (one.tried[way.name] or 0) or one.failures
-    if not (one.moving and way.failures > 0) and (way.failures == 0 or not way.route:too_soon(way.failures)) then
+    if not (one.moving and way.failures > 0) and not way.route:too_soon(one, way.failures) then
       look(way, one)
       if way.closed and way.closed:steps_aside(one) then self.aside = way.closed.s.gate
       elseif not (one.moving and way.closed) then found[#found + 1] = way end
@@ -91,7 +92,10 @@ function Round:grant(way, one)
   for _, place in ipairs(way.places) do
     if place ~= probed then place:spend(one, self.arg.weight) end
   end
-  if not probed then return way.route.s:charge_retry(way.failures) end
+  if not probed then
+    way.route.s:charge_probation(one.tenant)
+    return way.route.s:charge_retry(way.failures)
+  end
   probed.s:probe(one.tenant)
   self:tries(probed, one)
 end
@@ -122,8 +126,33 @@ function Round:needs(one)
   return least
 end
 
--- The answer to one request: go, wait, late or later; with go its way, with late the time it needs.
+-- Whether this request comes back later rather than wait in line: its tenant is on probation wherever it may go.
+function Round:makes_room(one)
+  local blocked = self.blocked[one.model]
+  if blocked and blocked.reason == 'paused' then return false end
+  for _, way in ipairs(self.ways[one.model]) do
+    if not way.route.s:makes_room(one) then return false end
+  end
+  return true
+end
+
+-- The answer to one request: go, wait, late or later; with go its way, with late the time it needs, with later the time
+-- that it stays away at least.
 function Round:answer(one)
+  local word, said = self:decide(one)
+  if word ~= 'wait' and word ~= 'later' then return word, said end
+  local ways = self.ways[one.model]
+  if self:makes_room(one) then
+    local back_in_ms = ways[1].route.s:back_in_ms(ways[1].account:rate(one.tokens))
+    return 'later', math.ceil(math.min(back_in_ms, (one.ends - now) / 2))
+  end
+  if word == 'wait' then
+    for _, way in ipairs(ways) do way.route.s:lets_wait(one.tenant) end
+  end
+  return word
+end
+
+function Round:decide(one)
   local way = self:held(one)
   if way then return 'go', way end
   local needed_ms = self:needs(one)
@@ -176,7 +205,7 @@ end
 -- Returns wait_ms (until those who wait ask again), reason, the gate, its code, the time at which it was confirmed,
 -- whether grants are probes, now, requests of this size a second, the limits in force (requests and tokens a minute,
 -- calls in flight), and for each request two parts: go, wait, late or later; its number with go, the time it needs with
--- late.
+-- late, the least time to stay away with later.
 -- KEYS quota permits evidence times shared
 -- ARGV rpm tpm burst_ms lease_ms max_in_flight lane weight
 -- ROWS asked: | token tokens tenant body kind enqueued_at ends failures

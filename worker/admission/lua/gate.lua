@@ -3,8 +3,9 @@
 --
 -- * Only believed evidence shuts the gate (evidence.lua), or silence (overload.lua). The first probe follows soon. If a
 --   probe fails, the gate is *confirmed*; from then on callers' patience runs, or from their enqueueing if that was later.
--- * A probe is drawn to tell something: no request that failed before, no body that was refused last, and preferably
---   another tenant than the last probe's. Where nobody better asks for a whole interval, any request will do.
+-- * A probe is drawn to tell something: no request that failed before, none of a tenant on probation (probation.lua), no
+--   body that was refused last, and preferably another tenant than the last probe's. Where nobody better asks for a whole
+--   interval, any request will do.
 -- * The first bytes of a good answer open the gate as its end would. A probe that takes long does not keep the next one
 --   waiting.
 -- * Each probe is a call of its request like any other. It costs no budget.
@@ -40,6 +41,7 @@ end
 function State:recovered()
   self:open()
   self:forget_tallies()
+  self:forget_probation()
 end
 
 -- The time at which a probe confirmed the shut gate, or 0. A worker of the release before leaves an old one behind.
@@ -52,7 +54,7 @@ function State:suits(one)
   local waited_ms = now - self.probe_at
   if waited_ms >= self.probe_ms then return true end
   local other = one.tenant ~= self.gate_tenant or waited_ms >= self.probe_ms / 4
-  return one.failures == 0 and one.body ~= self.gate_body and other
+  return one.failures == 0 and one.body ~= self.gate_body and other and not self:makes_room(one)
 end
 
 function State:probe(tenant)
@@ -68,6 +70,7 @@ function State:probe_failed(gate, call, probe_ms)
   self.probe_ms = gate == 'breaker_open' and math.min(self.probe_ms * 2, LAST_PROBE_MS) or probe_ms
   self.gate, self.gate_code, self.probe_at = gate, call.code, now + self.probe_ms
   self.gate_body, self.gate_tenant = call.body, call.tenant
+  self:forget_probation() -- the trouble is everybody's
   if confirms then self.confirmed_at, self.confirmed_by = now, call.token .. '@' .. call.granted_at end
   return confirms
 end

@@ -18,7 +18,10 @@ end
 -- Notes who asks, and whether the upstream has fallen silent.
 function Place:prepare(asked)
   local s = self.s
-  for _, one in ipairs(asked) do s:see(one.tenant, one.body) end
+  for _, one in ipairs(asked) do
+    s:see(one.tenant, one.body)
+    s:sees(one.tenant)
+  end
   s:refill_retries()
   if not s.gate and s:silent() then s:shut('breaker_open', 'upstream_timeout', { body = '', tenant = '' }) end
 end
@@ -67,9 +70,12 @@ function Place:rate(tokens)
   return self.paced and self.s.scale * 1000 / math.max(self.s:charge(tokens), 0.001) or math.huge
 end
 
--- A retry makes room: at a shut gate it would tell little, and hide those that would tell more.
-function Place:too_soon(failures)
+-- Whether this request leaves its turn to others. A retry does at a shut gate: it would tell little, and hide those that
+-- would tell more.
+function Place:too_soon(one, failures)
   local s = self.s
+  if s:makes_room(one) and s:yields() then return true end
+  if failures == 0 then return false end
   if s.gate then return now < s.probe_at + s.probe_ms end
   return not s:affords(failures)
 end

@@ -66,6 +66,12 @@ function State:settle(call)
   if call.called then self:correct(call.reserved, call.used) else self:give_back(call.reserved) end
 end
 
+-- Whether a call brought nothing, as far as that may be its tenant's doing: whoever broke it off has no part in that.
+local function in_vain(call, shared)
+  local broken_off = call.verdict == 'cut_short' and (call.code == '' or call.code == 'cancelled')
+  return not (call.again or shared or broken_off or call.verdict == 'unsent')
+end
+
 -- Takes the end of a call into the state; returns whether a refusal is shared, and whether it confirms the gate.
 function State:take(call, in_flight)
   self:settle(call)
@@ -73,8 +79,15 @@ function State:take(call, in_flight)
   return self:judge(call, in_flight)
 end
 
--- The same without the budget: what the call says of the upstream.
+-- The same without the budget: what the call says of the upstream, and of its tenant.
 function State:judge(call, in_flight)
+  local shared, confirms = self:weigh_up(call, in_flight)
+  if call.verdict == 'ok' then self:was_answered(call.tenant)
+  elseif in_vain(call, shared) then self:came_to_nothing(call.tenant) end
+  return shared, confirms
+end
+
+function State:weigh_up(call, in_flight)
   if call.verdict == 'unsent' then
     if self:tried(call) then self.probe_at = now end -- its turn is left to the next
   elseif call.verdict == 'cut_short' then

@@ -66,7 +66,7 @@ end
 -- one that is `moving` takes no route that it tried; one that `keeps` to a route says by what.
 -- Returns now, the requests of this size a second, for each state what `told_of` says, for each model whose requests
 -- wait what `outage_of` says, and for each request go with its way, whether it is a probe and the numbers of calls
--- started by route, account and model; wait; late with the time it needs; or later.
+-- started by route, account and model; wait; late with the time it needs; or later with the least time to stay away.
 -- ARGV burst_ms lease_ms lane weight ways
 -- GROUPS states: quota permits evidence times shared | rpm tpm max_in_flight paced
 -- ROWS asked: | token tokens tenant body kind enqueued_at ends failures model tried moving keeps

@@ -1,0 +1,60 @@
+"""The requests that are told to come back later: retries beyond their budget, and those of tenants on probation."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from oracles.controller import overload, probation
+from oracles.controller.overload import Retries
+from oracles.controller.probation import Probation
+
+
+@dataclass
+class MakingRoom:
+    """The two reasons at the start of a round."""
+
+    now: int
+    trial: Probation
+    retries: Retries
+    paused: bool
+
+    @classmethod
+    def of(cls, state: dict[bytes, bytes], now: int, back: float, *, paused: bool) -> "MakingRoom":
+        """As Redis keeps them; `back` is how far its clock went back since."""
+
+        def time(name: bytes) -> float:
+            kept = float(state.get(name, 0))
+            return kept and kept - back
+
+        trial = Probation(
+            tenants=set(state.get(b"pr_tenants", b"").decode().split()),
+            share=int(state.get(b"pr_share", 0)),
+            seen_ms=time(b"pr_seen"),
+            waiting_ms=time(b"pr_waiting"),
+        )
+        left = float(state.get(b"re_left", overload.MOST_RETRIES))
+        return cls(now, trial, Retries(left, time(b"re_at"), time(b"re_first_at")), paused)
+
+    def prepare(self, asked: list[Any]) -> None:
+        overload.refill(self.retries, self.now)
+        for one in asked:
+            probation.see(self.trial, self.now, one.tenant)
+
+    def makes_room(self, one: Any) -> bool:
+        """Whether it comes back later rather than wait in line."""
+        return not self.paused and probation.makes_room(self.trial, self.now, one.tenant, one.ends - self.now)
+
+    def too_soon(self, one: Any, shut: Any) -> bool:
+        """Whether its turn is left to others, whatever the budget."""
+        if self.makes_room(one) and probation.yields(self.trial, self.now):
+            return True
+        if one.failures and shut.name:
+            return self.now < shut.probe_at + shut.probe_ms
+        return not overload.affords(self.retries, one.failures)
+
+    def answered(self, one: Any, word: str, *, probe: bool) -> None:
+        """Goes on to the next request."""
+        if word == "wait":
+            probation.waits(self.trial, self.now, one.tenant)
+        elif word == "go" and not probe:
+            probation.start(self.trial, one.tenant)
+            overload.start(self.retries, self.now, retry=one.failures > 0)
