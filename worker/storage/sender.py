@@ -25,6 +25,7 @@ from worker.storage.commands import Words, together
 from worker.storage.connection import SOCKET_TIMEOUT_S
 from worker.storage.errors import ScriptError, kind_of, may_pass
 from worker.storage.events import RedisEvents, Unheard
+from worker.storage.gathering import Gathering
 from worker.storage.parts import sha_of
 from worker.storage.silence import unless_silent
 
@@ -103,6 +104,7 @@ class Sender:
     _connection: Any = None
     """An AbstractConnection of redis-py, whose replies have half a type."""
     _used_at: float = 0.0
+    _gathering: Gathering = field(default_factory=Gathering)
 
     def send(self, call: Call) -> None:
         """Sets the call's reply, or its error, some time later."""
@@ -121,8 +123,9 @@ class Sender:
     async def _run(self) -> None:
         tries = 0
         while self._waiting:
-            await asyncio.sleep(0)  # let everything that is ready in this turn of the loop come along
+            await asyncio.sleep(self._gathering.pause_s(time.monotonic()))
             batch = self._next_batch()
+            self._gathering.sent(len(batch), time.monotonic())
             if await self._send(batch):
                 tries = 0
                 continue
