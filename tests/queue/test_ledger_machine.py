@@ -156,7 +156,7 @@ class LedgerMachine(RuleBasedStateMachine):
         failed = outcome == "failed"
         self.ask(
             COMPLETE,
-            self.keys(lane, message),
+            {name: key for name, key in self.keys(lane, message).items() if name != "deltas"},
             lane=lane,
             token=token,
             tenant=TENANT,
@@ -166,7 +166,6 @@ class LedgerMachine(RuleBasedStateMachine):
             result=f"result {len(self.asked)}",
             kept_ms=kept_ms,
             dead_reason=dead if failed else "",
-            streamed=False,
             failed_code="",
             failed_kept_ms=0,
             model=b"m" if which % 2 else b"",

@@ -124,7 +124,8 @@ BEGIN: Final = Command(
 )
 COMPLETE: Final = Command(
     name="complete",
-    keys=(*HELD, "request", "cancel", "deltas", "results", "streams", "kept", "dead", "permits", "usage", *LISTS),
+    keys=(*HELD, "request", "cancel", "results", "streams", "kept", "dead", "permits", "usage", *LISTS),
+    optional=("deltas",),
     args={
         "lane": str,
         "token": str,
@@ -135,7 +136,6 @@ COMPLETE: Final = Command(
         "result": bytes,
         "kept_ms": int,
         "dead_reason": str,
-        "streamed": bool,
         "failed_code": str,
         "failed_kept_ms": int,
         "model": bytes,

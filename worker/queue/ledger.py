@@ -7,6 +7,7 @@ that lost the lease cannot reschedule, fail or settle a request that another del
 import secrets
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import count
 from typing import Any, Final, Literal
 
 from api_contracts.outgoing import MAX_BODY
@@ -43,6 +44,9 @@ from worker.storage.scripts import ScriptRunner
 KEYS_AT_ONCE: Final = 1000
 """Cancel keys looked up by one call; Redis serves no other client meanwhile."""
 
+_numbers: Final = count(1)
+"""Of this process' calls that hand out tokens. They are short because a token crosses the link six times a request."""
+
 
 @dataclass(frozen=True, slots=True)
 class Ledger:
@@ -58,7 +62,7 @@ class Ledger:
 
     def fresh_id(self) -> str:
         """The first part of the tokens that one call hands out."""
-        return f"{self.process}-{secrets.token_hex(8)}"
+        return f"{self.process}-{next(_numbers):x}"
 
     async def pop(
         self,
@@ -149,10 +153,11 @@ class Ledger:
         With a `dead_letter_reason` the message becomes a dead letter as well. A stale failure changes nothing; a stale
         answer is paid for and counts while the request has no final state.
         """
+        found = self._keys(lease.delivery, lease.claim)
         return await self.runner.call(
             DELIVERIES,
             COMPLETE,
-            self._keys(lease.delivery, lease.claim),
+            found if answer.streamed else {name: found[name] for name in found if name != "deltas"},
             lane=lease.delivery.lane,
             token=lease.delivery.token,
             tenant=lease.claim.tenant,
@@ -161,7 +166,6 @@ class Ledger:
             retryable=answer.retryable,
             kept_ms=kept_ms,
             dead_reason=dead_letter_reason,
-            streamed=answer.streamed,
             failed_code=answer.failed_code,
             failed_kept_ms=self.failed_kept_ms,
             **answer.told,

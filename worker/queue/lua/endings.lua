@@ -52,9 +52,9 @@ end
 -- failure is ended here as well, for there may be no report of it.
 -- A stale failure changes nothing. A stale answer is paid for: it counts while the request has no final state.
 -- If the request's hash expired or was evicted meanwhile, the delivery may still be answered.
--- KEYS inflight leases claims request cancel deltas results streams kept dead permits usage list0 list3 list6 list9
--- ARGV lane token tenant request_id outcome retryable result kept_ms dead_reason streamed failed_code failed_kept_ms
--- ARGV model counts
+-- Whoever watches the deltas of a request is told; one that is not streamed names none.
+-- KEYS inflight leases claims request cancel results streams kept dead permits usage list0 list3 list6 list9 [deltas]
+-- ARGV lane token tenant request_id outcome retryable result kept_ms dead_reason failed_code failed_kept_ms model counts
 function commands.complete(key, arg)
   local known = redis.call('HMGET', key.request, 'state', 'token', 'deadline', 'waiting', 'calling')
   local held = redis.call('HEXISTS', key.inflight, arg.token) == 1
@@ -74,7 +74,7 @@ function commands.complete(key, arg)
   drop(key, arg.token)
   redis.call('DEL', key.cancel) -- it would cancel a later request under this id
   if arg.outcome == 'failed' then redis.call('ZREM', key.permits, arg.token) end
-  if arg.streamed then finish_deltas(key.deltas, arg.outcome) end -- last: it may fail, and nothing depends on it
+  if key.deltas then finish_deltas(key.deltas, arg.outcome) end -- last: it may fail, and nothing depends on it
   return 'OK'
 end
 
