@@ -35,7 +35,7 @@ def test_an_answer_says_what_it_used_and_that_the_upstream_is_well() -> None:
     usage = Usage(input_tokens=3, output_tokens=4, total_tokens=7)
     said = read(ended(Answer(raw=b"{}", status="completed", usage=usage)), reserved=100)
 
-    assert said == Evidence(verdict="ok", used_tokens=7)
+    assert said == Evidence(verdict="ok", used_tokens=7, took_ms=1)
     assert read(ended(Answer(raw=b"{}", status="completed")), reserved=100).used_tokens == 100
 
 

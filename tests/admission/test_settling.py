@@ -89,3 +89,20 @@ async def test_the_permits_of_a_dead_worker_expire_and_settling_them_late_does_n
             await budget.tell(call, "failed", called=False)
 
         assert (budget.state(), budget.permits()) == (before, 2)
+
+
+@pytest.mark.parametrize("took_ms", [100, None], ids=["the gateway's time", "not told"])
+async def test_a_slow_way_to_redis_is_no_congestion_of_the_gateway(
+    valkey: redis.Redis, redis_url: str, took_ms: int | None
+) -> None:
+    """Fewer calls at once would not make it faster; without the gateway's own time it cannot be told apart."""
+    async with open_budget(valkey, redis_url, requests_per_minute=60_000) as budget:
+        for way_ms in (0, 0, 0, 300, 300):
+            for _ in range(6):
+                budget.advance(2_000)
+                calls = await budget.ask(50)
+                budget.advance(100 + way_ms)
+                for call in calls:
+                    await budget.tell(call, "ok", took_ms=took_ms)
+
+        assert ("fl_limit" in budget.state()) is (took_ms is None)

@@ -39,6 +39,7 @@ SAID: Final[dict[str, Kind]] = {
     "reserved": int,
     "used": int,
     "limit_rpm": float | None,
+    "took_ms": int | None,
     "retry_after_ms": int,
     "longest_pause_ms": int,
     "code": str,

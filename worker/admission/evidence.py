@@ -59,6 +59,8 @@ class Evidence:
     """The error code of the call."""
     limit_rpm: float | None = None
     """Requests a minute, as a header of an answer names them."""
+    took_ms: int | None = None
+    """The time that the gateway took for a good answer. The way to Redis is no part of it, however slow."""
 
 
 NEVER_CALLED: Final = Evidence(verdict="unsent", used_tokens=0, called=False)
@@ -71,7 +73,7 @@ def read(call: Call | None, *, reserved: int) -> Evidence:
     outcome = call.outcome
     if isinstance(outcome, Answer):
         used = outcome.usage.total_tokens if outcome.usage else reserved
-        return Evidence(verdict="ok", used_tokens=used, limit_rpm=_limit(call.headers))
+        return Evidence(verdict="ok", used_tokens=used, limit_rpm=_limit(call.headers), took_ms=call.duration_ms)
     return Evidence(
         verdict=_verdict(outcome),
         used_tokens=reserved,

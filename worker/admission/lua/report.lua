@@ -23,7 +23,7 @@ function State:succeeded(call, in_flight)
   self:absolve(call)
   if call.again then self:retry_helped() end
   self:slowing_helped()
-  local ratio = self:learn_time(call.kind, math.max(1, now - call.granted_at), call.granted_at)
+  local ratio = self:learn_time(call.kind, math.max(1, call.took_ms or now - call.granted_at), call.granted_at)
   self:answered_in(ratio, call.granted_at, call.seq, in_flight)
 end
 
@@ -122,10 +122,11 @@ end
 -- The verdict is ok, answered (about the request only), throttled, overloaded, failed, authentication, quota, unclear
 -- (an answer that says nothing of the upstream), cut_short (by our own clock) or unsent. `called` is false where the
 -- request never reached the upstream. `again` says that an earlier call of this request was refused or failed.
--- `limit_rpm` is missing where no header named one.
+-- `limit_rpm` is missing where no header named one. `took_ms` is the gateway's time for a good answer: the time since the
+-- grant has that of a slow link to Redis in it, which fewer calls would not shorten.
 -- KEYS quota permits evidence times shared
 -- ARGV rpm tpm burst_ms token granted_at seq probe tenant body kind again verdict called reserved used limit_rpm
--- ARGV retry_after_ms longest_pause_ms code probe_ms
+-- ARGV took_ms retry_after_ms longest_pause_ms code probe_ms
 function commands.report(key, arg)
   local s = State.load(key, arg)
   s:load_tallies()

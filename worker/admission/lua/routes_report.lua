@@ -61,7 +61,7 @@ end
 -- Takes what a call tells, as `report` does, into the states of its way. `gone` names a model that the route has not.
 -- Returns whether this call confirmed a gate, whether its refusal is shared, and the gates of the states.
 -- ARGV burst_ms token granted_at probe gate tenant body kind again verdict called reserved used limit_rpm
--- ARGV retry_after_ms longest_pause_ms code probe_ms gone
+-- ARGV took_ms retry_after_ms longest_pause_ms code probe_ms gone
 -- ROWS states: quota permits evidence times shared | rpm tpm seq role
 function commands.report_by_route(_, arg, rows)
   local parts = parts_of(rows, State.load_each(rows, arg.burst_ms))
