@@ -104,6 +104,17 @@ def test_a_group_that_nobody_needs_is_dropped_on_record(valkey: redis.Redis, red
     assert act["what"] == "results --drop-group shop of responses:results: 2 unread"
 
 
+def test_what_redis_cannot_count_is_not_called_read(valkey: Any, redis_url: str) -> None:
+    """It knows no lag of a group that was made in the midst of its stream."""
+    _publish(valkey, "one", "two", "three")
+    _, (middle, _), _ = valkey.xrange("responses:results")
+    valkey.xgroup_create("responses:results", "shop", id=middle)
+
+    done = called("results", "--drop-group", "shop", WORKER_REDIS_URL=redis_url)
+
+    assert done.out == "dropped shop, which had not read an unknown number of results of responses:results\n"
+
+
 @pytest.mark.parametrize(
     ("text", "seen"),
     [

@@ -81,10 +81,12 @@ def _drop(redis: Any, fleet: str, stream: str, group: str) -> None:
     found = {each["name"].decode(errors="replace"): each for each in _groups(redis, stream)}
     if group not in found:
         raise ended(f"--drop-group: {stream} has no group {group}; it has {', '.join(found) or 'none'}", WRONG)
-    unread = (found[group]["lag"] or 0) + found[group]["pending"]
+    # Redis cannot tell the lag of a group that was made in the midst of its stream.
+    lag, pending = found[group]["lag"], found[group]["pending"]
+    unread = f"{lag + pending:,}" if lag is not None else "an unknown number of"
     Audit(redis, fleet).record(f"results --drop-group {group} of {stream}: {unread} unread")
     redis.xgroup_destroy(stream, group)
-    typer.echo(f"dropped {group}, which had not read {unread:,} results of {stream}")
+    typer.echo(f"dropped {group}, which had not read {unread} results of {stream}")
 
 
 def _groups(redis: Any, stream: str) -> list[dict[str, Any]]:
