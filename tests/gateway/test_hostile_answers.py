@@ -96,6 +96,9 @@ HOSTILE: Final[dict[str, bytes]] = {
     "many keys": b"{" + b",".join(b'"k%d":1' % n for n in range(300_000)) + b"}",
     "one number": b'{"a":' + b"9" * 5 * MEGABYTE + b"}",
     "blanks": b" " * 10 * MEGABYTE,
+    "a text for a list": encoded(response("x") | {"output": [{"type": "message", "content": "x" * 10 * MEGABYTE}]}),
+    "texts for items": in_output(b'"%s"' % ("\u00e9\U0001f600" * MEGABYTE).encode()),
+    "no UTF-8": encoded(response("@")).replace(b"@", b"\xff" * 10 * MEGABYTE),
     "invalid and wide": b'{"a":NaN,"b":[' + b"{}," * (3 * MEGABYTE) + b"{}]}",
 }
 

@@ -44,6 +44,8 @@ _HALF_A_PAIR: Final = re.compile(
 )
 _BYTES_A_FAULT: Final = 40
 """One such number or control character in so many bytes is mended: an infinite probability of a token takes more."""
+_SOME_LOST, _BYTES_A_LOSS = 32 * 1024, 8
+"""So many bytes may be no UTF-8, and one in so many: U+FFFD, which stands for each, has three."""
 
 
 Mend = Callable[[str], str]
@@ -114,7 +116,7 @@ def _written_anew(body: bytes) -> bytes:
 
     Raises ValueError for one that is wrong throughout: each fault takes its time.
     """
-    utf_8 = body.decode(json.detect_encoding(body.rstrip(b"\x00")), "replace").encode().lstrip(_BLANK)
+    utf_8 = _in_utf_8(body)
     text = utf_8.decode("latin-1")  # a character for each byte
     text = text.replace("\\\\", _BACKSLASH).replace('\\"', _QUOTE)
     if "\\u" in text:
@@ -124,6 +126,13 @@ def _written_anew(body: bytes) -> bytes:
     if _may_be_huge(utf_8):
         text = _replaced(text, _MAYBE_HUGE, between=lambda number: number if _is_finite(number) else "null")
     return text.replace(_QUOTE, '\\"').replace(_BACKSLASH, "\\\\").encode("latin-1")
+
+
+def _in_utf_8(body: bytes) -> bytes:
+    said = body.decode(json.detect_encoding(body.rstrip(b"\x00")), "replace")
+    if said.count("\ufffd") > _SOME_LOST + len(body) // _BYTES_A_LOSS:
+        raise ValueError
+    return said.encode().lstrip(_BLANK)
 
 
 def _replaced(text: str, pattern: re.Pattern[str], *, within: Mend = str, between: Mend = str) -> str:

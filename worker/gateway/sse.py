@@ -18,12 +18,14 @@ memory. Beyond the standard, gateways are read as they write, where JSON leaves 
 import re
 from typing import Final, NamedTuple
 
-import orjson
+import msgspec
 
 _BYTE_ORDER_MARK: Final = b"\xef\xbb\xbf"
 _INNER: Final = re.compile(rb"(?:(data|event): ?)++")
 _OF_JSON: Final = (b'"', b"{", b"}", b"[", b"]")
 """The beginnings of a further line of pretty JSON. No field begins so."""
+_WHOLE: Final = msgspec.json.Decoder(msgspec.Raw)
+"""Tells whether a line is JSON, and builds nothing of it."""
 
 
 class Event(NamedTuple):
@@ -117,8 +119,8 @@ class Decoder:
         if not line.lstrip().startswith(b"{"):
             return None
         try:
-            orjson.loads(line)
-        except orjson.JSONDecodeError:
+            _WHOLE.decode(line)
+        except ValueError:
             self._document = bytearray(line + b"\n")
             return None
         return Event(self._name, line)

@@ -2,7 +2,7 @@
 
 from typing import Any, Final, cast
 
-import orjson
+import msgspec
 
 from api_contracts import ErrorCode, MappedError, ResponseObject, Violation
 from worker.checks.findings import Finding
@@ -71,15 +71,15 @@ def reasked(body: bytes, response: bytes, complaint: str) -> bytes:
 
     A conversation that the gateway keeps has both the input and the answer already.
     """
-    request = cast("dict[str, Any]", orjson.loads(body))
+    request = cast("dict[str, Any]", msgspec.json.decode(body))
     said = {"role": "user", "content": _COMPLAINT.format(complaint=complaint)}
     if request.get("conversation"):
-        return orjson.dumps(request | {"input": [said]})
+        return msgspec.json.encode(request | {"input": [said]})
     asked = request.get("input", [])
     items: list[Any] = [{"role": "user", "content": asked}] if isinstance(asked, str) else list(asked)
     text = ResponseObject.model_validate_json(response).output_text
     answer = [{"role": "assistant", "content": text}] if text else []
-    return orjson.dumps(request | {"input": [*items, *answer, said]})
+    return msgspec.json.encode(request | {"input": [*items, *answer, said]})
 
 
 def _violation(finding: Finding, kind: str) -> Violation:
