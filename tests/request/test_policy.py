@@ -93,6 +93,18 @@ async def test_patience_of_a_lane_that_no_setting_names(
     assert world.heard("admit")[0]["ask"].patience_ms == expected_s * 1000
 
 
+@pytest.mark.parametrize("days", [6.99, 7.01, 8, 400, 2_900_000])
+@pytest.mark.parametrize("field", ["deadline", "enqueued_at", "eta"])
+async def test_a_time_beyond_seven_days_is_refused_at_once(field: str, days: float) -> None:
+    """And not when it comes: no record of the request would last until then."""
+    moment = {field: (datetime.now(UTC) + timedelta(days=days)).isoformat()}
+    world = await process_with(policy_with(), message(headers=moment) if field == "eta" else message(moment))
+
+    refused = world.heard("complete") and world.result["error"] and world.result["error"]["violations"]
+    assert [each["field"] for each in refused or ()] == ([field] if days > 7 else [])
+    assert ("park" in world.names) is (field == "eta" and days < 7)
+
+
 @pytest.mark.parametrize("moment", ["0001-01-01T00:00:00+14:00", "9999-12-31T23:59:59-14:00"])
 async def test_a_time_at_the_edge_of_the_calendar_gets_its_answer(moment: str) -> None:
     enqueued_ms = round(datetime.fromisoformat(moment).timestamp() * 1000)
