@@ -16,7 +16,7 @@ LITELLM := $(VENV)/litellm/.installed
 PIP := $(BIN)/pip install --quiet --disable-pip-version-check
 COMPILE := $(BIN)/uv pip compile --universal --generate-hashes --no-emit-index-url --no-header --quiet
 
-.PHONY: demo help test test-generated check lint types layers docs site docs-serve format lock fuzz sbom audit clean coverage \
+.PHONY: demo help test test-generated check lint types layers docs site docs-serve format lock fuzz sbom release audit clean coverage \
 	test-faults test-gateway test-sentry test-interop test-flower test-page test-services test-helm test-image chaos demo-oncall \
 	bench-throughput bench-latency bench-ceiling bench-scoreboard bench-clients bench-deltas bench-links bench-batch \
 	bench-telemetry bench-autoscale
@@ -81,6 +81,12 @@ fuzz: $(STAMP)  ## 20,000 hostile envelopes and 20,000 hostile answers, against 
 
 sbom: $(STAMP)  ## what the image is made of, as CycloneDX, from the lock: build/sbom.json
 	$(BIN)/python helm/sbom.py requirements-worker.lock build/sbom.json
+
+release: $(STAMP)  ## both distributions, the bill of materials and the SHA-256 of each, in build/release
+	rm -rf build/release
+	SOURCE_DATE_EPOCH=315532800 $(BIN)/pip wheel --quiet --no-deps --no-build-isolation --wheel-dir build/release . ./api_contracts
+	$(BIN)/python helm/sbom.py requirements-worker.lock build/release/sbom.json
+	cd build/release && sha256sum *.whl sbom.json > SHA256SUMS
 
 audit: $(AUDIT)  ## known weaknesses of every locked package; asks public databases, so it is no part of `check`
 	$(VENV)/audit/bin/pip-audit --strict --disable-pip --no-deps --requirement requirements.lock
