@@ -2,7 +2,9 @@
 
 from collections.abc import Mapping
 from datetime import timedelta
+from typing import Any
 
+import pytest
 import redis
 from prometheus_client import CollectorRegistry
 from support.route_parts import SHARING
@@ -60,3 +62,25 @@ def test_every_account_has_its_calls_in_flight(valkey: redis.Redis, redis_url: s
     assert shown["fleet_paused",] == 0
     valkey.hset("responses:quota:default:account:other", "paused", 1)
     assert samples(redis_url, places=places_of(SHARING))["fleet_paused",] == 1
+
+
+@pytest.mark.parametrize("trimmed", [0, 2])
+@pytest.mark.parametrize("deleted", [None, 5])
+@pytest.mark.parametrize("position", ["0", "$", "0-1", 1, 3, 6, "9999999999999-0"])
+def test_the_unread_results_of_a_group_are_right_or_not_told(
+    valkey: Any, redis_url: str, position: str | int, deleted: int | None, trimmed: int
+) -> None:
+    """Wherever it was made, and whatever was removed: Redis cannot always tell, and 0 would say that all is read."""
+    stream = "responses:results"
+    ids = [valkey.xadd(stream, {"result": "{}"}) for _ in range(8)]
+    if deleted is not None:
+        valkey.xdel(stream, ids[deleted])
+    valkey.xgroup_create(stream, "shop", id=ids[position] if isinstance(position, int) else position)
+    valkey.xtrim(stream, minid=ids[trimmed].decode())
+    for _ in range(2):
+        valkey.xadd(stream, {"result": "{}"})
+    for _ in range(3):
+        (group,) = valkey.xinfo_groups(stream)
+        unread = len(valkey.xrange(stream, min=b"(" + group["last-delivered-id"])) + group["pending"]
+        assert samples(redis_url).get(("results_unread", stream, "shop"), unread) == unread
+        valkey.xreadgroup("shop", "reader", {stream: ">"}, count=1)
