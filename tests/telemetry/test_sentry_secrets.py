@@ -29,7 +29,7 @@ def test_nothing_that_is_content_leaves_anywhere(
         producer.ask(prompt, metadata={"note": CANARY}, lane="batch")
     producer.enqueue({"body": {**body(CANARY), "input": [{"role": CANARY, "content": CANARY}]}})
     producer.enqueue({"body": body(), "metadata": {CANARY: "x" * 600 + CANARY}})
-    producer.enqueue({"body": body(CANARY), CANARY: 1})
+    producer.enqueue({"body": body(CANARY), CANARY: 1, f"Tell {CANARY}!": 2})
     producer.push_raw(b"{broken " + CANARY.encode())
     producer.push_raw(json.dumps({"id": "x-1", "prompt": CANARY}).encode()[:-1])
     producer.results(len(markers) + 4)
@@ -42,7 +42,7 @@ def test_nothing_that_is_content_leaves_anywhere(
     assert {event["tags"]["failure_class"] for event in receiver.events()} >= {"upstream_error", "invalid_response"}
     assert CANARY.encode() not in sent
     assert CANARY not in metrics
-    unknown_keys = re.sub(rf'"unknown_keys":\["{CANARY}"\]', "", worker.log)  # names of keys, told to help the caller
+    unknown_keys = re.sub(rf'"unknown_keys":\["{CANARY}",', "", worker.log)  # names of keys, told to help the caller
     assert CANARY not in unknown_keys
 
 

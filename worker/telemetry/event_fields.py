@@ -70,9 +70,15 @@ def line_of(execution: Execution) -> dict[str, Any]:
         "input_bytes": execution.message_bytes,
         "output_bytes": len(answer.raw) if answer else None,
         "body_sha256_8": message.fingerprint[:_HASH_DIGITS] if message else None,
-        "unknown_keys": (message.terms.unknown_keys or None) if message and message.terms else None,
+        "unknown_keys": _unknown_keys(message),
     }
     return {name: value for name, value in fields.items() if value is not None}
+
+
+def _unknown_keys(message: Message | None) -> list[str | None] | None:
+    """Names that the caller may have mistyped, told to help it; a sentence is no name, and may be content."""
+    keys = message.terms.unknown_keys if message and message.terms else ()
+    return [foreign_id(key, b"") for key in keys] or None
 
 
 def facts_of(execution: Execution) -> Facts:
