@@ -2,6 +2,10 @@
 
 import time
 from dataclasses import dataclass, field
+from typing import Final
+
+LONGEST_REPLY_MS: Final = 1000
+"""A larger step between two readings is a jump of the server's clock."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -15,6 +19,10 @@ class ServerClock:
     def local(cls) -> "ServerClock":
         """The clock of this machine, until the first reply of Redis."""
         return cls(round(time.time() * 1000))
+
+    def corrected(self, read_ms: int) -> "ServerClock":
+        """Goes on from a newer reading if that is ahead: the older one was late by the time that its reply took."""
+        return ServerClock(read_ms) if 0 < read_ms - self.now_ms <= LONGEST_REPLY_MS else self
 
     @property
     def now_ms(self) -> int:

@@ -189,6 +189,10 @@ class Execution:
         self._waited_ms += waited_ms
         self.throttle_ms += waited_ms
 
+    def read_clock(self, server_ms: int) -> None:
+        """Takes a newer reading of server time."""
+        self._clock = self._clock.corrected(server_ms)
+
     def start_attempt(self, upstream: str) -> AttemptRecord:
         """The attempt as it stands before its call."""
         attempt = AttemptRecord(

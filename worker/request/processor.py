@@ -155,6 +155,7 @@ class Processor:
         """One attempt, recorded before its call; None where no call was made."""
         if execution.interruption is not None:
             return None
+        execution.read_clock(reservation.granted_at_ms)
         previous = execution.previous
         begun = await self.ledger.begin(execution.lease, execution.start_attempt(reservation.route), previous)
         if begun is not WriteOutcome.OK:
