@@ -73,6 +73,11 @@ def between(calls: Sequence[ReceivedCall], start_ms: float, end_ms: float) -> li
     return [call for call in calls if start_ms < call.wall * 1000 < end_ms]
 
 
+def between_s(calls: Sequence[ReceivedCall], start_s: float, end_s: float) -> list[ReceivedCall]:
+    """The same in the gateway's own seconds."""
+    return [call for call in calls if start_s < call.at_s <= end_s]
+
+
 def wait_ms(result: Mapping[str, Any]) -> float:
     """From enqueueing to the start of the first call."""
     return _ms(result["attempts"][0]["started_at"]) - _ms(result["timing"]["enqueued_at"])

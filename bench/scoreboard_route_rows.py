@@ -8,6 +8,7 @@ from bench.scoreboard_routes import (
     COLD_START_S,
     PROBE_S,
     RATES,
+    REVOKED_S,
     broken_route,
     gateway_of,
     litellm,
@@ -54,6 +55,7 @@ ROUTES: Final = (
         bars={
             "lost": 0,
             "calls to the dead key beyond those in flight": 3,
+            "probes of it": REVOKED_S // PROBE_S + 2,
             "rest of the rate lost": 0.05,
             "back after s": 10,
         },

@@ -3,6 +3,7 @@
 Every account of the simulated gateway has one key and one route of the same name, unless said otherwise.
 """
 
+import math
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -10,7 +11,18 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from bench.scoreboard_draws import Unknowns, bodies
-from bench.scoreboard_measures import NOT_SEEN, Limit, Played, basics, between, ideal_s, passed, span_s, wait_ms
+from bench.scoreboard_measures import (
+    NOT_SEEN,
+    Limit,
+    Played,
+    basics,
+    between,
+    between_s,
+    ideal_s,
+    passed,
+    span_s,
+    wait_ms,
+)
 from bench.scoreboard_world import OWN_BURST_S, World
 from worker.devtools.simulator import ReceivedCall
 
@@ -18,6 +30,8 @@ RATES: Final = {"big": 600, "middle": 300, "small": 120}
 TOTAL_S: Final = sum(RATES.values()) / 60
 REVOKED_S: Final = 60.0
 PROBE_S: Final = 9
+FIRST_PROBE_S: Final = 0.9
+"""A gate is first probed a second after it shut; an earlier refusal met an open one."""
 COLD_START_S: Final = 30.0
 SPILL_S: Final = 5.0
 CLOCKS_S: Final = 0.01
@@ -108,15 +122,17 @@ def revoked_key(world: World, _: Unknowns, n: int) -> Played:
     world.drain()
     record = world.record()
     refused = [call for call in record.calls if call.status == 401]
-    in_flight = _in_flight(record.calls, "big", dead_ms)
+    known_s = min((call.at_s + (call.duration_s or 0) for call in refused), default=0.0)
+    met, probes = between_s(refused, 0, known_s + FIRST_PROBE_S), between_s(refused, known_s + FIRST_PROBE_S, math.inf)
     rest = (RATES["middle"] + RATES["small"]) / 60
     meanwhile = [call for call in between(passed(record.calls), dead_ms, alive_ms) if call.account != "big"]
     measures = {
-        "calls to the dead key beyond those in flight": float(max(0, len(refused) - in_flight)),
+        "calls to the dead key beyond those in flight": float(len(between_s(met, known_s, math.inf))),
+        "probes of it": float(len(probes)),
         "rest of the rate lost": 1 - len(meanwhile) / ((alive_ms - dead_ms) / 1000 * rest),
         "back after s": _first_s(record.calls, "big", alive_ms),
     }
-    notes = {"refused": float(len(refused)), "in flight": float(in_flight)}
+    notes = {"refused": float(len(refused)), "in flight": float(len(between_s(met, 0, known_s)))}
     return Played(record, basics(record) | measures, [(0.0, TOTAL_S)], notes)
 
 
@@ -184,14 +200,6 @@ def _against(world: World, limit: Limit, head_start_s: float, from_s: float) -> 
     by_account = Counter(call.account for call in passed(record.calls))
     notes = {"ideal_s": ideal, **{name: float(count) for name, count in by_account.items()}}
     return Played(record, basics(record) | {"span": took_s / ideal if ideal > 0 else 0.0}, limit, notes)
-
-
-def _in_flight(calls: Sequence[ReceivedCall], account: str, at_ms: float) -> int:
-    """Calls of an account that had begun and not ended then; those that the change met on their way count as well."""
-    return sum(
-        call.account == account and call.wall * 1000 <= at_ms < (call.wall + (call.duration_s or 0)) * 1000
-        for call in calls
-    )
 
 
 def _first_s(calls: Sequence[ReceivedCall], account: str, since_ms: float) -> float:

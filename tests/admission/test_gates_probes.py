@@ -114,11 +114,19 @@ class TestProbes:
 
     async def test_another_tenant_is_preferred_for_a_while(self, budget: Budget) -> None:
         last = await refused_probe(budget)
-        budget.advance(PROBE_MS)
+        budget.advance(PROBE_MS - 1_000)
+        assert await budget.ask(tenant="another") == []
+        budget.advance(1_000)
 
         assert await budget.ask(tenant=last.tenant) == []
         assert budget.last.wait_ms <= 100
         budget.advance(PROBE_MS // 4)
+        assert len(await budget.ask(tenant=last.tenant)) == 1
+
+    async def test_a_tenant_that_is_alone_waits_for_no_other(self, budget: Budget) -> None:
+        last = await refused_probe(budget)
+        budget.advance(PROBE_MS + 1)
+
         assert len(await budget.ask(tenant=last.tenant)) == 1
 
     async def test_anybody_will_do_where_nobody_better_came(self, budget: Budget) -> None:

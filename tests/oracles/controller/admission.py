@@ -136,7 +136,9 @@ class Admission:
         """Whether a probe is due that another request would make better."""
         due = self.shut.kind and now_ms >= self.shut.probe_at_ms
         fresh = not one.failures and not self._makes_room(now_ms, one)
-        return bool(due) and not gate.suits(self.shut, now_ms, one.body, one.tenant, fresh=fresh)
+        others = evidence.others_active(self.tenants, now_ms, one.tenant)
+        fits = gate.suits(self.shut, now_ms, one.body, one.tenant, fresh=fresh, others_active=others)
+        return bool(due) and not fits
 
     def _wait_ms(self, now_ms: float, lane: str, weight: float, tokens: int) -> float:
         if self.shut.kind:

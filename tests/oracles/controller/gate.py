@@ -3,8 +3,8 @@
 - Only believed evidence shuts the gate (evidence.py). The first probe follows soon; if it fails too, the gate is
   *confirmed*, and from then on callers' patience runs (from their enqueueing, if that was later).
 - A probe is drawn to tell something: never a request that failed before, one of a tenant on probation (probation.py) or
-  one whose body was refused last, and preferably another tenant's than the last probe's. Any request will do when
-  nobody has asked with a better one for a whole interval.
+  one whose body was refused last, and preferably another tenant's than the last probe's, where others are active. Any
+  request will do when nobody has asked with a better one for a whole interval.
 - A probe's first bytes of a good answer open the gate as its end would; a probe that takes long does not keep the
   next one waiting.
 - Each probe is a call of its request like any other: it spends an attempt unless it was refused for the fleet's sake.
@@ -39,14 +39,15 @@ def shut(gate: Gate, kind: str, now_ms: float, body: str, tenant: str) -> None:
     gate.body, gate.tenant = body, tenant
 
 
-def suits(gate: Gate, now_ms: float, body: str, tenant: str, *, fresh: bool) -> bool:
+def suits(gate: Gate, now_ms: float, body: str, tenant: str, *, fresh: bool, others_active: bool) -> bool:
     """Whether a call of this request, now, would tell something; `fresh`: neither it nor its tenant's calls failed."""
     if now_ms < gate.probe_at_ms:
         return False
     waited_ms = now_ms - gate.probe_at_ms
     if waited_ms >= gate.probe_ms:
         return True
-    return fresh and body != gate.body and (tenant != gate.tenant or waited_ms >= gate.probe_ms / 4)
+    other = tenant != gate.tenant or waited_ms >= gate.probe_ms / 4 or not others_active
+    return fresh and body != gate.body and other
 
 
 def probe(gate: Gate, now_ms: float, tenant: str) -> None:

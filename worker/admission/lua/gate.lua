@@ -4,8 +4,8 @@
 -- * Only believed evidence shuts the gate (evidence.lua), or silence (overload.lua). The first probe follows soon. If a
 --   probe fails, the gate is *confirmed*; from then on callers' patience runs, or from their enqueueing if that was later.
 -- * A probe is drawn to tell something: no request that failed before, none of a tenant on probation (probation.lua), no
---   body that was refused last, and preferably another tenant than the last probe's. Where nobody better asks for a whole
---   interval, any request will do.
+--   body that was refused last, and preferably another tenant than the last probe's, where others are active. Where
+--   nobody better asks for a whole interval, any request will do.
 -- * The first bytes of a good answer open the gate as its end would. A probe that takes long does not keep the next one
 --   waiting.
 -- * Each probe is a call of its request like any other. It costs no budget.
@@ -53,7 +53,7 @@ end
 function State:suits(one)
   local waited_ms = now - self.probe_at
   if waited_ms >= self.probe_ms then return true end
-  local other = one.tenant ~= self.gate_tenant or waited_ms >= self.probe_ms / 4
+  local other = one.tenant ~= self.gate_tenant or waited_ms >= self.probe_ms / 4 or not self:others_active(one.tenant)
   return one.failures == 0 and one.body ~= self.gate_body and other and not self:makes_room(one)
 end
 
