@@ -170,15 +170,16 @@ REPORT: Final = Command(
 HEARD: Final = Command(
     name="heard", keys=KEYS, args={**LIMITS, "granted_at": int}, reply=record(Reported), even_when_full=True
 )
+_OF_A_STATE: Final[dict[str, Kind]] = {"rpm": int, "tpm": int, "learners": int}
 ADMIT_BY_ROUTE: Final = Command(
     name="admit_by_route",
     args={"burst_ms": int, "lease_ms": int, "lane": str, "weight": int, "ways": str},
-    groups=Rows("states", keys=KEYS, args={"rpm": int, "tpm": int, "max_in_flight": int, "paced": bool}),
+    groups=Rows("states", keys=KEYS, args={**_OF_A_STATE, "max_in_flight": int, "paced": bool}),
     rows=Rows("asked", args={**ASKED, "model": str, "tried": str, "moving": bool, "keeps": str}),
     reply=_routed,
     even_when_full=True,
 )
-_PARTS_OF_A_WAY: Final = Rows("states", keys=KEYS, args={"rpm": int, "tpm": int, "seq": int, "role": str})
+_PARTS_OF_A_WAY: Final = Rows("states", keys=KEYS, args={**_OF_A_STATE, "seq": int, "role": str})
 REPORT_BY_ROUTE: Final = Command(
     name="report_by_route",
     args={

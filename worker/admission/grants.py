@@ -26,6 +26,10 @@ class Limits:
     max_in_flight: int = 0
     burst_s: float = 2.0
 
+    @property
+    def names_a_rate(self) -> bool:
+        return bool(self.requests_per_minute or self.tokens_per_minute)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ask:

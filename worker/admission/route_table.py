@@ -13,7 +13,7 @@ import orjson
 
 from worker.admission.grants import Limits
 from worker.storage import keys
-from worker.storage.commands import Row
+from worker.storage.commands import Argument, Row
 
 DEFAULT: Final = "default"
 _MOST_CACHED: Final = 256
@@ -52,18 +52,13 @@ class StateSpec:
     limits: Limits
     paced: bool = True
     """Whether it has a rate; without one only calls in flight are counted."""
+    learners: int = 1
+    """The accounts of unknown limits that serve side by side; it is one of them, or knows its limit."""
 
-    def row(self) -> Row:
+    def row(self, **more: Argument) -> Row:
         limits = self.limits
-        return Row(
-            keys.upstream(self.scope),
-            {
-                "rpm": limits.requests_per_minute,
-                "tpm": limits.tokens_per_minute,
-                "max_in_flight": limits.max_in_flight,
-                "paced": self.paced,
-            },
-        )
+        said = {"rpm": limits.requests_per_minute, "tpm": limits.tokens_per_minute, "learners": self.learners}
+        return Row(keys.upstream(self.scope), {**said, **more})
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,7 +127,7 @@ class RouteTable:
         sharing = [route for route in self.routes if route.account == account.name]
         label = sharing[0].name if len(sharing) == 1 else account.name
         scope = self.fleet if account.name == DEFAULT else f"{self.fleet}:account:{account.name}"
-        return StateSpec(scope=scope, label=label, limits=account.limits)
+        return StateSpec(scope=scope, label=label, limits=account.limits, learners=self._learners(account))
 
     def route_state(self, route: RouteSpec) -> StateSpec:
         if sum(other.account == route.account for other in self.routes) == 1:
@@ -148,7 +143,7 @@ class RouteTable:
             scope=f"{self.fleet}:account:{account.name}:model:{model}",
             label=account.name,
             limits=limits,
-            paced=bool(limits.requests_per_minute or limits.tokens_per_minute),
+            paced=limits.names_a_rate,
         )
 
     def _ways(self, models: list[str]) -> Ways:
@@ -163,8 +158,19 @@ class RouteTable:
             [way.route.name, model, way.route.order, way.route.spill_ms, *_numbers(way, states)] for model, way in ways
         ]
         return Ways(
-            tuple(way for _, way in ways), states, tuple(state.row() for state in states), orjson.dumps(rows).decode()
+            tuple(way for _, way in ways),
+            states,
+            tuple(state.row(max_in_flight=state.limits.max_in_flight, paced=state.paced) for state in states),
+            orjson.dumps(rows).decode(),
         )
+
+    def _learners(self, account: AccountSpec) -> int:
+        """Those of other orders are not counted: they hardly serve at the same time."""
+        if account.limits.names_a_rate:
+            return 1
+        orders = {route.order for route in self.routes if route.account == account.name}
+        serving = {route.account for route in self.routes if route.order in orders} | {account.name}
+        return sum(not self.accounts[name].limits.names_a_rate for name in serving)
 
     def _states_of(self, route: RouteSpec, model: str) -> tuple[tuple[StateSpec, str], ...]:
         account = self.accounts[route.account]

@@ -27,7 +27,6 @@ from worker.admission.evidence import Evidence
 from worker.admission.grants import AHEAD_S, Answer, Ask, Gate, Grant, Limits, Outage, Reservation
 from worker.admission.route_table import RouteTable, StateSpec, Way, Ways
 from worker.gateway.upstream import Call
-from worker.storage import keys
 from worker.storage.commands import Row
 from worker.storage.scripts import ScriptRunner
 
@@ -244,18 +243,7 @@ def _row(ask: Ask) -> Row:
 def _rows_of(way: Way, reservation: Reservation) -> list[Row]:
     """The states of a way, each with the number of calls that it had started when this one was granted."""
     numbers: Mapping[str, int] = dict(zip(("route", "account", "model"), reservation.seqs, strict=False))
-    return [
-        Row(
-            keys.upstream(state.scope),
-            {
-                "rpm": state.limits.requests_per_minute,
-                "tpm": state.limits.tokens_per_minute,
-                "seq": numbers.get(role.split()[0], 0),
-                "role": role,
-            },
-        )
-        for state, role in way.states
-    ]
+    return [state.row(seq=numbers.get(role.split()[0], 0), role=role) for state, role in way.states]
 
 
 def _sum(limits: Sequence[int]) -> int:

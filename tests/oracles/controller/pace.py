@@ -271,7 +271,7 @@ class Pace:
             measured = (measured + s.scale) / 2
         ceiling = min(s.scale, max(measured, DEEPEST_CUT * s.scale))
         confirmed = abs(ceiling - s.ceiling) <= CONFIRMED * s.ceiling
-        s.hold_ms = HOLD_MS if s.slow.searching or not confirmed else s.hold_ms * 2
+        s.hold_ms = HOLD_MS * s.slow.learners if s.slow.searching or not confirmed else s.hold_ms * 2
         s.slow.searching, s.slow.passed_ms = False, 0.0
         s.ceiling, s.scale, s.refund = ceiling, max(FLOOR, HEADROOM * ceiling), s.refund / 4
         s.busy_ms, s.passed_ms, s.lenience, s.backoff_ms = 0.0, 0.0, 0.0, BACKOFF_MS

@@ -14,6 +14,8 @@
 - An upstream that refuses lone calls for more than SHUT_MS counts by windows. What passed from the start until it opens
   again tells its limit, and there is no search.
 - A limit that headers name ends the slow start as well; the rate climbs to it.
+- Where several accounts of unknown limits serve side by side, FIRST, LARGE and HUGE are of all together, and
+  HOLD_MS of pace.py is for each in turn.
 """
 
 from dataclasses import dataclass
@@ -37,6 +39,7 @@ SEARCH_HOLD_MS, SEARCH_SPEED, SEARCH_MOST = 500, 0.1, 0.5  # growth per second, 
 class SlowStart:
     """The window, and the calls whose fate is not known, by the slot of FATE_MS in which they were granted."""
 
+    learners: int = 1  # accounts of unknown limits that serve side by side
     window: float = 0.0  # 0: the slow start is over, or never was
     slot: int = 0
     young: int = 0  # granted in this slot
@@ -49,15 +52,15 @@ class SlowStart:
     since_ms: float = 0.0
 
 
-def begin(state: "State", now_ms: float) -> None:
+def begin(state: "State", now_ms: float, learners: int = 1) -> None:
     """Nothing is known of the upstream."""
-    state.slow = SlowStart(FIRST, _slot(now_ms))
-    state.scale = _scale(FIRST)
+    state.slow = SlowStart(learners, FIRST / learners, _slot(now_ms))
+    state.scale = _scale(state.slow.window)
 
 
 def again(slow: SlowStart) -> None:
     """An upstream that has just recovered is not met with a whole window."""
-    slow.window = min(slow.window, FIRST)
+    slow.window = min(slow.window, FIRST / slow.learners)
 
 
 def room(slow: SlowStart) -> bool:
@@ -151,4 +154,5 @@ def _scale(window: float) -> float:
 
 
 def _widen(slow: SlowStart, calls: int) -> None:
-    slow.window += calls * (1.0 if slow.window < LARGE else WIDER if slow.window < HUGE else FASTER)
+    of_all = slow.window * slow.learners
+    slow.window += calls * (1.0 if of_all < LARGE else WIDER if of_all < HUGE else FASTER)

@@ -120,7 +120,7 @@ function State:cut(age_ms, charge, share)
   if not self:held() and self.st_searching == 0 then measured = (measured + self.scale) / 2 end
   local ceiling = math.min(self.scale, math.max(measured, DEEPEST_CUT * self.scale))
   local confirmed = math.abs(ceiling - self.ceiling) <= CONFIRMED * self.ceiling
-  self.hold_ms = confirmed and self.st_searching == 0 and self.hold_ms * 2 or HOLD_MS
+  self.hold_ms = confirmed and self.st_searching == 0 and self.hold_ms * 2 or HOLD_MS * self.learners
   self.st_searching, self.st_passed_ms = 0, 0
   self.ceiling, self.scale, self.refund = ceiling, math.max(FLOOR, HEADROOM * ceiling), self.refund / 4
   self.busy_ms, self.passed_ms, self.lenience, self.backoff_ms = 0, 0, 0, BACKOFF_MS
@@ -130,7 +130,7 @@ end
 -- An upstream that has just recovered is not met with a whole burst.
 function State:recover()
   self:refill()
-  self.st_window = math.min(self.st_window, FIRST_CALLS)
+  self.st_window = math.min(self.st_window, self:first_calls())
   local most = START_BURST_MS * self.scale
   self.requests_ms, self.tokens_ms = math.min(self.requests_ms, most), math.min(self.tokens_ms, most)
 end

@@ -68,7 +68,7 @@ end
 -- wait what `outage_of` says, and for each request go with its way, whether it is a probe and the numbers of calls
 -- started by route, account and model; wait; late with the time it needs; or later with the least time to stay away.
 -- ARGV burst_ms lease_ms lane weight ways
--- GROUPS states: quota permits evidence times shared | rpm tpm max_in_flight paced
+-- GROUPS states: quota permits evidence times shared | rpm tpm learners max_in_flight paced
 -- ROWS asked: | token tokens tenant body kind enqueued_at ends failures model tried moving keeps
 function commands.admit_by_route(_, arg, asked, groups)
   local places = {}

@@ -62,7 +62,7 @@ end
 -- Returns whether this call confirmed a gate, whether its refusal is shared, and the gates of the states.
 -- ARGV burst_ms token granted_at probe gate tenant body kind again verdict called reserved used limit_rpm
 -- ARGV took_ms retry_after_ms longest_pause_ms code probe_ms gone
--- ROWS states: quota permits evidence times shared | rpm tpm seq role
+-- ROWS states: quota permits evidence times shared | rpm tpm learners seq role
 function commands.report_by_route(_, arg, rows)
   local parts = parts_of(rows, State.load_each(rows, arg.burst_ms))
   for _, s in ipairs(parts.all) do
@@ -75,7 +75,7 @@ end
 
 -- Takes the first bytes of a good answer, as `heard` does.
 -- ARGV burst_ms granted_at
--- ROWS states: quota permits evidence times shared | rpm tpm seq role
+-- ROWS states: quota permits evidence times shared | rpm tpm learners seq role
 function commands.heard_by_route(_, arg, rows)
   local states = State.load_each(rows, arg.burst_ms)
   for _, s in ipairs(states) do

@@ -14,6 +14,9 @@
 -- * An upstream that refuses lone calls for more than SHUT_MS counts by windows. What passed from the start until it
 --   opens again tells its limit, and there is no search.
 -- * A limit that headers name ends the slow start as well; the rate climbs to it.
+-- * Where several accounts of unknown limits serve side by side, `learners` is their number, and FIRST_CALLS, LARGE and HUGE
+--   are of all together, and HOLD_MS is for each in turn. So the fleet learns as quickly as with one account, and about
+--   as much is refused for it.
 
 local FIRST_CALLS, FATE_MS = 16, 500
 local LARGE, WIDER = 48, 0.15 -- calls; a call that passes widens a large window by this much
@@ -29,12 +32,14 @@ local function slot_of(at) return math.floor(at / FATE_MS) end
 
 function State:starting() return self.st_window > 0 and not self.known end
 
+function State:first_calls() return FIRST_CALLS / self.learners end
+
 -- Nothing is known of the upstream.
 function State:start_slowly()
   self.st_window, self.st_searching, self.st_passed_ms = 0, 0, 0
   if self.known then return end
-  self.st_window, self.st_slot, self.st_young, self.st_older, self.st_used = FIRST_CALLS, slot_of(now), 0, 0, 0
-  self.scale = FIRST_CALLS * 1000 / FATE_MS
+  self.st_window, self.st_slot, self.st_young, self.st_older, self.st_used = self:first_calls(), slot_of(now), 0, 0, 0
+  self.scale = self.st_window * 1000 / FATE_MS
 end
 
 -- The calls that may still start at once.
@@ -47,8 +52,8 @@ function State:on_its_way()
 end
 
 local function widen(s, calls)
-  local window = s.st_window
-  s.st_window = window + calls * (window < LARGE and 1 or window < HUGE and WIDER or FASTER)
+  local of_all = s.st_window * s.learners
+  s.st_window = s.st_window + calls * (of_all < LARGE and 1 or of_all < HUGE and WIDER or FASTER)
 end
 
 -- Time passes; a window that was not used forgets how much has passed, for the upstream has rested.

@@ -110,7 +110,7 @@ function State.load(key, arg)
   stored.known = s.rpm > 0 or s.tpm > 0
   stored.request_ms = s.rpm > 0 and 60000 / s.rpm or (s.tpm > 0 and 0 or UNKNOWN_MS)
   stored.token_ms = s.tpm > 0 and 60000 / s.tpm or 0
-  stored.longest_burst_ms = arg.burst_ms
+  stored.longest_burst_ms, stored.learners = arg.burst_ms, arg.learners or 1
   stored.cap = stored.known and 1 or math.huge
   if s.at_ms then s:follow_clock() end
   if s.paused_until and now >= s.paused_until then s:unpause() end
@@ -123,7 +123,7 @@ end
 function State.load_each(rows, burst_ms)
   local states = {}
   for i, row in ipairs(rows) do
-    states[i] = State.load(row, { rpm = row.rpm, tpm = row.tpm, burst_ms = burst_ms })
+    states[i] = State.load(row, { rpm = row.rpm, tpm = row.tpm, learners = row.learners, burst_ms = burst_ms })
   end
   return states
 end
