@@ -90,7 +90,9 @@ class RouteTable:
     fleet: str
     routes: tuple[RouteSpec, ...]
     accounts: Mapping[str, AccountSpec]
-    _made: dict[frozenset[str], Ways] = field(default_factory=dict[frozenset[str], Ways], repr=False, compare=False)
+    _made: dict[tuple[frozenset[str], str], Ways] = field(
+        default_factory=dict[tuple[frozenset[str], str], Ways], repr=False, compare=False
+    )
 
     @property
     def is_single(self) -> bool:
@@ -98,14 +100,19 @@ class RouteTable:
         route = self.routes[0]
         return len(self.routes) == 1 and route.models is None and not self.accounts[route.account].models
 
-    def ways(self, models: Iterable[str]) -> Ways:
-        """The ways for these models, the lowest order first; a model that no route serves has none."""
-        wanted = frozenset(models)
+    def ways(self, models: Iterable[str], *, by: str = "") -> Ways:
+        """The ways for these models, the lowest order first, or those by one route; a model not served has none."""
+        wanted = frozenset(models), by
         if wanted not in self._made:
             if len(self._made) >= _MOST_CACHED:
                 self._made.clear()
-            self._made[wanted] = self._ways(sorted(wanted))
+            self._made[wanted] = self._ways(*wanted)
         return self._made[wanted]
+
+    def first_ways(self, model: str) -> tuple[Way, ...]:
+        """Those of the lowest order."""
+        ways = self.ways((model,)).ways
+        return tuple(way for way in ways if way.route.order == ways[0].route.order)
 
     def way(self, route: str, model: str) -> Way:
         return next(way for way in self.ways((model,)).ways if way.route.name == route)
@@ -146,12 +153,12 @@ class RouteTable:
             paced=limits.names_a_rate,
         )
 
-    def _ways(self, models: list[str]) -> Ways:
+    def _ways(self, models: Iterable[str], by: str) -> Ways:
         ways = tuple(
             (model, Way(route, self._states_of(route, model)))
-            for model in models
+            for model in sorted(models)
             for route in sorted(self.routes, key=lambda route: route.order)
-            if route.serves(model)
+            if route.serves(model) and by in {"", route.name}
         )
         states = tuple(dict.fromkeys(state for _, way in ways for state, _ in way.states))
         rows = [

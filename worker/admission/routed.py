@@ -5,7 +5,7 @@ One call of the script looks at every route that a request may take and sets asi
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final, Literal, cast
 
 import orjson
@@ -24,6 +24,7 @@ from worker.admission.commands import (
 )
 from worker.admission.events import AdmissionEvents, Unheard
 from worker.admission.evidence import Evidence
+from worker.admission.first_choice import FirstChoice
 from worker.admission.grants import AHEAD_S, Answer, Ask, Gate, Grant, Limits, Outage, Reservation
 from worker.admission.route_table import RouteTable, StateSpec, Way, Ways
 from worker.gateway.upstream import Call
@@ -49,6 +50,11 @@ class RoutedAdmission:
     seen: dict[str, Told] = field(default_factory=dict[str, Told])
     """The last that was told of each state, by its scope."""
     _hints: dict[str, float] = field(default_factory=dict[str, float])
+    _first: FirstChoice = field(init=False)
+    _per_second: float = 0.0
+
+    def __post_init__(self) -> None:
+        self._first = FirstChoice(self.table, self._told)
 
     @property
     def gate(self) -> Gate:
@@ -74,7 +80,25 @@ class RoutedAdmission:
 
     async def grant(self, lane: str, weight: int, asked: Sequence[Ask]) -> Grant:
         """Asks for calls in the order given; idempotent by token."""
-        ways = self.table.ways(ask.model for ask in asked)
+        if (grant := await self._by_one(lane, weight, asked)) is None:
+            grant = await self._ask(lane, weight, asked, self.table.ways(ask.model for ask in asked))
+            self._per_second = grant.per_second
+            self._first.looked(asked, room=grant.granted == len(asked) and not grant.probe)
+        self.events.calls_granted(asked, grant)
+        return grant
+
+    async def _by_one(self, lane: str, weight: int, asked: Sequence[Ask]) -> Grant | None:
+        """The calls of all of these by their first choice; None where it has no room for all, or there is none."""
+        ways = self._first.of(asked)
+        if ways is None:
+            return None
+        grant = await self._ask(lane, weight, asked, ways)
+        if grant.granted < len(asked):
+            self._first.missed()
+            return None
+        return replace(grant, per_second=self._per_second)
+
+    async def _ask(self, lane: str, weight: int, asked: Sequence[Ask], ways: Ways) -> Grant:
         found = await self.runner.call(
             ADMISSION,
             ADMIT_BY_ROUTE,
@@ -89,9 +113,7 @@ class RoutedAdmission:
         )
         for state, told in zip(ways.states, found.told, strict=True):
             self._note(state, told)
-        grant = self._grant(found, ways)
-        self.events.calls_granted(asked, grant)
-        return grant
+        return self._grant(found, ways)
 
     async def report(self, reservation: Reservation, call: Call | None) -> bool:
         """Ends a reservation, as `Admission.report` does. A model that the route has not closes it for that model."""
