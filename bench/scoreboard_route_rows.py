@@ -48,7 +48,7 @@ ROUTES: Final = (
     Scenario(
         name="routes-revoked",
         says="the biggest account's key revoked for 60 s",
-        n=3600,
+        n=1600,
         gateway=_THREE,
         settings={"probe_interval": f"{PROBE_S}s"},
         play=revoked_key,
