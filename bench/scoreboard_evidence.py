@@ -25,6 +25,7 @@ SHUT: Final = "upstream.shut"
 OLD_S: Final = 45.0
 """Longer than the patience of the interactive lane."""
 LONGEST_S: Final = 600.0
+PUBLISHED_S: Final = 5.0
 MOST_FAILURES: Final = 4
 
 Envelope = dict[str, Any]
@@ -108,10 +109,14 @@ def poisoned(share: float, of: str, *, opens: bool) -> Play:
         envelopes = [one.envelopes(at)[0] if at in bad else good(at + 1)[-1] for at in range(n)]
         world.ask(envelopes, lane="batch")  # whose patience lasts until the deadline
         world.start(2)
-        finish(world)
+        mine = n - len(bad)
+        if opens:  # the breaker lets the last culprits be called after hours
+            world.until(lambda: world.stats.by_status.get("200", 0) >= mine, LONGEST_S)
+            world.until(lambda: sum(one["outcome"] == "completed" for one in world.results()) >= mine, PUBLISHED_S)
+        else:
+            finish(world)
         record = world.record()
         shut = times_shut(world) > 0
-        mine = n - len(bad)
         measures = {
             "others not done": 1 - len(completed(record)) / mine,
             "breaker wrong": float(shut != opens),

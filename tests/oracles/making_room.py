@@ -55,6 +55,7 @@ class MakingRoom:
         """Goes on to the next request."""
         if word == "wait":
             probation.waits(self.trial, self.now, one.tenant)
+            overload.waits(self.retries, self.now, one.failures)
         elif word == "go" and not probe:
             probation.start(self.trial, one.tenant)
             overload.start(self.retries, self.now, retry=one.failures > 0)

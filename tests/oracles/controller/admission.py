@@ -112,6 +112,7 @@ class Admission:
         if self._makes_room(now_ms, one):
             return self._later(now_ms, one)
         probation.waits(self.trial, now_ms, one.tenant)
+        overload.waits(self.retries, now_ms, one.failures)
         return "wait", None
 
     def _later(self, now_ms: float, one: Asked) -> tuple[Answer, None]:

@@ -235,6 +235,12 @@ def start(retries: Retries, now_ms: float, *, retry: bool) -> None:
         retries.first_at_ms = now_ms
 
 
+def waits(retries: Retries, now_ms: float, failures: int) -> None:
+    """A fleet whose first calls wait makes some."""
+    if not failures and retries.left < MOST_RETRIES:
+        retries.first_at_ms = now_ms
+
+
 def helped(retries: Retries, now_ms: float) -> None:
     """A retry was answered well: it makes room for the next where no first call does."""
     if now_ms - retries.first_at_ms > IDLE_MS:

@@ -147,7 +147,10 @@ function Round:answer(one)
     return 'later', math.ceil(math.min(back_in_ms, (one.ends - now) / 2))
   end
   if word == 'wait' then
-    for _, way in ipairs(ways) do way.route.s:lets_wait(one.tenant) end
+    for _, way in ipairs(ways) do
+      way.route.s:lets_wait(one.tenant)
+      way.route.s:first_waits(one.failures)
+    end
   end
   return word
 end

@@ -247,6 +247,11 @@ function State:charge_retry(failures)
   if failures == 0 then self.re_first_at = now end
 end
 
+-- A fleet whose first calls wait makes some: a slow one's retries would take the place of all others.
+function State:first_waits(failures)
+  if failures == 0 and self.re_left < MOST_RETRIES then self.re_first_at = now end
+end
+
 -- A retry that is answered well makes room for the next where no first call does: else the last retries of a large
 -- backlog would take seconds each, of a gateway in order.
 function State:retry_helped()
