@@ -10,7 +10,7 @@ from typing import Protocol
 from oracles.controller.admission import Admission, Asked, Reservation, Scope, Verdict
 from oracles.controller.gate import patience_ends_ms
 
-ROOM = 50
+LEAST_ROOM = 4
 NEVER = float("inf")
 OWN_REFUSALS = {"throttled": 8, "authentication": 4, "quota": 4}  # that others do not share; then it is answered so
 COSTLY = 2  # calls that may have been billed
@@ -111,7 +111,7 @@ class World:
     # The queue
 
     def pump(self) -> None:
-        room = [self.queue.popleft() for _ in range(min(ROOM, len(self.queue)))]
+        room = [self.queue.popleft() for _ in range(min(self.room, len(self.queue)))]
         nap_ms = 30.0
         if room:
             answers, wait_ms = self.admission.admit(self.now_ms, [self.asked(request) for request in room])
@@ -150,6 +150,12 @@ class World:
     def impatient(self, request: Request) -> bool:
         enqueued_ms = request.at_ms if request.enqueued_ms < 0 else request.enqueued_ms
         return self.now_ms >= patience_ends_ms(self.admission.shut, enqueued_ms, request.patience_ms)
+
+    @property
+    def room(self) -> int:
+        """What one process takes from the lane: a second of the fleet's rate."""
+        pace = self.admission.pace
+        return max(LEAST_ROOM, round(pace.state.scale * 1_000 / pace.charge(0)))
 
     def park(self, request: Request, delay_ms: float) -> None:
         self.at(self.now_ms + delay_ms, self.queue.appendleft, request)
@@ -198,7 +204,7 @@ class World:
         """A refusal costs nothing; one that others share is not the request's fault either."""
         request.refusals += 1
         if shared:
-            self.queue.insert(min(len(self.queue), ROOM), request)  # behind those that this process holds
+            self.queue.insert(min(len(self.queue), self.room), request)  # behind those that this process holds
             return
         request.own += 1
         if request.own >= OWN_REFUSALS[reply.verdict]:

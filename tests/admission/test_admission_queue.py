@@ -4,6 +4,7 @@ import asyncio
 import time
 
 import redis
+from support.admission_parts import answered
 from support.admission_queue_parts import FAST, Rooms, opened, soon
 
 from worker.admission.evidence import Evidence
@@ -88,3 +89,14 @@ async def test_a_probe_says_which_gate_it_tries(rooms: Rooms) -> None:
     assert probe.gate == "authentication_failed"
     await rooms.admission.abandon(probe)
     await asyncio.wait([second])
+
+
+async def test_a_probe_that_is_answered_wakes_those_who_wait_at_the_gate(rooms: Rooms) -> None:
+    await rooms.shut(probe_s=0.05)
+    probe = await soon(rooms.enter("first"))
+    assert isinstance(probe, Reservation)
+    waiting = rooms.enter("second")
+    await asyncio.wait([waiting], timeout=0.2)
+    await rooms.rooms.report(probe, answered())
+
+    assert isinstance(await soon(waiting, 0.4), Reservation)

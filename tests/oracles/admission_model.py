@@ -171,12 +171,14 @@ class Model:
             elif not wait_ms and room.too_soon(one, shut):
                 assert word == "later"
             else:
-                said = "wait" if room.makes_room(one) and word == "later" else word
+                said = "wait" if room.makes_room(one, shut) and word == "later" else word
                 assert said in (["wait"] if wait_ms else ["wait", "go"])
-                if not wait_ms and shut.name:
-                    wait_ms = self._try(shut, one, said, arg.lease_ms)
-                elif not wait_ms:
-                    wait_ms = self._offer(learned, arg, one, said)
+                if not wait_ms:
+                    if shut.name:
+                        own_ms = self._try(shut, one, said, arg.lease_ms, room)
+                    else:
+                        own_ms = self._offer(learned, arg, one, said)
+                    wait_ms = 0 if word == "later" else own_ms
                 room.answered(one, word, probe=bool(shut.name))
         self._begin()
         return wait_ms
@@ -196,9 +198,9 @@ class Model:
         assert gate.name == before.name or not silence
         return before
 
-    def _try(self, shut: Gate, one: Any, word: str, lease_ms: int) -> float | None:
+    def _try(self, shut: Gate, one: Any, word: str, lease_ms: int, room: MakingRoom) -> float | None:
         """A probe goes when it is due, one at a time; a better one may be waited for."""
-        if self.now < shut.probe_at:
+        if self.now < shut.probe_at and not room.at_once(one, shut):
             assert word == "wait"
             return shut.probe_at - self.now
         if word == "wait":
@@ -262,7 +264,8 @@ class Model:
         """Only an answer to a newer call opens the gate, and only a shared refusal shuts it."""
         before = self._moved(gate)
         newer, said = bool(before.name) and arg.granted_at > before.since, arg.verdict not in {"unsent", "cut_short"}
-        opened = (newer and arg.verdict in OPENING) or (before.silence and said)
+        apart = before.name == "breaker_open" and not gate.name  # the failures were those of others alone
+        opened = ((newer or apart) and arg.verdict in OPENING) or (before.silence and said)
         if opened:
             self._open()
         if gate.name and (opened or not before.name):

@@ -40,6 +40,9 @@ SHORTEST_SLEEP_S: Final = 0.05
 LONGEST_SLEEP_S: Final = 1.0
 """The pump looks again after this, so that an operator's resume or another process' refund is seen."""
 
+RUNG: Final = frozenset({"concurrency", "authentication_failed", "quota_exhausted", "breaker_open"})
+"""Reasons to wait that the end of a call may remove: a place, or a gate that a probe opens."""
+
 SHORTEST_ROOM: Final = 4
 GATED_ROOM: Final = 16
 """Requests still taken while the upstream is out of order, so that deadlines and patience are honoured."""
@@ -152,7 +155,7 @@ class AdmissionQueue:
                 continue
             if self._dismissing:
                 await self._sleep(SHORTEST_SLEEP_S)
-            elif grant.wait_ms and grant.reason == "concurrency":
+            elif grant.wait_ms and grant.reason in RUNG:
                 await self._sleep_until_a_call_ends(grant.wait_ms / 1000)
             elif grant.wait_ms:
                 await self._sleep(grant.wait_ms / 1000)
@@ -216,7 +219,7 @@ class AdmissionQueue:
     async def _sleep_until_a_call_ends(self, seconds: float) -> None:
         await asyncio.sleep(RINGING_S)
         with suppress(TimeoutError):
-            async with asyncio.timeout(max(SHORTEST_SLEEP_S, seconds)):
+            async with asyncio.timeout(min(LONGEST_SLEEP_S, max(SHORTEST_SLEEP_S, seconds))):
                 await self._ended.wait()
 
     async def _sleep(self, seconds: float) -> None:

@@ -90,8 +90,9 @@ class Admission:
             elif self._steps_aside(now_ms, one):
                 aside = True
                 answers.append(self._wait(now_ms, one))
-            elif (wait_ms := self._wait_ms(now_ms, lane, weight, one.tokens)) > 0:
+            elif (wait := self._wait_ms(now_ms, lane, weight, one)) > 0:
                 answers.append(self._wait(now_ms, one))
+                wait_ms = wait if answers[-1][0] == "wait" else 0.0  # who makes room holds up nobody
             else:
                 answers.append(("go", self._grant(now_ms, one)))
                 if self.shut.kind:
@@ -123,6 +124,8 @@ class Admission:
         return "later", None
 
     def _makes_room(self, now_ms: float, one: Asked) -> bool:
+        if self.shut.kind and now_ms - self.shut.since_ms > probation.LOOK_MS:
+            return False
         return probation.makes_room(self.trial, now_ms, one.tenant, one.time_left_ms)
 
     def _too_soon(self, now_ms: float, one: Asked) -> bool:
@@ -136,18 +139,19 @@ class Admission:
     def _steps_aside(self, now_ms: float, one: Asked) -> bool:
         """Whether a probe is due that another request would make better."""
         due = self.shut.kind and now_ms >= self.shut.probe_at_ms
-        fresh = not one.failures and not self._makes_room(now_ms, one)
+        on_trial = self._makes_room(now_ms, one)
         others = evidence.others_active(self.tenants, now_ms, one.tenant)
-        fits = gate.suits(self.shut, now_ms, one.body, one.tenant, fresh=fresh, others_active=others)
-        return bool(due) and not fits
+        better = others and (on_trial or one.tenant == self.shut.tenant)
+        return bool(due) and not gate.suits(self.shut, now_ms, one.body, one.failures, better=better)
 
-    def _wait_ms(self, now_ms: float, lane: str, weight: float, tokens: int) -> float:
+    def _wait_ms(self, now_ms: float, lane: str, weight: float, one: Asked) -> float:
         if self.shut.kind:
-            return max(0.0, self.shut.probe_at_ms - now_ms)
+            at_once = not self.shut.probing and now_ms > self.shut.since_ms and self._stands_apart(one)
+            return 0.0 if at_once else max(0.0, self.shut.probe_at_ms - now_ms)
         in_flight = len(self.permits)
         crowded = in_flight >= min(self.flight.limit, self.most_in_flight or float("inf"))
         self.flight.crowded |= crowded or in_flight >= overload.CROWDED * self.flight.limit
-        granted, wait_ms = self.pace.admit(now_ms, lane, weight, [tokens], crowded=crowded)
+        granted, wait_ms = self.pace.admit(now_ms, lane, weight, [one.tokens], crowded=crowded)
         return 0.0 if granted else wait_ms
 
     def _grant(self, now_ms: float, one: Asked) -> Reservation:
@@ -200,7 +204,11 @@ class Admission:
         shared = self._judge(now_ms, reservation, verdict, took_ms, scope, retry_after_ms, in_flight, again)
         if verdict == "ok":
             probation.answered(self.trial, now_ms, one.tenant)
-        elif verdict != "unsent" and not (again or shared):
+        elif (
+            verdict != "unsent"
+            and not again
+            and (not shared or (self.shut.kind and verdict in {"failed", "overloaded"}))
+        ):
             probation.came_to_nothing(self.trial, now_ms, one.tenant)
         return shared
 
@@ -220,7 +228,7 @@ class Admission:
             return False
         if verdict == "unsent":
             if self.shut.kind and reservation.granted_at_ms > self.shut.since_ms:
-                self.shut.probe_at_ms = now_ms  # its turn is left to the next
+                self.shut.probe_at_ms, self.shut.probing = now_ms, False  # its turn is left to the next
             return False
         self._answered(now_ms)
         if verdict == "ok" or scope == "request":
@@ -254,7 +262,7 @@ class Admission:
 
     def _ok(self, now_ms: float, reservation: Reservation, took_ms: float, in_flight: int, again: bool) -> None:
         one = reservation.asked
-        if self.shut.kind and reservation.granted_at_ms > self.shut.since_ms:
+        if self.shut.kind and (reservation.granted_at_ms > self.shut.since_ms or self._disproves(reservation)):
             self._open(now_ms)
         if not took_ms:
             return
@@ -267,6 +275,14 @@ class Admission:
         ratio = overload.learn(self.times, one.kind, took_ms, crowd=granted_at_ms <= self.flight.cut_at_ms)
         overload.answered(self.flight, self.times, now_ms, granted_at_ms, reservation.seq, ratio, in_flight)
 
+    def _stands_apart(self, one: Asked) -> bool:
+        """Whether the breaker is open for failures of tenants on probation alone, of whom its tenant is none."""
+        return self.shut.kind == "failed" and bool(self.shut.body) and probation.outside(self.trial, one.tenant)
+
+    def _disproves(self, reservation: Reservation) -> bool:
+        """Whether an answer shows that the failures for which the gate shut are those of some tenants alone."""
+        return reservation.seq > self.tallies["failed"].seq and self._stands_apart(reservation.asked)
+
     def _refused(
         self, now_ms: float, reservation: Reservation, kind: Kind, retry_after_ms: float, in_flight: int, again: bool
     ) -> bool:
@@ -275,7 +291,6 @@ class Admission:
             met = "failed" if kind == "overloaded" else kind
             if reservation.granted_at_ms > self.shut.since_ms:
                 gate.fail(self.shut, met, now_ms, reservation.granted_at_ms, one.body, one.tenant)
-                probation.forget(self.trial)  # the trouble is everybody's
             return True
         shared = self._weigh(now_ms, reservation, kind, again, in_flight)
         if kind == "overloaded":
@@ -312,7 +327,7 @@ class Admission:
 
     def _open(self, now_ms: float) -> None:
         self.shut.kind = ""
-        probation.forget(self.trial)
+        probation.pardon(self.trial)
         for tally in self.tallies.values():
             evidence.forget(tally)
         self.pace.recover(now_ms)

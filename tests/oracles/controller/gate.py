@@ -2,9 +2,12 @@
 
 - Only believed evidence shuts the gate (evidence.py). The first probe follows soon; if it fails too, the gate is
   *confirmed*, and from then on callers' patience runs (from their enqueueing, if that was later).
-- A probe is drawn to tell something: never a request that failed before, one of a tenant on probation (probation.py) or
-  one whose body was refused last, and preferably another tenant's than the last probe's, where others are active. Any
-  request will do when nobody has asked with a better one for a whole interval.
+- A probe is drawn to tell something: never a request that failed before or whose body was refused last, and preferably,
+  where others are active, one of a tenant that is not on probation (probation.py) and not the last probe's. Any request
+  will do when nobody has asked with a better one for a whole interval.
+- A breaker may have opened for failures of a few tenants, because nobody else was called. Where all failures are those
+  of tenants on probation, a request of any other tenant probes at once, and an answer to it that is on its way counts
+  like a probe's.
 - A probe's first bytes of a good answer open the gate as its end would; a probe that takes long does not keep the
   next one waiting.
 - Each probe is a call of its request like any other: it spends an attempt unless it was refused for the fleet's sake.
@@ -27,6 +30,7 @@ class Gate:
     confirmed_at_ms: float = 0.0  # 0: not yet
     probe_at_ms: float = 0.0
     probe_ms: float = 0.0
+    probing: bool = False  # one is under way
     body: str = ""  # of the last refused call
     tenant: str = ""
 
@@ -36,22 +40,24 @@ def shut(gate: Gate, kind: str, now_ms: float, body: str, tenant: str) -> None:
     first_ms = FIRST_PROBE_MS[kind]
     gate.kind, gate.since_ms, gate.confirmed_at_ms = kind, now_ms, 0.0
     gate.probe_ms, gate.probe_at_ms = first_ms, now_ms + first_ms
-    gate.body, gate.tenant = body, tenant
+    gate.body, gate.tenant, gate.probing = body, tenant, False
 
 
-def suits(gate: Gate, now_ms: float, body: str, tenant: str, *, fresh: bool, others_active: bool) -> bool:
-    """Whether a call of this request, now, would tell something; `fresh`: neither it nor its tenant's calls failed."""
+def suits(gate: Gate, now_ms: float, body: str, failures: int, *, better: bool) -> bool:
+    """Whether a call of this request, now, would tell something. `better`: a call of another tenant might tell more."""
     if now_ms < gate.probe_at_ms:
         return False
     waited_ms = now_ms - gate.probe_at_ms
     if waited_ms >= gate.probe_ms:
         return True
-    other = tenant != gate.tenant or waited_ms >= gate.probe_ms / 4 or not others_active
-    return fresh and body != gate.body and other
+    return not failures and body != gate.body and (not better or waited_ms >= gate.probe_ms / 4)
 
 
 def probe(gate: Gate, now_ms: float, tenant: str) -> None:
-    """Sends one probe."""
+    """Sends one probe; one that goes before it is due does not lengthen the interval if it fails."""
+    if now_ms < gate.probe_at_ms:
+        gate.probe_ms /= 2
+    gate.probing = True
     gate.probe_at_ms, gate.tenant = now_ms + max(PROBE_PATIENCE_MS, gate.probe_ms), tenant
 
 
@@ -61,6 +67,7 @@ def fail(gate: Gate, kind: str, now_ms: float, granted_at_ms: float, body: str, 
         return False
     gate.probe_ms = min(gate.probe_ms * 2, LAST_PROBE_MS) if kind == "failed" else PROBE_MS
     gate.kind, gate.probe_at_ms, gate.body, gate.tenant = kind, now_ms + gate.probe_ms, body, tenant
+    gate.probing = False
     first = not gate.confirmed_at_ms
     gate.confirmed_at_ms = gate.confirmed_at_ms or now_ms
     return first

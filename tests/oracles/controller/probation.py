@@ -4,7 +4,9 @@
 - A tenant is on probation while PROVEN more of its latest calls came to nothing than were answered. Answers end it.
 - Its requests never wait in front of others. While others wait, all of them together get a call for EACH of the others.
   Otherwise they go if there is room; if there is none they come back later, so that whoever is behind them is seen.
-- Where nobody else has asked for LOOK_MS, they wait in line like everybody. So does a request of little time left.
+- Where nobody else has asked for LOOK_MS, or a gate is shut for longer, they wait in line like everybody. So does a
+  request of little time left.
+- After a gate was shut the trouble may have been everybody's: then one answer ends each probation.
 - Among all others the order stays first come, first served.
 """
 
@@ -33,6 +35,11 @@ class Probation:
     seen_ms: float = 0.0  # when somebody else asked last, or one more was put on probation
     waiting_ms: float = 0.0  # when somebody else last had to wait
     back_ms: float = 0.0  # when the last of those who made room comes back
+
+
+def outside(probation: Probation, tenant: str) -> bool:
+    """Whether all failures are those of tenants on probation, and this tenant had none."""
+    return bool(probation.tenants) and probation.tenants == probation.rows.keys() and tenant not in probation.rows
 
 
 def came_to_nothing(probation: Probation, now_ms: float, tenant: str) -> None:
@@ -64,7 +71,11 @@ def forget(probation: Probation) -> None:
     """All are as good as new."""
     probation.rows.clear()
     probation.tenants.clear()
-    probation.waiting_ms = 0.0
+
+
+def pardon(probation: Probation) -> None:
+    """The trouble may have been everybody's: one answer ends each probation."""
+    probation.rows = dict.fromkeys(probation.tenants, (PROVEN, 0))
 
 
 def _latest(failed: int, good: int) -> tuple[int, int]:

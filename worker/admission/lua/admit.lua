@@ -27,11 +27,11 @@ function Round.of(arg, ways)
   return setmetatable(round, Round)
 end
 
--- The place that shuts this way, the time until it may open, and the reason; nil if the way is open.
-local function shut_by(way)
+-- The place that shuts this way, for this request if one is named, the time until it may open, and the reason; nil if the way is open.
+local function shut_by(way, one)
   local found, longest_ms, why
   for _, place in ipairs(way.places) do
-    local wait_ms, reason = place:closed(place == way.route and way.model)
+    local wait_ms, reason = place:closed(place == way.route and way.model, one)
     if wait_ms and (not found or wait_ms > longest_ms) then found, longest_ms, why = place, wait_ms, reason end
   end
   return found, longest_ms, why
@@ -39,7 +39,7 @@ end
 
 -- Finds out what stands in the way of this request.
 local function look(way, one)
-  way.closed, way.wait_ms, way.reason = shut_by(way)
+  way.closed, way.wait_ms, way.reason = shut_by(way, one)
   if way.closed then return end
   way.wait_ms, way.reason = 0, ''
   for _, place in ipairs(way.places) do
@@ -139,10 +139,12 @@ end
 -- The answer to one request: go, wait, late or later; with go its way, with late the time it needs, with later the time
 -- that it stays away at least.
 function Round:answer(one)
+  local blocked = self.blocked[one.model]
   local word, said = self:decide(one)
   if word ~= 'wait' and word ~= 'later' then return word, said end
   local ways = self.ways[one.model]
   if self:makes_room(one) then
+    self.blocked[one.model] = blocked -- it holds up nobody
     local back_in_ms = ways[1].route.s:back_in_ms(ways[1].account:rate(one.tokens))
     return 'later', math.ceil(math.min(back_in_ms, (one.ends - now) / 2))
   end

@@ -27,10 +27,10 @@ function Place:prepare(asked)
 end
 
 -- The time until it may open for this model, and why it is shut; nil where it is in order.
-function Place:closed(model)
+function Place:closed(model, one)
   local s = self.s
   if s.paused then return PAUSED_MS, 'paused' end
-  if s.gate then return self.probed and s.probe_ms or math.max(0, s.probe_at - now), s.gate end
+  if s.gate then return self.probed and s.probe_ms or s:probe_in_ms(one), s.gate end
   local gone_until = model and s['gone:' .. model] or 0
   if gone_until > now then return gone_until - now, 'model_unavailable' end
 end

@@ -4,9 +4,10 @@
 -- * A tenant is on probation while PROVEN more of its latest calls came to nothing than were answered. Answers end it.
 -- * Its requests never wait in front of others. While others wait, all of them together get a call for EACH of the others.
 --   Otherwise they go if there is room; if there is none they come back later, so that whoever is behind them is seen.
--- * Where nobody else has asked for LOOK_MS, they wait in line like everybody. So does a request of little time left.
+-- * Where nobody else has asked for LOOK_MS, or a gate is shut for longer, they wait in line like everybody. So does a
+--   request of little time left.
 -- * Among all others the order stays first come, first served.
--- * When the trouble turns out to be everybody's, or the upstream serves again, all are as good as new.
+-- * After a gate was shut the trouble may have been everybody's: then one answer ends each probation.
 
 local PROVEN, LATEST = 3, 10 -- calls; so many of a tenant count, then both numbers are halved
 local MOST_ROWS = 16
@@ -43,9 +44,7 @@ local function least_of(rows)
 end
 
 function State:forget_probation()
-  if not self.pr_rows then return end
-  self:drop({ 'pr_rows', 'pr_tenants' })
-  self.pr_waiting = 0
+  if self.pr_rows then self:drop({ 'pr_rows', 'pr_tenants' }) end
 end
 
 -- Writes the rows down, and the tenants that are on probation by them.
@@ -62,6 +61,23 @@ function State:keep_rows(rows)
   self.pr_rows = cjson.encode(rows)
   if #proven > 0 then self.pr_tenants = table.concat(proven, ' ')
   elseif self.pr_tenants then self:drop({ 'pr_tenants' }) end
+end
+
+-- The trouble may have been everybody's: one answer ends each probation.
+function State:pardon()
+  if not self.pr_tenants then return self:forget_probation() end
+  local rows = {}
+  for tenant in string.gmatch(self.pr_tenants, '%S+') do rows[tenant] = { PROVEN, 0 } end
+  self:keep_rows(rows)
+end
+
+-- Whether all failures are those of tenants on probation, and this tenant had none.
+function State:outside(tenant)
+  if not self.pr_tenants or string.find(self.pr_rows, tenant, 1, true) then return false end
+  for other in pairs(cjson.decode(self.pr_rows)) do
+    if not self:on_probation(other) then return false end
+  end
+  return true
 end
 
 -- Counts the first call of a request that came to nothing.
@@ -97,7 +113,8 @@ end
 
 -- Whether this request comes back later rather than wait in line.
 function State:makes_room(one)
-  return self:on_probation(one.tenant) and now - self.pr_seen <= LOOK_MS and one.ends - now >= LEAST_LEFT_MS
+  if not self:on_probation(one.tenant) or one.ends - now < LEAST_LEFT_MS then return false end
+  return now - self.pr_seen <= LOOK_MS and not (self.gate and now - self.gate_since > LOOK_MS)
 end
 
 -- Whether those who make room leave their turn to others who wait.

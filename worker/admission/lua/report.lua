@@ -18,7 +18,7 @@ end
 
 -- A good answer; or one about the request only, which tells no more than that the upstream answers.
 function State:succeeded(call, in_flight)
-  if self:tried(call) then self:recovered() end
+  if self:tried(call) or (self.gate and self:disproved_by(call)) then self:recovered() end
   if call.verdict ~= 'ok' then return end
   self:absolve(call)
   if call.again then self:retry_helped() end
@@ -67,9 +67,10 @@ function State:settle(call)
 end
 
 -- Whether a call brought nothing, as far as that may be its tenant's doing: whoever broke it off has no part in that.
-local function in_vain(call, shared)
+local function in_vain(call, shared, gate)
   local broken_off = call.verdict == 'cut_short' and (call.code == '' or call.code == 'cancelled')
-  return not (call.again or shared or broken_off or call.verdict == 'unsent')
+  local excused = shared and not (gate and gate_of(call.verdict) == 'breaker_open')
+  return not (call.again or excused or broken_off or call.verdict == 'unsent')
 end
 
 -- Takes the end of a call into the state; returns whether a refusal is shared, and whether it confirms the gate.
@@ -83,13 +84,13 @@ end
 function State:judge(call, in_flight)
   local shared, confirms = self:weigh_up(call, in_flight)
   if call.verdict == 'ok' then self:was_answered(call.tenant)
-  elseif in_vain(call, shared) then self:came_to_nothing(call.tenant) end
+  elseif in_vain(call, shared, self.gate) then self:came_to_nothing(call.tenant) end
   return shared, confirms
 end
 
 function State:weigh_up(call, in_flight)
   if call.verdict == 'unsent' then
-    if self:tried(call) then self.probe_at = now end -- its turn is left to the next
+    if self:tried(call) then self.probe_at, self.probe_out = now, 0 end -- its turn is left to the next
   elseif call.verdict == 'cut_short' then
     self:cut_short(call, now - call.granted_at)
   else

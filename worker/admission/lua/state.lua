@@ -65,7 +65,7 @@
 --   gate_since               time at which it shut
 --   gate_body, gate_tenant   of the last call refused, of the last call tried
 --   probe_at                 time from which the next probe is granted
---   probe_ms                 duration between probes
+--   probe_ms, probe_out      duration between probes; 1 = one is under way
 --   confirmed_at             time at which a probe met the same; confirmed_by: <token>@<granted at> of that probe
 -- Models:
 --   gone:<model>             time until which the route is not asked for a model that it did not have
