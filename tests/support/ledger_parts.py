@@ -37,6 +37,8 @@ PERMANENT: Final = (
     "responses:delayed:",
     "responses:parked:",
     "responses:permits:",
+    "responses:quota:",
+    "responses:times:",
     "responses:results",
     "responses:dead",
     "responses:streams",
