@@ -2,13 +2,16 @@
 
 import asyncio
 import time
+from collections.abc import Sequence
 
+import pytest
 import redis
 from support.admission_parts import answered
 from support.admission_queue_parts import FAST, Rooms, opened, soon
 
+from worker.admission.client import Admission
 from worker.admission.evidence import Evidence
-from worker.admission.grants import NotAdmitted, Reason, Reservation
+from worker.admission.grants import Ask, Grant, NotAdmitted, Reason, Reservation
 
 
 async def test_a_free_budget_admits_at_once(rooms: Rooms) -> None:
@@ -100,3 +103,21 @@ async def test_a_probe_that_is_answered_wakes_those_who_wait_at_the_gate(rooms: 
     await rooms.rooms.report(probe, answered())
 
     assert isinstance(await soon(waiting, 0.4), Reservation)
+
+
+async def test_a_long_line_is_not_asked_about_again_and_again(
+    valkey: redis.Redis, redis_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each admission costs what it does in a short line; nobody loses a place in it."""
+    asked: list[int] = []
+    grant = Admission.grant
+
+    async def counted(self: Admission, lane: str, weight: int, asks: Sequence[Ask]) -> Grant:
+        asked.append(len(asks))
+        return await grant(self, lane, weight, asks)
+
+    monkeypatch.setattr(Admission, "grant", counted)
+    async with opened(valkey, redis_url, requests_per_minute=3000, burst_s=0.2) as rooms:
+        await asyncio.wait_for(asyncio.gather(*(rooms.enter(f"{number:03}") for number in range(120))), 10)
+
+    assert sum(asked) <= 120 * 8

@@ -16,17 +16,14 @@ from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from itertools import islice
 from typing import Final, Protocol
 
+from worker.admission.asking import BULK, Asking
 from worker.admission.events import AdmissionEvents
 from worker.admission.grants import Answer, Ask, Gate, Grant, NotAdmitted, Reason, Reservation
 from worker.admission.places import Places
 from worker.gateway.upstream import Call
 from worker.storage.scripts import ScriptError
-
-BULK: Final = 64
-"""Answers asked for at once."""
 
 RINGING_S: Final = 0.005
 """Between an answer of no and the next question where calls of this process end: each may have made room for one."""
@@ -99,6 +96,7 @@ class AdmissionQueue:
     """Called whenever a request leaves: the room has a vacancy."""
     _news: asyncio.Event = field(default_factory=asyncio.Event)
     _ended: asyncio.Event = field(default_factory=asyncio.Event)
+    _asking: Asking = field(default_factory=Asking)
     _size: int = SHORTEST_ROOM
     _dismissing: bool = False
     """Whether the last round sent somebody away for the gate: then the lane holds more of them."""
@@ -144,11 +142,11 @@ class AdmissionQueue:
             if not self._waiters:
                 await self._news.wait()
                 continue
-            if not (places := min(BULK, self.places.free)):
+            if not (places := self.places.free):
                 await self._ended.wait()
                 continue
             try:
-                grant = await self._round(list(islice(self._waiters, places)))
+                grant = await self._round(self._next(places))
             except ScriptError as error:
                 self.admission.events.script_refused(error)
                 await self._sleep(LONGEST_SLEEP_S)
@@ -160,9 +158,16 @@ class AdmissionQueue:
             elif grant.wait_ms:
                 await self._sleep(grant.wait_ms / 1000)
 
+    def _next(self, places: int) -> list[_Waiter]:
+        """Those to ask for."""
+        waiting = list(self._waiters)
+        now = asyncio.get_running_loop().time()
+        return [waiting[place] for place in self._asking.chosen([each.ask for each in waiting], places, now)]
+
     async def _round(self, waiters: list[_Waiter]) -> Grant:
         """Asks for the first of those who wait, and sends away all who need not wait any longer."""
         grant = await self._asked([waiter.ask for waiter in waiters])
+        self._asking.learn(grant)
         self._size = max(SHORTEST_ROOM, math.ceil(grant.per_second * self.admission.ahead_s))
         answered = list(zip(waiters, grant.answers, strict=True))
         for waiter, answer in answered:

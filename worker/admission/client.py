@@ -6,6 +6,7 @@ The order of its decision is at the top of `lua/admit.lua`, and what a call's en
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from hashlib import sha256
 from typing import Final, cast
 
@@ -149,6 +150,7 @@ class Admission:
         self.events.gate_changed(self.gate, code, upstream=self.route)
 
 
+@lru_cache(maxsize=4096)
 def tenant_key(tenant: str) -> str:
     """Short, of one length, and never to be taken for a number."""
     return f"t{sha256(tenant.encode(errors='surrogatepass')).hexdigest()[:8]}"
