@@ -153,7 +153,7 @@ class World:
 
     @property
     def room(self) -> int:
-        """What one process takes from the lane: a second of the fleet's rate."""
+        """One process takes so many from the lane: a second of the fleet's rate."""
         pace = self.admission.pace
         return max(LEAST_ROOM, round(pace.state.scale * 1_000 / pace.charge(0)))
 

@@ -83,7 +83,7 @@ class Model:
     room: float | None = None
     """During a slow start: calls that may still start in this command."""
     back: float = 0
-    """How far the clock went back before this command."""
+    """The time by which the clock went back before this command."""
     learned: Learned = field(init=False)
 
     # The limits and what they make a call cost

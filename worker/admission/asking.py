@@ -1,4 +1,4 @@
-"""Which of those who wait are asked for next. Pure.
+"""The choice of those who wait that are asked for next. Pure.
 
 Once one request of a model has to wait, all behind it wait as well. To ask for each of them again and again would be
 most of what an admission costs, so a little more is asked for than is likely to be granted. Now and then all are asked

@@ -8,6 +8,7 @@ from typing import Any, Final, NamedTuple
 from api_contracts.queues import CANCEL, DEFAULT_TENANT, cancel_key, lane_lists, request_key
 from worker.operations.fleet_verdict import LaneView, span
 from worker.operations.fleet_view import FleetView
+from worker.queue.attempts import AttemptRecord
 from worker.queue.commands import MARKER_MS
 from worker.queue.messages import Message, decode
 from worker.queue.queued_cancellation import spellings
@@ -201,7 +202,8 @@ def _attempts(redis: Any, tenant: str, request_id: str, facts: Mapping[str, str]
     if facts["result"]:
         return json.loads(facts["result"]).get("attempts", [])
     names = [f"attempt:{number}" for number in range(1, _ATTEMPTS + 1)]
-    return [json.loads(raw) for raw in redis.hmget(request_key(tenant, request_id), *names) if raw]
+    stored = redis.hmget(request_key(tenant, request_id), *names)
+    return [json.loads(AttemptRecord.decode(raw).encode()) for raw in stored if raw]
 
 
 def _answer(facts: Mapping[str, str]) -> Mapping[str, Any]:

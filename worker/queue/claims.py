@@ -60,6 +60,20 @@ class Claim:
         )
 
     @property
+    def facts(self) -> Mapping[str, Any]:
+        """The arguments of the script that decides."""
+        return {
+            "tenant": self.tenant,
+            "request_id": self.request_id,
+            "fingerprint": self.fingerprint,
+            "enqueued_at": self.enqueued_at_ms,
+            "deadline": self.deadline_ms,
+            "default_deadline_ms": self.default_deadline_ms,
+            "longest_deadline_ms": self.longest_deadline_ms,
+            "republish": self.republish,
+        }
+
+    @property
     def keys(self) -> Keys:
         """The request's keys in Redis, by the short names that commands declare."""
         names = keys.request(self.tenant, self.request_id)

@@ -102,14 +102,7 @@ class Ledger:
             self._keys(delivery, claim),
             lane=delivery.lane,
             token=delivery.token,
-            tenant=claim.tenant,
-            request_id=claim.request_id,
-            fingerprint=claim.fingerprint,
-            enqueued_at=claim.enqueued_at_ms,
-            deadline=claim.deadline_ms,
-            default_deadline_ms=claim.default_deadline_ms,
-            longest_deadline_ms=claim.longest_deadline_ms,
-            republish=claim.republish,
+            **claim.facts,
         )
         if isinstance(found, Refused):
             return Refusal(found.status)

@@ -1,4 +1,4 @@
-"""How long a sender waits for more calls to leave with the next ones: not at all while few are made.
+"""A busy sender waits a little, so that more calls leave together; one that makes few calls does not.
 
 What a run of a script costs Redis hardly grows with the calls that it makes. Where a process makes many calls they wait
 for each other a little, and one Redis carries a larger fleet; a lone request waits for nobody.

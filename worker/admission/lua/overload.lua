@@ -252,8 +252,7 @@ function State:first_waits(failures)
   if failures == 0 and self.re_left < MOST_RETRIES then self.re_first_at = now end
 end
 
--- A retry that is answered well makes room for the next where no first call does: else the last retries of a large
--- backlog would take seconds each, of a gateway in order.
+-- An answer to a retry makes room where no first call does: else the last retries of a backlog would take seconds each.
 function State:retry_helped()
   if now - self.re_first_at > IDLE_MS then self.re_left = math.min(MOST_RETRIES, self.re_left + 1) end
 end

@@ -52,7 +52,7 @@ end
 -- failure is ended here as well, for there may be no report of it.
 -- A stale failure changes nothing. A stale answer is paid for: it counts while the request has no final state.
 -- If the request's hash expired or was evicted meanwhile, the delivery may still be answered.
--- Whoever watches the deltas of a request is told; one that is not streamed names none.
+-- Readers of the deltas are told; a request that is not streamed names no deltas.
 -- KEYS inflight leases claims request cancel results streams kept dead permits usage list0 list3 list6 list9 [deltas]
 -- ARGV lane token tenant request_id outcome retryable result kept_ms dead_reason failed_code failed_kept_ms model counts
 function commands.complete(key, arg)
