@@ -4,6 +4,7 @@ A culprit's prompt says what the gateway makes of its calls; its tag is `bad`, t
 """
 
 import itertools
+import json
 import math
 import random
 from collections import Counter
@@ -94,7 +95,7 @@ def blamed(world: World, everybody: Sequence[Envelope], culprits: Sequence[Culpr
         "others' span": last_s(record.calls, "good") / ideal,
         "culprits misnamed": float(bad - sum(_code(one) in named for one in spoilt)),
         "calls of a culprit beyond its own": float(_most_calls(record.calls) - max(one.calls for one in culprits)),
-        "times shut": float(times_shut(world)),
+        "times shut": float(times_shut(world, until=max(call.wall for call in record.calls if _is_good(call)))),
     }
     return Played(record, measures, [(0.0, PER_SECOND)], basics(record) | {"codes": float(len(named))})
 
@@ -163,9 +164,15 @@ def completed(record: Record) -> list[Mapping[str, Any]]:
     return [one for one in record.results if one["outcome"] == "completed"]
 
 
-def times_shut(world: World) -> int:
-    """Gates that a worker said to be shut."""
-    return sum(worker.log.read_text(encoding="utf-8").count(SHUT) for worker in world.workers)
+def times_shut(world: World, *, until: float = math.inf) -> int:
+    """Gates that a worker said to be shut, until that Unix time: later the culprits may be all that there is."""
+    lines = (line for worker in world.workers for line in worker.log.read_text(encoding="utf-8").splitlines())
+    said = [json.loads(line) for line in lines if SHUT in line]
+    return sum(datetime.fromisoformat(one["timestamp"]).timestamp() <= until for one in said)
+
+
+def _is_good(call: ReceivedCall) -> bool:
+    return (call.tag or "").startswith("good")
 
 
 def last_s(calls: Sequence[ReceivedCall], tag: str) -> float:
