@@ -112,6 +112,21 @@ async def test_it_shows_whoever_is_behind_it_and_then_waits_in_line(budget: Budg
     assert set(words(budget)) == {"go", "wait"}
 
 
+async def test_a_fleet_of_one_tenant_looks_for_others_once_a_minute(budget: Budget) -> None:
+    await in_vain(budget)
+    await budget.tell(await budget.one(tenant="evil"), "ok")
+    budget.advance(30 * SECOND_MS)
+    await in_vain(budget)
+    await budget.ask(2 * BURST, tenant="evil")
+    assert set(words(budget)) == {"go", "wait"}
+
+    budget.advance(31 * SECOND_MS)
+    await in_vain(budget, verdict="ok")
+    await in_vain(budget)
+    await budget.ask(2 * BURST, tenant="evil")
+    assert set(words(budget)) == {"go", "later"}
+
+
 async def test_answers_end_it(budget: Budget) -> None:
     await in_vain(budget)
     await budget.tell(await budget.one(tenant="evil"), "ok")

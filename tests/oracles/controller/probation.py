@@ -4,8 +4,8 @@
 - A tenant is on probation while PROVEN more of its latest calls came to nothing than were answered. Answers end it.
 - Its requests never wait in front of others. While others wait, all of them together get a call for EACH of the others.
   Otherwise they go if there is room; if there is none they come back later, so that whoever is behind them is seen.
-- Where nobody else has asked for LOOK_MS, or a gate is shut for longer, they wait in line like everybody. So does a
-  request of little time left.
+- Where nobody else has asked for LOOK_MS, or a gate is shut for longer, they wait in line like everybody; a fleet
+  of one tenant looks once a minute. So does a request of little time left.
 - After a gate was shut the trouble may have been everybody's: then one answer ends each probation.
 - Among all others the order stays first come, first served.
 """
@@ -32,7 +32,8 @@ class Probation:
     at_ms: float = 0.0  # of the last call that came to nothing
     tenants: set[str] = field(default_factory=set)  # on probation
     share: int = 0  # calls of others, up to EACH, since they made one
-    seen_ms: float = 0.0  # when somebody else asked last, or one more was put on probation
+    seen_ms: float = 0.0  # when somebody else asked last, or was looked for
+    looked_ms: float = 0.0  # when one more was put on probation, and others were looked for
     waiting_ms: float = 0.0  # when somebody else last had to wait
     back_ms: float = 0.0  # when the last of those who made room comes back
 
@@ -86,8 +87,9 @@ def _judge(probation: Probation, now_ms: float) -> None:
     proven = {tenant for tenant, (failed, good) in probation.rows.items() if failed - good >= PROVEN}
     if not probation.tenants:
         probation.share = 0
-    if proven - probation.tenants:
-        probation.seen_ms = now_ms
+    first = not probation.looked_ms or now_ms - probation.looked_ms > FORGOTTEN_MS
+    if proven - probation.tenants and first:
+        probation.seen_ms = probation.looked_ms = now_ms
     probation.tenants = proven
 
 

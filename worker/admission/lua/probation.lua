@@ -4,8 +4,8 @@
 -- * A tenant is on probation while PROVEN more of its latest calls came to nothing than were answered. Answers end it.
 -- * Its requests never wait in front of others. While others wait, all of them together get a call for EACH of the others.
 --   Otherwise they go if there is room; if there is none they come back later, so that whoever is behind them is seen.
--- * Where nobody else has asked for LOOK_MS, or a gate is shut for longer, they wait in line like everybody. So does a
---   request of little time left.
+-- * Where nobody else has asked for LOOK_MS, or a gate is shut for longer, they wait in line like everybody; a fleet of
+--   one tenant looks once a minute. So does a request of little time left.
 -- * Among all others the order stays first come, first served.
 -- * After a gate was shut the trouble may have been everybody's: then one answer ends each probation.
 
@@ -17,7 +17,7 @@ local WAITED_MS = 1500 -- those who wait ask once a second
 local LEAST_LEFT_MS = 10000
 local BACK, LONGEST_BACK_MS = 2, 30000 -- x the fleet's rate: so fast those who made room come back
 
-State.pr_at, State.pr_share, State.pr_seen, State.pr_waiting, State.pr_back = 0, 0, 0, 0, 0
+State.pr_at, State.pr_share, State.pr_seen, State.pr_looked, State.pr_waiting, State.pr_back = 0, 0, 0, 0, 0, 0
 
 function State:on_probation(tenant) return self.pr_tenants and string.find(self.pr_tenants, tenant, 1, true) end
 
@@ -57,7 +57,8 @@ function State:keep_rows(rows)
     end
   end
   if not self.pr_tenants then self.pr_share = 0 end
-  if more then self.pr_seen = now end
+  local looked = self.pr_looked > 0 and now - self.pr_looked <= FORGOTTEN_MS
+  if more and not looked then self.pr_seen, self.pr_looked = now, now end
   self.pr_rows = cjson.encode(rows)
   if #proven > 0 then self.pr_tenants = table.concat(proven, ' ')
   elseif self.pr_tenants then self:drop({ 'pr_tenants' }) end

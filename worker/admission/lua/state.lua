@@ -49,7 +49,8 @@
 --   pr_rows, pr_tenants      tenant -> its latest calls that came to nothing, and that were answered, as JSON; of these the
 --                            tenants on probation. Both only while there are any
 --   pr_at, pr_share          time of the last call that came to nothing; calls of others, up to 10, since they made one
---   pr_seen, pr_waiting      times at which another tenant last asked, or one more was put on probation; and had to wait
+--   pr_seen, pr_looked       times at which another tenant last asked, or was looked for; at which one was looked for
+--   pr_waiting               time at which another tenant last had to wait
 --   pr_back                  time at which the last of those who made room comes back
 -- Overload:
 --   fl_limit, fl_ceiling     calls that may be in flight, none = no limit; where the last cut put the ceiling
@@ -174,7 +175,8 @@ function State:follow_clock()
   local clocked = { at_ms = true, pause_until = true, paused = true, paused_until = true, cut_at_ms = true,
     gate_since = true, probe_at = true, confirmed_at = true, ten_a_at = true, ten_b_at = true, bod_a_at = true,
     bod_b_at = true, fl_hold_until = true, fl_cut_at = true, re_at = true, re_first_at = true, si_at = true,
-    st_since = true, pr_at = true, pr_seen = true, pr_waiting = true, pr_back = true }
+    st_since = true, pr_at = true, pr_seen = true, pr_looked = true,
+    pr_waiting = true, pr_back = true }
   for field, value in pairs(self.stored) do
     if (clocked[field] or string.find(field, '^wanting:')) and value ~= 0 then -- 0 is never
       self[field] = value - back_ms
