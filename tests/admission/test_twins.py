@@ -16,6 +16,7 @@ from oracles.controller import admission as oracle
 from oracles.controller.pace import Pace
 from support.admission_parts import HOUR_MS, Budget, ask, process
 from support.twin_fields import FLIGHT, PACE, SLOW_START, UNWRITTEN
+from support.twin_worlds import VERDICTS, WORLDS
 
 from worker.admission.client import Admission, tenant_key
 from worker.admission.evidence import Evidence, Verdict
@@ -23,29 +24,7 @@ from worker.admission.grants import Ask, Limits, Reservation
 
 LANES: Final = {"interactive": 4, "batch": 1}
 TENANTS: Final = ("one", "two", "three", "four")
-VERDICTS: Final[dict[Verdict, oracle.Verdict]] = {
-    "ok": "ok",
-    "answered": "failed",  # with the scope of the request
-    "throttled": "throttled",
-    "overloaded": "overloaded",
-    "failed": "failed",
-    "authentication": "authentication",
-    "quota": "quota",
-    "cut_short": "cut short",
-    "unsent": "unsent",
-}
 GATES: Final = {"": "", "authentication_failed": "authentication", "quota_exhausted": "quota", "breaker_open": "failed"}
-WORLDS: Final[dict[str, dict[Verdict, float]]] = {
-    "busy": {"ok": 1},
-    "well": {"ok": 9, "answered": 1, "cut_short": 0.3, "throttled": 0.1, "failed": 0.2, "unsent": 0.2},
-    "overloaded": {"ok": 6, "overloaded": 3, "cut_short": 1},
-    "throttled": {"ok": 6, "throttled": 2, "overloaded": 0.2},
-    "failing": {"failed": 9, "overloaded": 1},
-    "dead key": {"authentication": 5, "ok": 0.3, "quota": 0.3, "unsent": 0.3},
-    "empty wallet": {"quota": 5, "ok": 0.2, "throttled": 0.2},
-    "slow": {"cut_short": 6, "ok": 3},
-    "anything": dict.fromkeys(VERDICTS, 1.0),
-}
 ROUNDS: Final = int(os.environ.get("TWINS_ROUNDS", "1"))
 
 
