@@ -6,24 +6,28 @@ fleet. A request costs less as more calls share a round trip, so few calls under
 """
 
 import argparse
+import tempfile
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any, Final
 
 import redis
 
 from bench.throughput_load import Load, Template
+from bench.throughput_probe import Processes
 from bench.throughput_rows import Row, rows, running
 from worker.devtools.devstack import Simulator, embedded_valkey, simulator_process
 
 LATENCY_S: Final = 1.0
 PROCESSES: Final = (1, 2, 4)
 IN_FLIGHT: Final = (50, 100, 400)
+ROUTES: Final = 3
 BODIES: Final = (1_000, 100_000, 1_000_000)
 _LEGEND: Final = """\
 Valkey: CPU of its main thread for one request. commands: all that it ran for one request, those inside scripts
-included. ceiling: requests a second at which that thread is full."""
+included. worker: CPU of the workers for one request. ceiling: requests a second at which that thread is full."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,6 +36,8 @@ class Case:
     in_flight: int = 100
     body: int = 1_000
     requests: int = 2_000
+    routes: int = 1
+    """Each with an account of its own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,10 +46,12 @@ class Cost:
 
     valkey_ms: float
     commands: float
+    worker_ms: float
 
 
 def cases(*, quick: bool) -> list[Case]:
     every = [Case(in_flight=calls) for calls in IN_FLIGHT]
+    every += [Case(in_flight=IN_FLIGHT[0], routes=ROUTES)]
     every += [Case(processes=count) for count in PROCESSES[1:]]
     every += [Case(body=size, in_flight=20, requests=200) for size in BODIES[1:]]
     return [replace(case, requests=case.requests // 4) for case in every] if quick else every
@@ -54,37 +62,60 @@ def measure(case: Case, redis_url: str, gateway: Simulator) -> Cost:
     client: Any = redis.Redis.from_url(redis_url, protocol=2, single_connection_client=True)  # pyright: ignore[reportUnknownMemberType]  # untyped kwargs
     client.flushall()
     gateway.configure(latency_median_s=LATENCY_S, latency_sigma=0.1)
-    row = _row(case)
-    template = Template.captured(redis_url, task=row.task, queue=row.queue, prompt="x" * case.body)
-    load, outstanding = Load(client, template, row.stream), case.processes * case.in_flight
     with ExitStack() as stack:
-        for _ in range(case.processes):
-            stack.enter_context(running(row, redis_url, gateway.url))
+        row = _row(case, gateway.url, Path(stack.enter_context(tempfile.TemporaryDirectory())))
+        template = Template.captured(redis_url, task=row.task, queue=row.queue, prompt="x" * case.body)
+        load, outstanding = Load(client, template, row.stream), case.processes * case.in_flight
+        pids = [stack.enter_context(running(row, redis_url, gateway.url)) for _ in range(case.processes)]
+        workers = [stack.enter_context(Processes(pid)) for pid in pids]
         load.ramp(outstanding, over_s=LATENCY_S)
         load.keep(outstanding)
-        cpu_s, commands = _cpu_s(client), _commands(client)
+        began = _spent(client, workers)
         load.keep(case.requests)
-        cost = Cost((_cpu_s(client) - cpu_s) * 1000 / case.requests, (_commands(client) - commands) / case.requests)
+        ended = _spent(client, workers)
         load.finish(within_s=10 * LATENCY_S)
     client.close()
-    return cost
+    return Cost(*((after - before) / case.requests for before, after in zip(began, ended, strict=True)))
 
 
 def table(costs: Sequence[tuple[Case, Cost]]) -> str:
     """One line a case."""
-    lines = [f"{'processes':>9} {'in flight':>9} {'body':>9} {'Valkey ms':>9} {'commands':>8} {'ceiling /s':>10}"]
+    names = f"{'processes':>9} {'in flight':>9} {'body':>9} {'routes':>6} {'Valkey ms':>9} {'commands':>8}"
+    lines = [f"{names} {'worker ms':>9} {'ceiling /s':>10}"]
     for case, cost in costs:
         ceiling = 1000 / cost.valkey_ms
         lines.append(
-            f"{case.processes:>9} {case.in_flight:>9} {case.body:>9,} {cost.valkey_ms:>9.3f} {cost.commands:>8.1f} "
-            f"{ceiling:>10,.0f}"
+            f"{case.processes:>9} {case.in_flight:>9} {case.body:>9,} {case.routes:>6} {cost.valkey_ms:>9.3f} "
+            f"{cost.commands:>8.1f} {cost.worker_ms:>9.3f} {ceiling:>10,.0f}"
         )
     return "\n".join([*lines, "", _LEGEND])
 
 
-def _row(case: Case) -> Row:
+def _row(case: Case, url: str, folder: Path) -> Row:
     ours = next(row for row in rows(quick=True) if row.ready == "worker.started")
-    return replace(ours, settings={**ours.settings, "WORKER_CONCURRENCY": str(case.in_flight)})
+    settings = {**ours.settings, "WORKER_CONCURRENCY": str(case.in_flight)}
+    if case.routes > 1:
+        rpm = int(settings.pop("WORKER_REQUESTS_PER_MINUTE")) // case.routes
+        settings["WORKER_CONFIG_FILE"] = str(_file(case.routes, rpm, url, folder))
+    return replace(ours, settings=settings)
+
+
+def _file(routes: int, rpm: int, url: str, folder: Path) -> Path:
+    key, file = folder / "key", folder / "routes.toml"
+    key.write_text("sk-bench")
+    file.write_text(
+        "\n".join(
+            f"[accounts.a{number}]\nrequests_per_minute = {rpm}\n"
+            f'[routes.r{number}]\nurl = "{url}"\nkey_file = "{key}"\naccount = "a{number}"'
+            for number in range(routes)
+        )
+    )
+    return file
+
+
+def _spent(client: Any, workers: Sequence[Processes]) -> tuple[float, float, float]:
+    """Until now: Valkey's milliseconds, commands, the workers' milliseconds."""
+    return _cpu_s(client) * 1000, float(_commands(client)), sum(worker.cpu_s for worker in workers) * 1000
 
 
 def _cpu_s(client: Any) -> float:
