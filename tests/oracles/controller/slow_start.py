@@ -15,7 +15,7 @@
   again tells its limit, and there is no search.
 - A limit that headers name ends the slow start as well; the rate climbs to it.
 - Where several accounts of unknown limits serve side by side, FIRST, LARGE and HUGE are of all together, and
-  HOLD_MS of pace.py is for each in turn.
+  HOLD_MS of pace.py is for each in turn. And none of them need hurry: these calls, and growth, are UNHURRIED of that.
 """
 
 from dataclasses import dataclass
@@ -28,6 +28,7 @@ FIRST = 16.0
 FATE_MS = 500
 LARGE, WIDER = 48.0, 0.15  # calls; a call that passes widens a large window by this much
 HUGE, FASTER = 125.0, 0.35
+UNHURRIED = 0.5
 BURST_S = 15.0
 PATIENCE = 1.25  # x the time the upstream takes to refuse
 SLOWEST = 0.5  # calls/s
@@ -54,13 +55,14 @@ class SlowStart:
 
 def begin(state: "State", now_ms: float, learners: int = 1) -> None:
     """Nothing is known of the upstream."""
-    state.slow = SlowStart(learners, FIRST / learners, _slot(now_ms))
+    state.slow = SlowStart(learners, slot=_slot(now_ms))
+    state.slow.window = _first(state.slow)
     state.scale = _scale(state.slow.window)
 
 
 def again(slow: SlowStart) -> None:
     """An upstream that has just recovered is not met with a whole window."""
-    slow.window = min(slow.window, FIRST / slow.learners)
+    slow.window = min(slow.window, _first(slow))
 
 
 def room(slow: SlowStart) -> bool:
@@ -142,7 +144,15 @@ def lone(state: "State") -> None:
 
 def growth(state: "State") -> float:
     """Of the rate a second, while the limit is searched."""
-    return min(SEARCH_MOST, SEARCH_SPEED * (state.busy_ms - state.hold_ms) / 1_000)
+    return min(SEARCH_MOST, SEARCH_SPEED * _haste(state.slow) * (state.busy_ms - state.hold_ms) / 1_000)
+
+
+def _haste(slow: SlowStart) -> float:
+    return UNHURRIED if slow.learners > 1 else 1.0
+
+
+def _first(slow: SlowStart) -> float:
+    return FIRST * _haste(slow) / slow.learners
 
 
 def _slot(at_ms: float) -> int:
@@ -154,5 +164,5 @@ def _scale(window: float) -> float:
 
 
 def _widen(slow: SlowStart, calls: int) -> None:
-    of_all = slow.window * slow.learners
-    slow.window += calls * (1.0 if of_all < LARGE else WIDER if of_all < HUGE else FASTER)
+    of_all, haste = slow.window * slow.learners, _haste(slow)
+    slow.window += calls * (1.0 if of_all < LARGE * haste else WIDER * haste if of_all < HUGE * haste else FASTER)

@@ -14,13 +14,14 @@
 -- * An upstream that refuses lone calls for more than SHUT_MS counts by windows. What passed from the start until it
 --   opens again tells its limit, and there is no search.
 -- * A limit that headers name ends the slow start as well; the rate climbs to it.
--- * Where several accounts of unknown limits serve side by side, `learners` is their number, and FIRST_CALLS, LARGE and HUGE
---   are of all together, and HOLD_MS is for each in turn. So the fleet learns as quickly as with one account, and about
---   as much is refused for it.
+-- * Where several accounts of unknown limits serve side by side, `learners` is their number. FIRST_CALLS, LARGE and HUGE
+--   are of all together then, and HOLD_MS is for each in turn, so that about as much is refused as with one account. And
+--   none of them need hurry, because the others serve meanwhile: these calls, and growth, are UNHURRIED of what they were.
 
 local FIRST_CALLS, FATE_MS = 16, 500
 local LARGE, WIDER = 48, 0.15 -- calls; a call that passes widens a large window by this much
 local HUGE, FASTER = 125, 0.35
+local UNHURRIED = 0.5
 local BURST_S, SLOWEST = 15, 0.5
 local SHUT_MS = 1500
 local SEARCH_HOLD_MS, SEARCH_SPEED, SEARCH_MOST = 500, 0.1, 0.5 -- growth per second, that much more each second
@@ -32,7 +33,9 @@ local function slot_of(at) return math.floor(at / FATE_MS) end
 
 function State:starting() return self.st_window > 0 and not self.known end
 
-function State:first_calls() return FIRST_CALLS / self.learners end
+function State:haste() return self.learners > 1 and UNHURRIED or 1 end
+
+function State:first_calls() return FIRST_CALLS * self:haste() / self.learners end
 
 -- Nothing is known of the upstream.
 function State:start_slowly()
@@ -52,8 +55,8 @@ function State:on_its_way()
 end
 
 local function widen(s, calls)
-  local of_all = s.st_window * s.learners
-  s.st_window = s.st_window + calls * (of_all < LARGE and 1 or of_all < HUGE and WIDER or FASTER)
+  local of_all, haste = s.st_window * s.learners, s:haste()
+  s.st_window = s.st_window + calls * (of_all < LARGE * haste and 1 or of_all < HUGE * haste and WIDER * haste or FASTER)
 end
 
 -- Time passes; a window that was not used forgets how much has passed, for the upstream has rested.
@@ -110,4 +113,6 @@ function State:lone()
 end
 
 -- Of the rate a second, while the limit is searched.
-function State:search_growth() return math.min(SEARCH_MOST, SEARCH_SPEED * (self.busy_ms - self.hold_ms) / 1000) end
+function State:search_growth()
+  return math.min(SEARCH_MOST, SEARCH_SPEED * self:haste() * (self.busy_ms - self.hold_ms) / 1000)
+end
