@@ -187,12 +187,20 @@ class Fleet:
                 continue
             costs = [queue[i][0] for i in range(room)]
             self.report.polls += 1
-            granted, wait_ms = self.controller.admit(self.now_ms, lane, self.weights[lane], costs)
+            granted, wait_ms = self.grants(lane, costs)
             for _ in range(granted):
                 self.granted += 1
                 self.start(Call(process, lane, *queue.popleft(), self.now_ms, self.granted))
             nap_ms = min(nap_ms, wait_ms if granted < room else PUMP_MS)
         self.at(self.now_ms + max(nap_ms, PUMP_MS) + self.rng.uniform(0, 20), self.pump, process)
+
+    def grants(self, lane: str, costs: list[int]) -> tuple[int, float]:
+        """The number of these that may start now, and when the others may ask."""
+        return self.controller.admit(self.now_ms, lane, self.weights[lane], costs)
+
+    def granted_since(self, call: Call) -> int:
+        """Calls granted after this one."""
+        return self.granted - call.number
 
     def start(self, call: Call) -> None:
         self.in_flight[call.process] += 1
@@ -230,7 +238,7 @@ class Fleet:
     def refuse(self, call: Call, retry_after_ms: float) -> None:
         self.in_flight[call.process] -= 1
         self.queues[call.lane].appendleft((call.tokens, call.since_ms))
-        since = self.granted - call.number
+        since = self.granted_since(call)
         self.controller.ended(self.now_ms, call.granted_at_ms, passed=False)
         self.controller.throttled(self.now_ms, call.granted_at_ms, call.tokens, retry_after_ms, since)
         if retry_after_ms and self.report.told_to_pause_ms < 0:

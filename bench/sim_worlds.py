@@ -5,6 +5,7 @@ from collections.abc import Callable
 
 from oracles.sim_controller import Controller
 
+from bench.sim_accounts import Account, AccountsFleet
 from bench.sim_gateway import Fleet, Gateway, Processes
 from bench.sim_report import Report, Work
 
@@ -77,6 +78,25 @@ def unknown(rng: random.Random, seed: int) -> World:
 
     upstream = gateway(rng, seed, rpm)
     return Fleet(rng, controller(), upstream, backlog([0] * 2_000), processes("4")), figure
+
+
+def accounts(*rates: float) -> Callable[[random.Random, int], World]:
+    """As many accounts side by side, nothing known of any."""
+
+    def world(rng: random.Random, _: int) -> World:
+        one = Gateway.drawn(rng, ("bucket", 0.0), rates[0])
+        own = [
+            Account.learning(Gateway(rate, seconds=one.seconds, refusal_ms=one.refusal_ms), len(rates))
+            for rate in rates
+        ]
+
+        def figure(report: Report) -> float:
+            rest_s = (report.total - report.served_in_30s) / (sum(rates) / 60)
+            return max(0.0, report.span_s - 30) / max(rest_s, 5.0)
+
+        return AccountsFleet(rng, own, backlog([0] * 2_000), processes("4")), figure
+
+    return world
 
 
 def large_unknown(rng: random.Random, seed: int) -> World:
