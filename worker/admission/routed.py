@@ -1,7 +1,7 @@
 """Admission where there are several routes: the questions and answers of `client.Admission`, and the route to take.
 
 One call of the script looks at every route that a request may take and sets aside the budget of one
-(`lua/choice.lua`, `lua/routes.lua`).
+(`lua/choice.lua`, `lua/routes.lua`). While all have room it looks at one of them (`first_choice.py`).
 """
 
 from collections.abc import Mapping, Sequence
