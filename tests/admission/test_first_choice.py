@@ -49,19 +49,10 @@ async def test_calls_that_the_first_choice_cannot_start_go_by_another(routes: Ro
     assert len(granted) == sum(routes.permits().values()) == pytest.approx(8.5, abs=1.5)
 
 
-@having(THREE)
-async def test_a_shut_gate_is_looked_at_by_everybody(routes: Routes) -> None:
-    """Or no probe would be found for it."""
-    await routes.refuse("big", "authentication")
-    await routes.one()
-    await routes.one()
-
-    assert looked_at(routes) == ["big", "middle", "small"]
-
-
-def choice_of(routes: RouteTable) -> FirstChoice:
-    """After a look at all that found room for everybody."""
-    choice = FirstChoice(routes, lambda state: Told.unseen(state.limits))
+def choice_of(routes: RouteTable, **told: Any) -> FirstChoice:
+    """After a look at all that found room for everybody; `told` is of the first account."""
+    first = routes.states[0]
+    choice = FirstChoice(routes, lambda state: Told.unseen(state.limits)._replace(**told if state == first else {}))
     choice.looked([asked()], room=True)
     return choice
 
@@ -77,6 +68,13 @@ def test_requests_that_choose_for_themselves_see_all_routes(special: dict[str, A
     count = 5 if "body" in special else 1
 
     assert choice_of(THREE).of([asked(**special)] * count) is None
+
+
+@pytest.mark.parametrize("told", [{"gate": "authentication_failed"}, {"paused": True}], ids=str)
+def test_all_see_a_route_that_is_shut(told: dict[str, Any]) -> None:
+    """Or no probe would be found for it."""
+    assert choice_of(THREE).of([asked()])
+    assert choice_of(THREE, **told).of([asked()]) is None
 
 
 def test_limits_that_nobody_knows_are_no_measure_of_room() -> None:
