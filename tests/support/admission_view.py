@@ -47,6 +47,11 @@ class Seen:
     state: dict[bytes, bytes]
     permits: dict[str, float]
 
+    @property
+    def settled(self) -> "Seen":
+        """Without the next time at which somebody on probation comes back: a question asked twice may move it."""
+        return Seen({name: value for name, value in self.state.items() if name != b"pr_back"}, self.permits)
+
     def number(self, name: str) -> float:
         return float(self.state.get(name.encode(), 0))
 

@@ -121,7 +121,8 @@ end
 -- Whether those who make room leave their turn to others who wait.
 function State:yields() return now - self.pr_waiting <= WAITED_MS and self.pr_share < EACH end
 
--- The time after which the next of those who make room comes back, at so many calls a second.
+-- The time after which the next of those who make room comes back, at so many calls a second. A question that is asked
+-- twice, because its reply was lost, takes two turns: the second is a little later, and nothing is charged for either.
 function State:back_in_ms(per_s)
   self.pr_back = math.min(math.max(self.pr_back, now) + 1000 / (BACK * per_s), now + LONGEST_BACK_MS)
   return self.pr_back - now
