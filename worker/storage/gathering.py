@@ -11,8 +11,8 @@ GATHER_S: Final = 0.004
 """Little beside a call of the gateway. Measured with 400 calls in flight: a fifth less of Redis' time a request."""
 
 WINDOW_S: Final = 0.1
-BUSY: Final = 200
-"""Calls in the window before, from which on calls gather: those of about 30 requests."""
+BUSY: Final = 150
+"""Calls in the window before, from which on calls gather: those of about 35 requests."""
 
 
 @dataclass(slots=True)
