@@ -12,6 +12,7 @@ from support.taking_process import Process
 
 from worker.queue import bell as bell_module
 from worker.queue import keeper as keeper_module
+from worker.queue import kept_lanes as kept_lanes_module
 from worker.storage.connection import RedisTarget
 from worker.storage.scripts import ScriptRunner
 
@@ -76,9 +77,10 @@ async def test_a_keeper_with_a_free_place_takes_a_message_itself(start: Callable
 
 @pytest.mark.usefixtures("unpolled")
 async def test_a_wait_for_every_lane_goes_on_while_one_wakes_and_dozes(
-    start: Callable[..., Process], valkey: Any
+    start: Callable[..., Process], valkey: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A keeper that takes a message itself hears no ring of it, so its wait for rings need not begin anew."""
+    monkeypatch.setattr(kept_lanes_module, "GAP_S", 0.2)  # a slow pop is no reason to ring for others
     process = start()
 
     def settled() -> bool:
