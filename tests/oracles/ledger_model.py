@@ -216,8 +216,9 @@ class Model:
         answer = {"state": outcome, "token": token, "result": arg.result, "retryable": str(int(arg.retryable))}
         self.requests[key.request] = kept | answer | {"replied": f" {replied} ", "calling": "0"}
         self.kept[key.request] = self.now + arg.kept_ms
-        marked = max(int(kept.get("deadline", 0)) + MARKER_MS, self.now + MARKER_MS)
-        self.expires[key.request] = max(marked, self.kept[key.request])
+        deadline = int(kept.get("deadline", self.now))
+        if deadline <= self.now or self.kept[key.request] > deadline + MARKER_MS:
+            self.expires[key.request] = max(deadline + MARKER_MS, self.now + MARKER_MS, self.kept[key.request])
         self._account(arg)
         self._drop(token)
         return "OK"
@@ -260,6 +261,10 @@ class Model:
 
     def renew(self, _: Any, arg: Any, held: list[Any]) -> list[str]:
         alive = [one.token for one in held if one.token in self.inflight]
+        for request in self.requests.values():
+            calling = request["state"] == "running" and request["calling"] != "0"
+            if calling and request["token"] in alive and self.leases[request["token"]] <= self.now:
+                request["revived"] = request["token"]
         self.leases |= dict.fromkeys(alive, self.now + arg.lease_ms)
         return [one.token for one in held if one.token not in self.inflight]
 

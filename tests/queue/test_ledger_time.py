@@ -80,6 +80,19 @@ async def test_a_call_that_went_on_while_redis_was_away_counts_as_in_flight_agai
     assert permits == {calling.token.encode(): desk.now_ms + LEASE_MS}
 
 
+async def test_a_permit_that_was_brought_back_ends_with_the_result(desk: Desk) -> None:
+    """The report of its call may have come just before the renewal, and a second report will not come."""
+    lease = await desk.leased()
+    await desk.ledger.begin(lease, ATTEMPT)
+    desk.advance(HOUR_MS)
+    renew(desk.redis, [("interactive", lease.delivery.token)], upstream="default")
+    assert desk.redis.zcard("responses:permits:default") == 1
+
+    await desk.ledger.complete(lease, COMPLETED, kept_ms=HOUR_MS)
+
+    assert desk.redis.zcard("responses:permits:default") == 0
+
+
 async def test_any_number_of_leases_is_renewed(desk: Desk) -> None:
     """Lua passes at most 8000 arguments on; a process may hold 10,000 requests."""
     deliveries = [await desk.taken(str(number)) for number in range(3)]

@@ -25,15 +25,12 @@ from worker.storage.commands import Words, together
 from worker.storage.connection import SOCKET_TIMEOUT_S
 from worker.storage.errors import ScriptError, kind_of, may_pass
 from worker.storage.events import RedisEvents, Unheard
-from worker.storage.gathering import Gathering
+from worker.storage.gathering import RUN, Gathering
 from worker.storage.parts import sha_of
 from worker.storage.silence import unless_silent
 
 BATCH: Final = 128
 """Calls per round trip: enough to make the fixed cost vanish, small enough to keep replies coming."""
-
-RUN: Final = 16
-"""Calls that one run of a script makes: Redis serves nobody else for these one or two milliseconds."""
 
 BATCH_BYTES: Final = 1024 * 1024
 """A call that would take a batch above this waits for the next one: on a slow link replies come between batches."""
@@ -123,10 +120,10 @@ class Sender:
     async def _run(self) -> None:
         tries = 0
         while self._waiting:
-            await asyncio.sleep(self._gathering.pause_s(time.monotonic()))
+            await asyncio.sleep(self._gathering.pause_s(len(self._waiting), time.monotonic()))
             batch = self._next_batch()
-            self._gathering.sent(len(batch), time.monotonic())
             if await self._send(batch):
+                self._gathering.sent(len(batch), time.monotonic())
                 tries = 0
                 continue
             self._waiting.extendleft(reversed(batch))

@@ -27,7 +27,8 @@ function Round.of(arg, ways)
   return setmetatable(round, Round)
 end
 
--- The place that shuts this way, for this request if one is named, the time until it may open, and the reason; nil if the way is open.
+-- The place that shuts this way, for this request if one is named, the time until it may open, and the reason; nil if
+-- the way is open.
 local function shut_by(way, one)
   local found, longest_ms, why
   for _, place in ipairs(way.places) do

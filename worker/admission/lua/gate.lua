@@ -36,8 +36,9 @@ end
 
 function State:open()
   self:recover()
-  self:drop({ 'gate', 'gate_code', 'gate_since', 'gate_body', 'gate_tenant', 'probe_at', 'probe_ms', 'probe_out', 'confirmed_at',
-    'confirmed_by', 'confirmed', 'calls', 'failed', 'calls_before', 'failed_before', 'counted_from' }) -- the last: old workers'
+  self:drop({ 'gate', 'gate_code', 'gate_since', 'gate_body', 'gate_tenant', 'probe_at', 'probe_ms', 'probe_out',
+    'confirmed_at', 'confirmed_by', 'confirmed', -- and what workers of the release before wrote:
+    'calls', 'failed', 'calls_before', 'failed_before', 'counted_from' })
 end
 
 -- The upstream serves again: what it refused before says nothing any more.

@@ -83,7 +83,8 @@ function commands.admit_by_route(_, arg, asked, groups)
     one.tried = one.tried ~= '' and cjson.decode(one.tried) or {}
     local word, said = round:answer(one)
     if word == 'go' then
-      answers[i] = { word, said.number, said.closed and 1 or 0, said.route.s.seq, said.account.s.seq, said.pair and said.pair.s.seq or 0 }
+      answers[i] = { word, said.number, said.closed and 1 or 0,
+        said.route.s.seq, said.account.s.seq, said.pair and said.pair.s.seq or 0 }
     else
       answers[i] = { word, said or 0 }
     end

@@ -33,7 +33,8 @@ local function keep(key, arg, deadline, replied, calling)
   redis.call('HSET', key.request, 'state', arg.outcome, 'token', arg.token, 'result', arg.result,
     'retryable', arg.retryable and 1 or 0, 'replied', replied, 'calling', 0)
   redis.call('HDEL', key.request, unpack(obsolete(key, calling)))
-  -- The claim has set the end of a marker. A result that is kept for longer, or came late, sets another.
+  -- The claim has set the end of a marker, and a pause a later one. A result that is kept for longer, or came late, sets
+  -- another.
   if deadline <= now or now + arg.kept_ms > deadline + MARKER_MS then
     redis.call('PEXPIREAT', key.request, now + math.max(deadline - now + MARKER_MS, MARKER_MS, arg.kept_ms))
   end
@@ -48,15 +49,16 @@ local function finish_deltas(stream, outcome)
 end
 
 -- Publishes the one result on every stream that waits for it, keeps it, and lets go of the delivery; the acknowledgement
--- is part of it. The permit of an answer is ended by its report, which leaves the worker at the same time; that of a
--- failure is ended here as well, for there may be no report of it.
+-- is part of it. The permit of an answer is ended by its report, which leaves the worker at the same time. That of a
+-- failure is ended here as well, for there may be no report of it, and one that was brought back, for its report may
+-- have come before.
 -- A stale failure changes nothing. A stale answer is paid for: it counts while the request has no final state.
 -- If the request's hash expired or was evicted meanwhile, the delivery may still be answered.
 -- Readers of the deltas are told; a request that is not streamed names no deltas.
 -- KEYS inflight leases claims request cancel results streams kept dead permits usage list0 list3 list6 list9 [deltas]
 -- ARGV lane token tenant request_id outcome retryable result kept_ms dead_reason failed_code failed_kept_ms model counts
 function commands.complete(key, arg)
-  local known = redis.call('HMGET', key.request, 'state', 'token', 'deadline', 'waiting', 'calling')
+  local known = redis.call('HMGET', key.request, 'state', 'token', 'deadline', 'waiting', 'calling', 'revived')
   local held = redis.call('HEXISTS', key.inflight, arg.token) == 1
   if FINAL[known[1]] then
     if known[2] == arg.token then return 'OK' end
@@ -73,7 +75,7 @@ function commands.complete(key, arg)
   account(key, arg)
   drop(key, arg.token)
   redis.call('DEL', key.cancel) -- it would cancel a later request under this id
-  if arg.outcome == 'failed' then redis.call('ZREM', key.permits, arg.token) end
+  if arg.outcome == 'failed' or known[6] == arg.token then redis.call('ZREM', key.permits, arg.token) end
   if key.deltas then finish_deltas(key.deltas, arg.outcome) end -- last: it may fail, and nothing depends on it
   return 'OK'
 end

@@ -40,6 +40,7 @@
 --   group               once lost: how many deliveries with as many crashes, or more, its process lost with it
 --   alone               once lost: 1 if its process lost nothing else, else 0
 --   calling             number of the attempt whose call is under way, or 0
+--   revived             the delivery whose permit was brought back, because its call outlived its lease
 --   throttle_ms         ms spent waiting for the budget, all deliveries together
 --   attempt:<n>         JSON of attempt n, until the request is answered
 --   waiting             until it is answered: the streams that its result goes to, each between spaces

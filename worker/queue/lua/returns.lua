@@ -59,12 +59,16 @@ function commands.release(key, arg)
   return 'OK'
 end
 
--- Whether a call goes on although its lease ran out, as all do while Redis is away: it still counts as in flight.
-local function outlives_its_lease(key, token)
+-- Brings back the permit of a call that goes on although its lease ran out, as all do while Redis is away: it still
+-- counts as in flight. If its report has come just now, nothing but its result will end this permit.
+local function revive(key, arg, token)
   local lease = redis.call('ZSCORE', key.leases, token)
-  if lease and tonumber(lease) > now then return false end
+  if lease and tonumber(lease) > now then return end
   local request = request_of(key, token, redis.call('HGET', key.inflight, token))
-  return request and tonumber(redis.call('HGET', request, 'calling') or 0) > 0
+  local held = request and redis.call('HMGET', request, 'token', 'calling') or {}
+  if held[1] ~= token or tonumber(held[2] or 0) == 0 then return end
+  redis.call('ZADD', key.permits, 'GT', now + arg.lease_ms, token)
+  redis.call('HSET', request, 'revived', token)
 end
 
 -- Extends every delivery of one lane that is still in flight, expired or not; returns the tokens that no longer are.
@@ -77,8 +81,8 @@ function commands.renew(key, arg, held)
   for _, delivery in ipairs(held) do
     local token = delivery.token
     if redis.call('HEXISTS', key.inflight, token) == 1 then
-      local mode = outlives_its_lease(key, token) and 'GT' or 'XX' -- GT brings a permit back, XX only extends one
-      redis.call('ZADD', key.permits, mode, now + arg.lease_ms, token)
+      revive(key, arg, token)
+      redis.call('ZADD', key.permits, 'XX', now + arg.lease_ms, token)
       redis.call('ZADD', key.leases, now + arg.lease_ms, token)
     else
       lost[#lost + 1] = token
