@@ -15,7 +15,7 @@ from worker.admission.tokens import TokenEstimator
 from worker.checks.checker import Checker
 from worker.gateway.upstream import Answer, Call
 from worker.queue.claims import Claim, Refusal, WriteOutcome
-from worker.queue.messages import Unreadable, decode, salvage
+from worker.queue.messages import Message, Unreadable, decode, salvage
 from worker.request.checking import checked, or_rejected, schema_fault
 from worker.request.costs import cost_usd
 from worker.request.decisions import (
@@ -71,9 +71,7 @@ class Processor:
         try:
             if execution.delivery.lost:
                 return await self._refuse(execution, LOST, dead_letter_reason="lost")
-            policy, raw = self.policy, execution.delivery.message
-            message = decode(raw, max_body=policy.max_body, contract=policy.contract)
-            execution.let_go()
+            message = self._decoded(execution)
             if isinstance(message, Unreadable):
                 return await self._bury(execution, message)
             execution.message = message
@@ -87,6 +85,13 @@ class Processor:
             if execution.claimed:
                 return await self._conclude(execution, Finish("failed", BUG))
             return await self._refuse(execution, BUG)
+
+    def _decoded(self, execution: Execution) -> Message | Unreadable:
+        """The message, of which nothing is kept as it came. A frame that lasts as long as the request would keep it."""
+        policy, raw = self.policy, execution.delivery.message
+        message = decode(raw, max_body=policy.max_body, contract=policy.contract)
+        execution.let_go()
+        return message
 
     async def _claim(self, execution: Execution, claim: Claim) -> Disposition:
         lease = await self.ledger.claim(execution.delivery, claim)
