@@ -1,6 +1,7 @@
 """A document that is nearly JSON: what is wrong is written anew, every other byte stays, and its cost is bounded."""
 
 import json
+import sys
 import time
 import tracemalloc
 from typing import Final
@@ -119,6 +120,9 @@ COSTLY: Final[dict[str, bytes]] = {
     "towers": around(b"[%s]" % b",".join([b"[" * 185 + b"]" * 185] * 2000), 0),
 }
 
+SLOWED = 4 if sys.gettrace() else 1.5
+"""Other tests run beside these, and coverage traces every line."""
+
 
 @pytest.mark.parametrize("body", COSTLY.values(), ids=COSTLY)
 def test_a_megabyte_costs_fifty_milliseconds_and_ten_megabytes_at_most(body: bytes) -> None:
@@ -133,5 +137,5 @@ def test_a_megabyte_costs_fifty_milliseconds_and_ten_megabytes_at_most(body: byt
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
 
-    assert least_s < 1.5 * 0.05 * max(1.0, len(body) / MEGABYTE)  # other tests run beside this one
+    assert least_s < SLOWED * 0.05 * max(1.0, len(body) / MEGABYTE)
     assert peak < 10 * len(body) + MEGABYTE
