@@ -120,7 +120,7 @@ COSTLY: Final[dict[str, bytes]] = {
     "towers": around(b"[%s]" % b",".join([b"[" * 185 + b"]" * 185] * 2000), 0),
 }
 
-SLOWED = 4 if sys.gettrace() else 1.5
+SLOWED: Final = 4 if sys.gettrace() else 1.5
 """Other tests run beside these, and coverage traces every line."""
 
 

@@ -80,7 +80,7 @@ async def test_a_wait_for_every_lane_goes_on_while_one_wakes_and_dozes(
     start: Callable[..., Process], valkey: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A keeper that takes a message itself hears no ring of it, so its wait for rings need not begin anew."""
-    monkeypatch.setattr(kept_lanes_module, "GAP_S", 0.2)  # a slow pop is no reason to ring for others
+    monkeypatch.setattr(kept_lanes_module, "GAP_S", 0.5)  # a slow pop is no reason to ring for others
     process = start()
 
     def settled() -> bool:
@@ -94,7 +94,7 @@ async def test_a_wait_for_every_lane_goes_on_while_one_wakes_and_dozes(
     await eventually(settled)
 
     ended = valkey.info("commandstats").get("cmdstat_client|unblock", {"calls": 0})["calls"]
-    assert ended <= 3, "of 5: on a busy machine a look, and with it a ring, comes first now and then"
+    assert ended <= 1, "a look, and with it a ring, comes first now and then"
 
 
 @pytest.mark.usefixtures("unpolled")

@@ -4,6 +4,7 @@ import asyncio
 import tracemalloc
 from collections import deque
 from dataclasses import replace
+from typing import Final
 
 import pytest
 from support.processor_parts import POLICY, execution_of, message, processor
@@ -12,7 +13,7 @@ from support.producer import body
 
 from worker.request.execution import Interruption
 
-PARTS = 100_000
+PARTS: Final = 100_000
 """Bytes of all that is small."""
 
 
