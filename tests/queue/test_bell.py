@@ -80,13 +80,15 @@ async def test_a_wait_for_every_lane_goes_on_while_one_wakes_and_dozes(
     start: Callable[..., Process], valkey: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A keeper that takes a message itself hears no ring of it, so its wait for rings need not begin anew."""
-    monkeypatch.setattr(kept_lanes_module, "GAP_S", 0.5)  # a slow pop is no reason to ring for others
+    monkeypatch.setattr(kept_lanes_module, "GAP_S", 0.2)  # a slow pop is no reason to ring for others
     process = start()
 
     def settled() -> bool:
         kept = process.kept
         return process.idle and bool(kept.lanes) and not kept.occupied and kept.quiet_s > 1 and blocked(valkey) == 1
 
+    await eventually(settled)
+    valkey.config_resetstat()  # other tests ended waits on this server
     for number in range(5):
         await eventually(settled)
         valkey.lpush("responses.interactive", f"m{number}")
