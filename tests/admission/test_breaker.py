@@ -230,6 +230,15 @@ class TestSilence:
 
         assert budget.admission.gate == ""
 
+    async def test_calls_that_were_never_made_are_no_silence(self, budget: Budget) -> None:
+        await self.known(budget)
+        for _ in range(200):
+            call = await budget.one()
+            budget.advance(500)
+            await budget.ended(call, verdict="unsent")
+
+        assert budget.admission.gate == ""
+
     async def test_any_answer_ends_it(self, budget: Budget) -> None:
         """Even that of a call from before: the gateway was slow, not silent."""
         await self.known(budget)

@@ -58,6 +58,8 @@ class Model:
     streams: dict[str, list[tuple[str, str, str]]] = field(default_factory=dict[str, list[tuple[str, str, str]]])
     dead: list[tuple[str, str]] = field(default_factory=list[tuple[str, str]])
     cancelled: set[str] = field(default_factory=set[str])
+    permits: set[str] = field(default_factory=set[str])
+    """As admission has them: who asks says which there are."""
     kept: dict[str, int] = field(default_factory=dict[str, int])
     accounts: dict[tuple[str, str, str], list[int]] = field(default_factory=dict[tuple[str, str, str], list[int]])
     """The sums of each day, tenant and model."""
@@ -134,6 +136,8 @@ class Model:
             if refusal not in ("CONFLICT", "WITHHELD", "GONE", "CROWDED"):
                 self._drop(arg.token)
             return [refusal, self.now]
+        again = known and known["token"] == arg.token and known["calling"] == "1"
+        new = not known or known["state"] in FINAL or again
         if not known or known["state"] in FINAL:
             reach = arg.longest_deadline_ms
             honest = arg.enqueued_at is not None and abs(arg.enqueued_at - self.now) <= reach
@@ -155,7 +159,12 @@ class Model:
         names += ["failures", "own", "crashes", "throttle_ms"]
         tried = sorted((name for name in known if name.startswith("attempt:")), key=lambda name: int(name[8:]))
         fell = [known.get("group", "1"), known.get("alone", "1")]
-        return [status, self.now, *(known[name] for name in names), *fell, *(known[name] for name in tried)]
+        begun = bool(arg.begins and new and status == "LEASE" and arg.token in self.permits)
+        if begun:
+            first = f'{{"number":1,"started_at_ms":{self.now}}}'
+            self.requests[key.request] |= {"attempt:1": first, "calling": "1"}
+        facts = [status, self.now, *(known[name] for name in names), *fell, int(begun)]
+        return [*facts, *([] if begun else (known[name] for name in tried))]
 
     def _refusal(self, known: Fields, arg: Any, stream: str) -> str:
         final = known["state"] in FINAL

@@ -54,6 +54,7 @@ SCRIPTS: Final = {
     **dict.fromkeys((PARK, RELEASE, RENEW, PROMOTE, RECLAIM, CANCEL, FORGET), on_movable_clock(RETURNS)),
 }
 Asked = tuple[Command[Any], dict[str, str], list[Row], dict[str, Any]]
+PERMITS: Final = keys.upstream("default")["permits"]
 INDEX: Final = st.integers(0, 40)
 """An index into the things seen so far, counted back from the last; mostly one of the last few."""
 
@@ -109,7 +110,8 @@ class LedgerMachine(RuleBasedStateMachine):
         """The way of most requests."""
         self.enqueue("interactive", "", stream, request_id, "f")
         self.pop(9, 0, 0)
-        self.claim(0, None)
+        self.permit(0, calling)
+        self.claim(0, None, begins=calling)
         if calling:
             self.begin(0, 1)
 
@@ -122,9 +124,9 @@ class LedgerMachine(RuleBasedStateMachine):
         self.ask(POP, {}, rows, lease_ms=LEASE_MS, pop_id=pop_id, total=interactive + batch,
                  bytes=most_bytes, largest=1_000)  # fmt: skip
 
-    @rule(which=INDEX, deadline_ms=st.sampled_from([None, None, 20_000, 0]),
+    @rule(which=INDEX, deadline_ms=st.sampled_from([None, None, 20_000, 0]), begins=st.booleans(),
           age_ms=st.sampled_from([None, None, 5_000, 30 * DAY_MS, -30 * DAY_MS]))  # fmt: skip
-    def claim(self, which: int, deadline_ms: int | None, age_ms: int | None = None) -> None:
+    def claim(self, which: int, deadline_ms: int | None, begins: bool, age_ms: int | None = None) -> None:  # noqa: FBT001  # drawn, not passed
         lane, token, message = self.delivery(which)
         request_id, fingerprint, _ = self.messages[message]
         self.ask(
@@ -140,7 +142,17 @@ class LedgerMachine(RuleBasedStateMachine):
             default_deadline_ms=3_600_000,
             longest_deadline_ms=7 * DAY_MS,
             republish=which % 3 > 0,
+            begins=begins,
         )
+
+    @rule(which=INDEX, given=st.booleans())
+    def permit(self, which: int, given: bool) -> None:  # noqa: FBT001  # drawn, not passed
+        """Admission gives or takes one."""
+        _, token, _ = self.delivery(which)
+        if given:
+            self.server.zadd(PERMITS, {token: self.model.now + LEASE_MS})
+        else:
+            self.server.zrem(PERMITS, token)
 
     @rule(which=INDEX, number=st.integers(1, 3))
     def begin(self, which: int, number: int) -> None:
@@ -269,6 +281,7 @@ class LedgerMachine(RuleBasedStateMachine):
 
     def ask(self, command: Command[Any], names: dict[str, str], rows: Sequence[Row] = (), /, **args: Any) -> Any:
         before, rows = look(self.server), list(rows)
+        self.model.permits = {plain(token) for token in self.server.zrange(PERMITS, 0, -1)}
         held = before["inflight"].get(args.get("token"))
         holder = held.message if held else ""
         reply = plain(
@@ -350,7 +363,7 @@ class LedgerMachine(RuleBasedStateMachine):
             self.promote(9)
             self.pop(3, 2, 3)
             for index in range(5):
-                self.claim(index, None)
+                self.claim(index, None, begins=False)
                 if self.mine(index):
                     self.complete(index, "completed", retryable=False, dead="", kept_ms=1_000)
                 else:

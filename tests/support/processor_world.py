@@ -37,10 +37,13 @@ class World:
     admitting: asyncio.Event = field(default_factory=asyncio.Event)
     calling: asyncio.Event = field(default_factory=asyncio.Event)
     on_admit: Callable[[], None] = lambda: None
+    on_claim: Callable[[], object] = lambda: None
     on_begin: Callable[[], None] = lambda: None
     on_flush: Callable[[], None] = lambda: None
     on_output: Callable[[], None] = lambda: None
     on_report: Callable[[], None] = lambda: None
+    ahead: bool = False
+    """Whether admission may be asked ahead of the claim."""
     shared: bool = True
     """Whether a refusal is believed of the whole fleet."""
     streamed: tuple[bytes, ...] = (b"{}",)
@@ -73,8 +76,10 @@ class World:
 
     # The ledger.
 
-    async def claim(self, delivery: Delivery, claim: Claim) -> Lease | Refusal:
-        self.tell("claim", claim=claim)
+    async def claim(self, delivery: Delivery, claim: Claim, *, begins: bool = False) -> Lease | Refusal:
+        await asyncio.sleep(0)  # as a reply would; what was asked before is answered
+        self.tell("claim", claim=claim, begins=begins)
+        self.on_claim()
         if isinstance(self.lease, Refusal):
             return self.lease
         now_ms = round(time.time() * 1000)
@@ -151,6 +156,9 @@ class World:
         return self.verdict
 
     # Admission.
+
+    def free(self, lane: str) -> bool:
+        return self.ahead and bool(lane)
 
     async def admit(self, lane: str, ask: Ask, *, within_s: float) -> Reservation | NotAdmitted:
         self.tell("admit", lane=lane, ask=ask, within_s=within_s)

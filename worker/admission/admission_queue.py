@@ -13,14 +13,14 @@ import asyncio
 import math
 import random
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import Final, Protocol
+from typing import Final
 
 from worker.admission.asking import BULK, Asking
-from worker.admission.events import AdmissionEvents
-from worker.admission.grants import Answer, Ask, Gate, Grant, NotAdmitted, Reason, Reservation
+from worker.admission.granting import Granting
+from worker.admission.grants import Answer, Ask, Grant, NotAdmitted, Reason, Reservation
 from worker.admission.places import Places
 from worker.gateway.upstream import Call
 from worker.storage.scripts import ScriptError
@@ -43,23 +43,6 @@ RUNG: Final = frozenset({"concurrency", "authentication_failed", "quota_exhauste
 SHORTEST_ROOM: Final = 4
 GATED_ROOM: Final = 16
 """Requests still taken while the upstream is out of order, so that deadlines and patience are honoured."""
-
-
-class Granting(Protocol):
-    """The part that a room needs of `client.Admission` or `routed.RoutedAdmission`."""
-
-    @property
-    def gate(self) -> Gate: ...
-    @property
-    def paused(self) -> bool: ...
-    @property
-    def ahead_s(self) -> float: ...
-    @property
-    def events(self) -> AdmissionEvents: ...
-    def fits(self, tokens: int) -> bool: ...
-    async def grant(self, lane: str, weight: int, asked: Sequence[Ask]) -> Grant: ...
-    async def report(self, reservation: Reservation, call: Call | None) -> bool: ...
-    async def heard(self, reservation: Reservation) -> None: ...
 
 
 @dataclass(eq=False, slots=True)
@@ -107,6 +90,11 @@ class AdmissionQueue:
         gated = BULK if self._dismissing else GATED_ROOM
         size = gated if self.admission.gate or self.admission.paused else self._size
         return max(0, size - len(self._waiters))
+
+    @property
+    def free(self) -> bool:
+        """Whether one more would be asked for at once, and nothing is known to keep it from its call."""
+        return len(self._waiters) < self.places.free and not (self.admission.gate or self.admission.paused)
 
     async def admit(self, ask: Ask, *, within_s: float) -> Reservation | NotAdmitted:
         """Waits for a grant, at most `within_s`."""
@@ -246,6 +234,9 @@ class AdmissionQueues:
     ) -> "AdmissionQueues":
         rooms = {lane: AdmissionQueue(lane, weight, admission, places, left=left) for lane, weight in weights.items()}
         return cls(admission, places, rooms)
+
+    def free(self, lane: str) -> bool:
+        return self.rooms[lane].free
 
     async def admit(self, lane: str, ask: Ask, *, within_s: float) -> Reservation | NotAdmitted:
         return await self.rooms[lane].admit(ask, within_s=within_s)

@@ -152,6 +152,7 @@ ADMIT: Final = Command(
     rows=Rows("asked", args=ASKED),
     reply=record(Admitted),
     even_when_full=True,
+    first=True,
 )
 REPORT: Final = Command(
     name="report",
@@ -178,6 +179,7 @@ ADMIT_BY_ROUTE: Final = Command(
     rows=Rows("asked", args={**ASKED, "model": str, "tried": str, "moving": bool, "keeps": str}),
     reply=_routed,
     even_when_full=True,
+    first=True,
 )
 _PARTS_OF_A_WAY: Final = Rows("states", keys=KEYS, args={**_OF_A_STATE, "seq": int, "role": str})
 REPORT_BY_ROUTE: Final = Command(

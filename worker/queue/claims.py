@@ -59,6 +59,13 @@ class Claim:
             stream=stream,
         )
 
+    def expected(self, now_ms: int) -> tuple[int, int]:
+        """The times of enqueueing and of the deadline that the ledger will state at this time for a new request."""
+        given, reach_ms = self.enqueued_at_ms, self.longest_deadline_ms
+        enqueued_at_ms = given if given is not None and abs(given - now_ms) <= reach_ms else now_ms
+        deadline_ms = enqueued_at_ms + self.default_deadline_ms if self.deadline_ms is None else self.deadline_ms
+        return enqueued_at_ms, max(now_ms - reach_ms, min(deadline_ms, now_ms + reach_ms))
+
     @property
     def facts(self) -> Mapping[str, Any]:
         """The arguments of the script that decides."""
@@ -112,6 +119,13 @@ class Lease:
     """The number of deliveries with as many crashes, or more, that fell when this request last did."""
     alone: bool = True
     """Whether nothing else fell when this request last did."""
+    begun: bool = False
+    """Whether the first attempt is recorded: its call may follow at once."""
+
+    @property
+    def new(self) -> bool:
+        """Whether no delivery before this one held the request."""
+        return not (self.attempts or self.failures or self.own or self.crashes)
 
 
 class Refusal(StrEnum):

@@ -44,6 +44,7 @@ class Claimed(NamedTuple):
     throttle_ms: int
     group: int
     alone: int
+    begun: int
     attempts: tuple[bytes, ...]
 
 
@@ -99,7 +100,7 @@ POP: Final = Command(
 )
 CLAIM: Final = Command(
     name="claim",
-    keys=(*HELD, "request", "cancel", "cancel_task", "deltas", "results", "streams", "dead"),
+    keys=(*HELD, "request", "cancel", "cancel_task", "deltas", "results", "streams", "dead", "permits"),
     args={
         "lane": str,
         "token": str,
@@ -111,6 +112,7 @@ CLAIM: Final = Command(
         "default_deadline_ms": int,
         "longest_deadline_ms": int,
         "republish": bool,
+        "begins": bool,
     },
     reply=_claim_reply,
     even_when_full=True,

@@ -94,14 +94,15 @@ class Ledger:
             largest=self.largest,
         )
 
-    async def claim(self, delivery: Delivery, claim: Claim) -> Lease | Refusal:
-        """Decides, by server time, whether this delivery may run its request."""
+    async def claim(self, delivery: Delivery, claim: Claim, *, begins: bool = False) -> Lease | Refusal:
+        """Decides by server time whether a delivery may run its request; with `begins` its first attempt begins too."""
         found = await self.runner.call(
             DELIVERIES,
             CLAIM,
             self._keys(delivery, claim),
             lane=delivery.lane,
             token=delivery.token,
+            begins=begins,
             **claim.facts,
         )
         if isinstance(found, Refused):
@@ -123,6 +124,7 @@ class Ledger:
             attempts=found.attempts,
             group=found.group,
             alone=found.alone == 1,
+            begun=found.begun == 1,
         )
 
     async def begin(self, lease: Lease, attempt: AttemptRecord, previous: AttemptRecord | None = None) -> WriteOutcome:

@@ -9,6 +9,7 @@ from enum import StrEnum
 from typing import Any, TypeVar
 
 from api_contracts import ErrorCode, MappedError
+from worker.admission.grants import NotAdmitted, Reservation
 from worker.failures.failure import Failure
 from worker.gateway.upstream import Answer, Call
 from worker.queue.attempts import AttemptRecord
@@ -59,6 +60,7 @@ class Execution:
     """Of an answer in hand that broke its schema."""
     rejected_body: bytes | None = field(default=None, repr=False)  # the question that asks again, where that is of use
     interruption: Interruption | None = None
+    ahead: "asyncio.Task[Reservation | NotAdmitted] | None" = None  # the question to admission that left with the claim
     flush: Callable[[], Awaitable[None]] | None = None
     """Waits for the last of this delivery's deltas, if it streams."""
     report: "asyncio.Task[bool] | None" = None  # of an answer, under way while its result leaves

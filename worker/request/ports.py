@@ -13,7 +13,7 @@ from worker.queue.claims import Claim, Delivery, Lease, Published, Refusal, Writ
 class LedgerPort(Protocol):
     """Implemented by `worker.queue.ledger.Ledger`."""
 
-    async def claim(self, delivery: Delivery, claim: Claim) -> Lease | Refusal: ...
+    async def claim(self, delivery: Delivery, claim: Claim, *, begins: bool = False) -> Lease | Refusal: ...
     async def begin(
         self, lease: Lease, attempt: AttemptRecord, previous: AttemptRecord | None = None
     ) -> WriteOutcome: ...
@@ -50,6 +50,7 @@ class CheckerPort(Protocol):
 class AdmissionQueuePort(Protocol):
     """Implemented by `worker.admission.admission_queue.AdmissionQueues`."""
 
+    def free(self, lane: str) -> bool: ...
     async def admit(self, lane: str, ask: Ask, *, within_s: float) -> Reservation | NotAdmitted: ...
 
 

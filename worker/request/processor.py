@@ -10,12 +10,13 @@ from dataclasses import dataclass, field
 
 from api_contracts import MappedError
 from api_contracts.queues import result_stream
-from worker.admission.grants import NotAdmitted, Reservation
+from worker.admission.grants import Reservation
 from worker.admission.tokens import TokenEstimator
 from worker.checks.checker import Checker
 from worker.gateway.upstream import Answer, Call
-from worker.queue.claims import Claim, Refusal, WriteOutcome
+from worker.queue.claims import Claim, Lease, Refusal, WriteOutcome
 from worker.queue.messages import Message, Unreadable, decode, salvage
+from worker.request.admitting import Admitting
 from worker.request.checking import checked, or_rejected, schema_fault
 from worker.request.costs import cost_usd
 from worker.request.decisions import (
@@ -45,7 +46,7 @@ from worker.request.ports import (
 from worker.request.quarantine import QUIET_S, Quarantine
 from worker.request.results import build_result
 from worker.request.stream_watch import StreamWatch
-from worker.request.waits import ask_of, interrupted, not_admitted
+from worker.request.waits import interrupted, not_admitted
 from worker.storage.scripts import ScriptError
 
 
@@ -62,6 +63,10 @@ class Processor:
     rng: random.Random = field(default_factory=random.Random)
     tokens: TokenEstimator = field(default_factory=TokenEstimator)
     quarantine: Quarantine = field(default_factory=Quarantine)
+    admitting: Admitting = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.admitting = Admitting(self.queues, self.admission, self.policy, self.tokens)
 
     async def process(self, execution: Execution) -> Disposition:
         """Takes one delivery to exactly one end: an answer, a later try, another delivery's request, a dead letter.
@@ -94,7 +99,15 @@ class Processor:
         return message
 
     async def _claim(self, execution: Execution, claim: Claim) -> Disposition:
-        lease = await self.ledger.claim(execution.delivery, claim)
+        begins = self.admitting.ask_ahead(execution, claim)
+        try:
+            lease = await self.ledger.claim(execution.delivery, claim, begins=begins)
+            self.admitting.claimed(execution, lease)
+            return await self._run_claimed(execution, lease)
+        finally:
+            await self.admitting.give_back(execution)
+
+    async def _run_claimed(self, execution: Execution, lease: Lease | Refusal) -> Disposition:
         if isinstance(lease, Refusal):
             refused = REFUSED[lease]
             return refused if isinstance(refused, Disposition) else await self._refuse(execution, refused)
@@ -127,7 +140,7 @@ class Processor:
     async def _run(self, execution: Execution) -> Decision:
         """Admits and calls, again and again, until the decision is another one than one more call."""
         while True:
-            admitted = await self._admit(execution)
+            admitted = await self.admitting.admit(execution)
             if not isinstance(admitted, Reservation):
                 return not_admitted(execution, admitted, self.rng)
             call = await self._call(execution, admitted)
@@ -146,24 +159,12 @@ class Processor:
             if decision is not None and not isinstance(decision, Move):
                 return decision
 
-    async def _admit(self, execution: Execution) -> Reservation | NotAdmitted | Interruption:
-        message, lane = execution.request, execution.delivery.lane
-        tokens = self.tokens.estimate(execution.text_size, message.max_output_tokens, message.media.tokens)
-        ask = ask_of(execution, tokens=tokens, patience_s=self.policy.patience_s(lane))
-        waiting = self.queues.admit(lane, ask, within_s=max(0.0, execution.time_left_s))
-        admitted = await execution.unless_interrupted(waiting)
-        if not isinstance(admitted, Interruption):
-            execution.waited(admitted.waited_ms)
-        return admitted
-
     async def _call(self, execution: Execution, reservation: Reservation) -> Call | None:
         """One attempt, recorded before its call; None where no call was made."""
         if execution.interruption is not None:
             return None
         execution.read_clock(reservation.granted_at_ms)
-        previous = execution.previous
-        begun = await self.ledger.begin(execution.lease, execution.start_attempt(reservation.route), previous)
-        if begun is not WriteOutcome.OK:
+        if not await self._begin(execution, reservation):
             return None
         message = execution.request
         watch = StreamWatch.of(execution, reservation, self.relay, self.admission) if message.streams else None
@@ -188,6 +189,14 @@ class Processor:
             usage, media = call.outcome.usage, message.media.tokens
             self.tokens.learn(execution.text_size, message.max_output_tokens, usage, media)
         return execution.end_attempt(call)
+
+    async def _begin(self, execution: Execution, reservation: Reservation) -> bool:
+        """Records the attempt, unless its claim did; returns whether its call may follow."""
+        previous = execution.previous
+        attempt = execution.start_attempt(reservation.route)
+        if execution.lease.begun and attempt.number == 1:
+            return True
+        return await self.ledger.begin(execution.lease, attempt, previous) is WriteOutcome.OK
 
     async def _report(self, execution: Execution, admitted: Reservation, call: Call | None) -> bool:
         """Tells the fleet of the call; returns whether it shares its refusal. An answer outlives its report."""

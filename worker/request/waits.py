@@ -27,17 +27,20 @@ LATER_S: Final = (1.0, 4.0)
 nothing left, or a request of a tenant on probation."""
 
 
-def ask_of(execution: Execution, *, tokens: int, patience_s: float) -> Ask:
-    """The request as admission must know it; `patience_s` is a duration, `math.inf` until the deadline."""
-    message, lease, spent = execution.request, execution.lease, execution.spent
+def ask_of(execution: Execution, times_ms: tuple[int, int], *, tokens: int, patience_s: float) -> Ask:
+    """The request as admission must know it, with its times of enqueueing and of its deadline.
+
+    `patience_s` is a duration, `math.inf` until the deadline.
+    """
+    message, spent = execution.request, execution.spent
     return Ask(
         token=execution.delivery.token,
         tokens=tokens,
         tenant=message.tenant,
         body=message.fingerprint,
         call_kind=call_kind(message.terms.model if message.terms else "", message.max_output_tokens),
-        enqueued_at_ms=lease.enqueued_at_ms,
-        ends_ms=lease.deadline_ms,
+        enqueued_at_ms=times_ms[0],
+        ends_ms=times_ms[1],
         patience_ms=patience_s * 1000,
         failures=spent.failures,
         own=spent.own,

@@ -97,6 +97,8 @@ class Command(Generic[R]):
     """Whether it may write when Redis has no memory left."""
     large_reply: bool = False
     """Whether its reply may have megabytes: then it goes by a connection of its own."""
+    first: bool = False
+    """Whether its script runs before the others of the same round trip: what it writes is read by them."""
     _encoders: tuple[tuple[str, Encoder], ...] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:

@@ -67,7 +67,7 @@ class ScriptRunner:
         arguments that do not fit.
         """
         words = command.words(keys, args, rows, groups)  # here, where a wrong argument hits nobody but its caller
-        call = Call(script.text_for(command), words, asyncio.get_running_loop().create_future())
+        call = Call(script.text_for(command), words, asyncio.get_running_loop().create_future(), first=command.first)
         self._redis.open.add(call)
         self._sender(command, call).send(call)
         try:

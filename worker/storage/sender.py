@@ -46,11 +46,12 @@ FRESH_S: Final = 1.0
 
 @dataclass(eq=False, slots=True)
 class Call:
-    """One call and the future of its reply; `text` is its script's."""
+    """One call and the future of its reply; `text` is its script's, which leaves `first` or does not care."""
 
     text: str
     words: Words
     reply: "asyncio.Future[Any]"
+    first: bool = False
     tries: int = 0
     size: int = field(init=False)
 
@@ -230,7 +231,7 @@ def _runs(batch: Iterable[Call]) -> Iterable[Sequence[Call]]:
     by_script: dict[str, list[Call]] = {}
     for call in batch:
         by_script.setdefault(call.text, []).append(call)
-    for calls in by_script.values():
+    for calls in sorted(by_script.values(), key=lambda calls: not any(call.first for call in calls)):
         yield from (calls[start : start + RUN] for start in range(0, len(calls), RUN))
 
 

@@ -97,6 +97,7 @@ class Memory:
             self._cut_short(now_ms, reservation, took_ms, again)
             return False
         if verdict == "unsent":
+            self.silence.started = max(0, self.silence.started - 1)
             if self.shut.kind and reservation.granted_at_ms > self.shut.since_ms:
                 self.shut.probe_at_ms, self.shut.probing = now_ms, False  # its turn is left to the next
             return False

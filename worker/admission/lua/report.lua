@@ -90,6 +90,7 @@ end
 
 function State:weigh_up(call, in_flight)
   if call.verdict == 'unsent' then
+    self.si_started = math.max(0, self.si_started - 1)
     if self:tried(call) then self.probe_at, self.probe_out = now, 0 end -- its turn is left to the next
   elseif call.verdict == 'cut_short' then
     self:cut_short(call, now - call.granted_at)

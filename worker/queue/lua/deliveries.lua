@@ -99,11 +99,23 @@ local function facts_of(key)
   return pairs_of(flat)
 end
 
--- Decides whether this delivery may run its request, and makes it the request's one delivery.
+-- Records the first attempt of a request that nobody has run, if its call is admitted already; returns 1 if it is, else 0.
+-- `known` has the state of before the claim. It is of this very claim if the reply was lost.
+local function begin_at_once(key, arg, known)
+  local new = not known.state or (known.token == arg.token and known.calling == '1')
+  if not (new and redis.call('ZSCORE', key.permits, arg.token)) then return 0 end
+  redis.call('HSET', key.request, 'attempt:1', string.format('{"number":1,"started_at_ms":%d}', now), 'calling', 1)
+  return 1
+end
+
+-- Decides whether this delivery may run its request, and makes it the request's one delivery. With `begins` its first
+-- attempt begins as well, if the question to admission that left together with this call was answered with a permit.
 -- Returns a status and server time; with LEASE, CANCELLED or EXPIRED also enqueued_at, enqueued_at_source, deadline,
--- claimed_at, failures, own, crashes, throttle_ms, group, alone and the attempts so far.
--- KEYS inflight leases claims request cancel cancel_task deltas results streams dead
+-- claimed_at, failures, own, crashes, throttle_ms, group, alone, 1 if the first attempt has begun (else 0), and the
+-- attempts before.
+-- KEYS inflight leases claims request cancel cancel_task deltas results streams dead permits
 -- ARGV lane token tenant request_id fingerprint enqueued_at deadline default_deadline_ms longest_deadline_ms republish
+-- ARGV begins
 function commands.claim(key, arg)
   if redis.call('HEXISTS', key.inflight, arg.token) == 0 then return { 'SUPERSEDED', now } end
   local known, in_the_way = facts_of(key)
@@ -120,9 +132,11 @@ function commands.claim(key, arg)
   end
   known = adopt(key, arg, known)
   redis.call('HSET', key.claims, arg.token, key.request)
-  return add_attempts({ standing(key, known.deadline), now, known.enqueued_at, known.enqueued_at_source,
-    known.deadline, known.claimed_at, known.failures, known.own, known.crashes, known.throttle_ms,
-    known.group or 1, known.alone or 1 }, known)
+  local stands = standing(key, known.deadline)
+  local begun = arg.begins and stands == 'LEASE' and begin_at_once(key, arg, known) or 0
+  local reply = { stands, now, known.enqueued_at, known.enqueued_at_source, known.deadline, known.claimed_at,
+    known.failures, known.own, known.crashes, known.throttle_ms, known.group or 1, known.alone or 1, begun }
+  return begun == 1 and reply or add_attempts(reply, known)
 end
 
 -- Records an attempt before its call, so that a killed one is in the history.
