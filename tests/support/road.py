@@ -25,6 +25,7 @@ from worker.config.environment import load_settings
 from worker.config.settings import Settings
 from worker.operations.route_view import table_of
 from worker.queue.claims import Delivery
+from worker.queue.commands import DELIVERIES, RETURNS
 from worker.queue.ledger import Ledger
 from worker.queue.messages import Message, decode
 from worker.request.processor import Processor
@@ -143,6 +144,8 @@ async def open_road(client: redis.Redis, url: str, gateway_url: str, path: Path,
     with pytest.MonkeyPatch.context() as patch:
         for module in (admission_client, admission_routed):
             patch.setattr(module, "ADMISSION", on_movable_clock(ADMISSION))
+        for script in (ADMISSION, DELIVERIES, RETURNS):  # so that what leaves together is answered together
+            client.script_load(on_movable_clock(script).insisting)
         settings = _settings(url, gateway_url, path, routes)
         async with open_desk(client, url) as desk, _open_service(settings) as service:
             yield (

@@ -150,9 +150,9 @@ WAYS: Final = (
     Way(name="unreadable", message=_rubbish, unanswerable=True),
     Way(name="conflicting", message=_request(), ready=_conflicting),
     Way(name="lost", message=_request(), ready=_lost, together=False),
-    Way(name="drained", message=_request(), steps={f"{_P}._run: self._admit": _drain}),
+    Way(name="drained", message=_request(), steps={f"{_P}._run: self.admitting.admit": _drain}),
     Way(name="bug before the claim", message=_request(), steps={f"{_P}._claim: self.ledger.claim": _bug}),
-    Way(name="bug after the claim", message=_request(), steps={f"{_P}._run: self._admit": _bug}),
+    Way(name="bug after the claim", message=_request(), steps={f"{_P}._run: self.admitting.admit": _bug}),
     Way(name="watched", message=_request(), around=_listener),
     Way(name="probe", message=_request(), ready=_refused, together=False),
     Way(

@@ -35,7 +35,7 @@ class Admitting:
     tokens: TokenEstimator
     _in_order_until: float = -math.inf
 
-    def ask_ahead(self, execution: Execution, claim: Claim) -> bool:
+    async def ask_ahead(self, execution: Execution, claim: Claim) -> bool:
         """Asks before the request is claimed, if its call could follow at once; returns whether it did."""
         times_ms = claim.expected(execution.now_ms)
         left_s = (times_ms[1] - execution.now_ms) / 1000
@@ -45,6 +45,8 @@ class Admitting:
             return False
         waiting = self.queues.admit(execution.delivery.lane, self._ask(execution, times_ms), within_s=left_s)
         execution.ahead = asyncio.create_task(waiting, name="ahead")
+        for _ in range(2):  # one turn of the loop for the question to be put, one for the pump that sends it
+            await asyncio.sleep(0)
         return True
 
     def claimed(self, execution: Execution, lease: Lease | Refusal) -> None:

@@ -99,8 +99,8 @@ class Processor:
         return message
 
     async def _claim(self, execution: Execution, claim: Claim) -> Disposition:
-        begins = self.admitting.ask_ahead(execution, claim)
         try:
+            begins = await self.admitting.ask_ahead(execution, claim)
             lease = await self.ledger.claim(execution.delivery, claim, begins=begins)
             self.admitting.claimed(execution, lease)
             return await self._run_claimed(execution, lease)
