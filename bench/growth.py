@@ -1,4 +1,4 @@
-"""How cost grows with work: one row for each thing that grows, at a small and at a large amount of it.
+"""The growth of cost with work: one row for each thing that grows, at a small and at a large amount of it.
 
 `python -m bench.growth [--tree PATH] [--rows a,b] [--json OUT] [--quick]` measures the worker of this checkout, or of
 another one. `--show BEFORE.json AFTER.json --plot OUT.svg` compares two such files. Everything is real: an embedded

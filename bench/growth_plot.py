@@ -1,4 +1,4 @@
-"""How many times a cost grows with its work, before and after, as a small SVG that is drawn without a library."""
+"""The growth of each cost with its work, before and after, as a small SVG that is drawn without a library."""
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
