@@ -11,6 +11,7 @@ import json
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Final
 
 from bench import ROOT
 from bench.growth_plot import plot
@@ -19,7 +20,7 @@ from bench.growth_table import Figure, comparison, measured
 from bench.growth_world import World
 from worker.devtools.devstack import simulator_process
 
-QUICK: int = 10
+QUICK: Final = 10
 """The share of the large work that `--quick` leaves, as a divisor."""
 
 
@@ -42,16 +43,21 @@ def chosen(rows: Sequence[Row], names: str) -> list[Row]:
 
 
 def run(tree: Path, rows: Sequence[Row], out: Path | None, *, quick: bool) -> None:
-    """Writes what is found after each row, beside what the file held of other rows."""
-    found = {figure.name: figure for figure in _read(out)} if out and out.exists() else dict[str, Figure]()
+    """Prints and writes the figures of each row as soon as they are there."""
     with simulator_process() as gateway:
         for row in rows:
-            large = max(row.small, row.large // QUICK) if quick else row.large
+            large = max(2 * row.small, row.large // QUICK) if quick else row.large
             figures = measure(World(gateway, tree), row, large)
             print(measured(figures), flush=True)
-            found |= {figure.name: figure for figure in figures}
             if out:
-                out.write_text(json.dumps([figure._asdict() for figure in found.values()], indent=1), encoding="utf-8")
+                write(out, figures)
+
+
+def write(out: Path, figures: Sequence[Figure]) -> None:
+    """Keeps what the file holds of other rows."""
+    known = {**_by_name(out)} if out.exists() else dict[str, Figure]()
+    known |= {figure.name: figure for figure in figures}
+    out.write_text(json.dumps([figure._asdict() for figure in known.values()], indent=1), encoding="utf-8")
 
 
 def show(before: Path, after: Path, svg: Path | None) -> None:

@@ -10,9 +10,9 @@ from bench.growth_table import Figure, named
 
 WIDTH, LEFT, RIGHT, TOP, STEP, BOTTOM = 720, 300, 70, 62, 34, 34
 COLOURS: Final = {"before": "#b8864b", "now": "#4c8fc4"}
-"""Each is readable on white and on black."""
+"""These and the grey are readable on white and on black."""
 
-GREY: Final = "#808080"
+GREY: Final = "#767676"
 TICKS: Final = (1, 10, 100, 1000)
 TITLE: Final = "How many times a cost grows with the work (log scale)"
 _BAR: Final = 10
@@ -36,7 +36,8 @@ def _finite(figure: Figure | None) -> bool:
 
 def _legend() -> Iterator[str]:
     for place, (name, colour) in enumerate(COLOURS.items()):
-        yield _text(LEFT + 80 * place, 44, name, colour=colour)
+        yield f'<rect x="{LEFT + 80 * place}" y="35" width="10" height="10" fill="{colour}"/>'
+        yield _text(LEFT + 16 + 80 * place, 44, name)
 
 
 def _axis(height: int) -> Iterator[str]:
@@ -52,7 +53,7 @@ def _measure(top: float, row: Row, before: Figure, after: Figure) -> Iterator[st
     for place, (figure, colour) in enumerate(zip((before, after), COLOURS.values(), strict=True)):
         y, ends = top + (_BAR + 2) * place, _x(figure.factor)
         yield f'<rect x="{LEFT}" y="{y}" width="{max(2.0, ends - LEFT):.1f}" height="{_BAR}" fill="{colour}"/>'
-        yield _text(max(ends, LEFT + 2) + 5, y + 9, factor(figure.factor), colour=colour, size=10)
+        yield _text(max(ends, LEFT + 2) + 5, y + 9, factor(figure.factor), size=10)
 
 
 def factor(value: float) -> str:
@@ -64,5 +65,5 @@ def _x(value: float) -> float:
     return LEFT + share * (WIDTH - LEFT - RIGHT)
 
 
-def _text(x: float, y: float, said: str, *, anchor: str = "start", colour: str = GREY, size: int = 12) -> str:
-    return f'<text x="{x:.1f}" y="{y:.1f}" font-size="{size}" text-anchor="{anchor}" fill="{colour}">{said}</text>'
+def _text(x: float, y: float, said: str, *, anchor: str = "start", size: int = 12) -> str:
+    return f'<text x="{x:.1f}" y="{y:.1f}" font-size="{size}" text-anchor="{anchor}" fill="{GREY}">{said}</text>'

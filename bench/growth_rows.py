@@ -21,6 +21,8 @@ SERVED_AT_ONCE: Final = 250
 
 CANCELLED: Final = 200
 CANCEL_WAIT_S: Final = 130.0
+"""The longest wait for their answers; infinite time is reported after it."""
+
 DELTAS_PER_S, DELTAS_S = 20.0, 10.0
 _TENANT: Final = "default"
 

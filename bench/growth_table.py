@@ -2,11 +2,11 @@
 
 from collections.abc import Mapping, Sequence
 from math import isfinite
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from bench.growth_rows import Measure, Row
 
-FLAT: float = 1.5
+FLAT: Final = 1.5
 """A cost that should not grow may be this many times as high with all the work, for measurements scatter."""
 
 
@@ -38,14 +38,15 @@ def measured(figures: Sequence[Figure]) -> str:
 
 def comparison(rows: Sequence[Row], before: Mapping[str, Figure], after: Mapping[str, Figure]) -> str:
     """One row of the page a measure; a figure that was only reported is marked by an asterisk."""
-    lines = ["| grows | measure | before | now | |", "|---|---|---|---|---|"]
+    lines = ["| `--rows` | what grows | measure | before | now | growth now |", "|---|---|---|---|---|---|"]
     for row in rows:
         for each in row.measures:
             old, new = before.get(named(row, each)), after.get(named(row, each))
             work = f"{row.grows}, {new.small:,} → {new.large:,}" if new else row.grows
             said = f"{each.name}, {each.unit}" if each.unit else each.name
             was = pair(old) if old else f"{each.reported}*" if each.reported else "-"
-            lines.append(f"| {work} | {said} | {was} | {pair(new) if new else '-'} | {verdict(each, new)} |")
+            now, growth = (pair(new), verdict(each, new)) if new else ("-", "")
+            lines.append(f"| `{row.name}` | {work} | {said} | {was} | {now} | {growth} |")
     return "\n".join(lines)
 
 
@@ -53,17 +54,17 @@ def pair(figure: Figure) -> str:
     return f"{number(figure.at_small)} → {number(figure.at_large)}"
 
 
-def verdict(each: Measure, figure: Figure | None) -> str:
-    """Whether a figure that should be flat is."""
-    if figure is None or not each.flat:
-        return ""
-    return "flat" if figure.factor <= FLAT else f"grows {figure.factor:.1f} times"
+def verdict(each: Measure, figure: Figure) -> str:
+    """The growth of a figure; one that should not grow, and does, is in bold."""
+    if figure.factor <= FLAT:
+        return "flat"
+    return f"**{figure.factor:.1f} times**" if each.flat else f"{figure.factor:.1f} times"
 
 
 def number(value: float) -> str:
     """Three digits that count, and no more than whole numbers above them."""
     if not isfinite(value):
-        return "none in time"
+        return "not in time"
     if value >= 100:
         return f"{value:,.0f}"
     return f"{value:.1f}" if value >= 10 else f"{value:.2f}"
