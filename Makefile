@@ -130,8 +130,9 @@ bench-throughput: $(STAMP)  ## CPU, memory and added time of a request, beside C
 bench-latency: $(STAMP)  ## added time, idle cost and throughput of one worker, beside the usual recipe
 	$(BIN)/python -m bench.latency $(ARGS)
 
-bench-ceiling: $(STAMP)  ## what a request costs Valkey, and how many requests fill it
+bench-ceiling: $(STAMP)  ## what a request costs Valkey, how many fill it, and how cost grows with work; ARGS="--quick" for less
 	$(BIN)/python -m bench.ceiling $(ARGS)
+	$(BIN)/python -m bench.growth $(ARGS)
 
 bench-scoreboard: $(PLOTS)  ## 429s, lost requests and time against ideal, per scenario; hours; ARGS="--quick" for less
 	$(BIN)/python -m bench.scoreboard $(ARGS)

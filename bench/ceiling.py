@@ -16,7 +16,7 @@ from typing import Any, Final
 import redis
 
 from bench.throughput_load import Load, Template
-from bench.throughput_probe import Processes
+from bench.throughput_probe import Processes, main_thread_s
 from bench.throughput_rows import Row, rows, running
 from worker.devtools.devstack import Simulator, embedded_valkey, simulator_process
 
@@ -115,12 +115,7 @@ def _file(routes: int, rpm: int, url: str, folder: Path) -> Path:
 
 def _spent(client: Any, workers: Sequence[Processes]) -> tuple[float, float, float]:
     """Until now: Valkey's milliseconds, commands, the workers' milliseconds."""
-    return _cpu_s(client) * 1000, float(_commands(client)), sum(worker.cpu_s for worker in workers) * 1000
-
-
-def _cpu_s(client: Any) -> float:
-    spent = client.info("cpu")
-    return spent["used_cpu_user_main_thread"] + spent["used_cpu_sys_main_thread"]
+    return main_thread_s(client) * 1000, float(_commands(client)), sum(worker.cpu_s for worker in workers) * 1000
 
 
 def _commands(client: Any) -> int:

@@ -74,6 +74,12 @@ class Commands:
         return Commands(self.sent / count, self.scripts / count, self.inside / count)
 
 
+def main_thread_s(client: Any) -> float:
+    """CPU seconds of the server's main thread until now: it runs all commands and scripts."""
+    spent = client.info("cpu")
+    return spent["used_cpu_user_main_thread"] + spent["used_cpu_sys_main_thread"]
+
+
 class CommandCounter:
     """Counts a server's commands by INFO commandstats, less those of `client`, the bench's only connection."""
 
