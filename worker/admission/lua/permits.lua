@@ -5,11 +5,9 @@
 -- GROUPS states: permits |
 -- ROWS held: | token
 function commands.renew_permits(_, arg, held, groups)
-  local renewed = 0
-  for _, state in ipairs(groups) do
-    for _, one in ipairs(held) do
-      renewed = renewed + redis.call('ZADD', state.permits, 'XX', 'CH', now + arg.lease_ms, one.token)
-    end
-  end
+  local scored, renewed = {}, 0
+  for i, one in ipairs(held) do scored[2 * i - 1], scored[2 * i] = now + arg.lease_ms, one.token end
+  if #held == 0 then return renewed end
+  for _, state in ipairs(groups) do renewed = renewed + redis.call('ZADD', state.permits, 'XX', 'CH', unpack(scored)) end
   return renewed
 end

@@ -62,8 +62,6 @@ end
 -- Brings back the permit of a call that goes on although its lease ran out, as all do while Redis is away: it still
 -- counts as in flight. If its report has come just now, nothing but its result will end this permit.
 local function revive(key, arg, token)
-  local lease = redis.call('ZSCORE', key.leases, token)
-  if lease and tonumber(lease) > now then return end
   local request = request_of(key, token, redis.call('HGET', key.inflight, token))
   local held = request and redis.call('HMGET', request, 'token', 'calling') or {}
   if held[1] ~= token or tonumber(held[2] or 0) == 0 then return end
@@ -72,21 +70,25 @@ local function revive(key, arg, token)
 end
 
 -- Extends every delivery of one lane that is still in flight, expired or not; returns the tokens that no longer are.
--- The key of a request is only looked up, in `claims`, where a lease ran out.
+-- All are extended by one command, because a process may hold thousands. They are looked at one by one only if it
+-- changed fewer than there are. The key of a request is only looked up, in `claims`, where a lease ran out.
 -- KEYS inflight leases claims permits
 -- ARGV lease_ms
 -- ROWS held: | token
 function commands.renew(key, arg, held)
-  local lost = {}
+  local wanted, scored, lost = {}, {}, {}
+  for i, delivery in ipairs(held) do
+    wanted[delivery.token] = true
+    scored[2 * i - 1], scored[2 * i] = now + arg.lease_ms, delivery.token
+  end
+  if #held == 0 then return lost end
+  for _, token in ipairs(redis.call('ZRANGEBYSCORE', key.leases, '-inf', now)) do
+    if wanted[token] then revive(key, arg, token) end
+  end
+  redis.call('ZADD', key.permits, 'XX', unpack(scored))
+  if redis.call('ZADD', key.leases, 'XX', 'CH', unpack(scored)) == #held then return lost end
   for _, delivery in ipairs(held) do
-    local token = delivery.token
-    if redis.call('HEXISTS', key.inflight, token) == 1 then
-      revive(key, arg, token)
-      redis.call('ZADD', key.permits, 'XX', now + arg.lease_ms, token)
-      redis.call('ZADD', key.leases, now + arg.lease_ms, token)
-    else
-      lost[#lost + 1] = token
-    end
+    if redis.call('HEXISTS', key.inflight, delivery.token) == 0 then lost[#lost + 1] = delivery.token end
   end
   return lost
 end
