@@ -34,6 +34,8 @@ FEW: Final = 50
 PROMPT: Final = "Say it in one sentence. " * 10
 BODY: Final[Mapping[str, Any]] = {"model": "gpt-5.4-mini", "input": [{"role": "user", "content": PROMPT}]}
 _SETTLE_S: Final = 6.0
+_LOST_S: Final = 20.0
+"""After so long without a result, what is left counts as lost: Celery's thread pool sometimes stops taking messages."""
 
 _RECIPE = replace(RECIPE, name="recipe", latency_s=LATENCY_S)
 _OURS = replace(OURS, latency_s=LATENCY_S)
@@ -50,6 +52,7 @@ class Figures:
     idle: list[float] = field(default_factory=list[float])
     burst: list[float] = field(default_factory=list[float])
     steady: list[float] = field(default_factory=list[float])
+    lost: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,9 +79,9 @@ class Bench:
         self._on(defaults, lambda load, client: self._one_at_a_time(load, client, figures))
         if row is not _RECIPE:
             self._on(defaults, lambda _, __: self._awaited(figures))
-        self._on(defaults, lambda load, _: figures.burst.append(self._rate(load, self.sizes.burst)))
+        self._on(defaults, lambda load, _: figures.burst.append(self._rate(load, self.sizes.burst, figures)))
         known = replace(row, command=_few(row.command)) if row is _RECIPE else replace(row, settings=_KNOWN)
-        self._on(known, lambda load, _: figures.steady.append(self._rate(load, self.sizes.steady)))
+        self._on(known, lambda load, _: figures.steady.append(self._rate(load, self.sizes.steady, figures)))
 
     def _on(self, row: Row, measure: Callable[[Load, Any], None]) -> None:
         # Protocol 2, because replies of XREAD differ in shape; one connection, because its commands are not counted.
@@ -98,10 +101,11 @@ class Bench:
         for number in range(self.sizes.singles + 3):
             began = time.perf_counter()
             load.enqueue(1)
-            while not (answered := load.collect(1000)):
+            while not (answered := load.collect(1000)) and time.perf_counter() - began < _LOST_S:
                 pass
             total_ms = (time.perf_counter() - began) * 1000
-            if number >= 3:  # the first ones open connections and load scripts
+            figures.lost += not answered
+            if answered and number >= 3:  # the first ones open connections and load scripts
                 figures.added.append(total_ms - self._taken_ms(next(iter(answered))))
         time.sleep(_SETTLE_S)
         counter = CommandCounter(client)
@@ -124,13 +128,16 @@ class Bench:
                 figures.waited.append(now_ms - int(entry.partition(b"-")[0]))
             reader.close()
 
-    def _rate(self, load: Load, count: int) -> float:
-        """Requests a second from the push of all at once to the last result."""
-        began, left = time.perf_counter(), count
+    def _rate(self, load: Load, count: int, figures: Figures) -> float:
+        """Requests a second from the push of all at once to the last result; those without one are lost."""
+        began = last = time.perf_counter()
+        left = count
         load.enqueue(count)
-        while left:
-            left -= len(load.collect(1000))
-        return count / (time.perf_counter() - began)
+        while left and time.perf_counter() - last < _LOST_S:
+            if came := len(load.collect(1000)):
+                left, last = left - came, time.perf_counter()
+        figures.lost += left
+        return (count - left) / (last - began)
 
 
 def _few(command: Sequence[str]) -> Sequence[str]:
@@ -149,6 +156,7 @@ def table(found: Mapping[str, Figures]) -> str:
 
     lines = [
         ("", "recipe", "responses-worker"),
+        ("requests that got no result", str(recipe.lost), str(ours.lost)),
         ("one request on an idle worker: added, p50 / p99", times(recipe.added), times(ours.added)),
         ("from the result to a caller of client.wait, p50 / p99", "-", times(ours.waited)),
         *(
