@@ -45,6 +45,8 @@ class Row:
     latency_s: float = 0.0
     requests: int
     settings: Mapping[str, str] = field(default_factory=dict[str, str])
+    folder: Path = ROOT
+    """Of the checkout whose worker it is."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -212,7 +214,7 @@ def running(row: Row, redis_url: str, gateway_url: str) -> Generator[int]:
         **row.settings,
     }
     with tempfile.NamedTemporaryFile() as log:
-        process = subprocess.Popen(row.command, env=environment, cwd=ROOT, stdout=log, stderr=log)
+        process = subprocess.Popen(row.command, env=environment, cwd=row.folder, stdout=log, stderr=log)
         try:
             _wait_ready(row, process, Path(log.name))
             yield process.pid
