@@ -10,7 +10,7 @@ import argparse
 import sys
 import tempfile
 from collections import Counter, defaultdict
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Generator, Iterable, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -141,22 +141,19 @@ def _cpu_s(client: Any) -> float:
     return spent["used_cpu_user_main_thread"] + spent["used_cpu_sys_main_thread"]
 
 
-def worker_of(runs: Sequence[Measured]) -> Stacks:
-    """The samples of all runs at the CPU of the cheapest: whatever else the machine does only adds to it."""
-    samples = sum((run.samples for run in runs), Counter[Stack]())
-    return scaled(samples, min(run.worker_ms for run in runs))
-
-
-def valkey_of(runs: Sequence[Measured]) -> Stacks:
-    """The cheapest run."""
-    return min((run.valkey for run in runs), key=lambda stacks: sum(stacks.values()))
+def quietest(runs: Iterable[Sequence[Measured]]) -> int:
+    """The round that cost least in all: whatever else the machine does adds to every run of a round."""
+    rounds = [sum(run.worker_ms + sum(run.valkey.values()) for run in together) for together in zip(*runs, strict=True)]
+    return rounds.index(min(rounds))
 
 
 def pictures(runs: Mapping[str, Sequence[Measured]], in_flight: int) -> Mapping[str, str]:
-    """The text of each file by its name."""
-    files: dict[str, str] = {}
-    for part, said, of in (("worker", "The worker", worker_of), ("valkey", "Valkey's main thread", valkey_of)):
-        drawn = {when: of(measured) for when, measured in runs.items()}
+    """The text of each file by its name: times are those of the quietest round, samples those of all."""
+    place, files = quietest(runs.values()), dict[str, str]()
+    samples = {when: sum((run.samples for run in each), Counter[Stack]()) for when, each in runs.items()}
+    worker = {when: scaled(samples[when], each[place].worker_ms) for when, each in runs.items()}
+    valkey = {when: each[place].valkey for when, each in runs.items()}
+    for part, said, drawn in (("worker", "The worker", worker), ("valkey", "Valkey's main thread", valkey)):
         full_ms = max(sum(stacks.values()) for stacks in drawn.values())
         for when, stacks in drawn.items():
             title = f"{said}, {when}: {sum(stacks.values()):.2f} ms of CPU a request, {in_flight} in flight"

@@ -10,7 +10,7 @@ from bench.flame_stacks import LOOP, OTHERS, Stacks
 from bench.flame_valkey import REST
 
 WIDTH, ROW, TOP, LEFT = 900, 17, 28, 8
-LETTER: Final = 5.4
+LETTER: Final = 5.7
 """Width of a letter."""
 FEWEST: Final = 4
 """Letters of a name that is cut off."""

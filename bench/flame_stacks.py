@@ -58,6 +58,8 @@ def _library_or_itself(name: str) -> str:
 
 def name_of(path: str, function: str, tree: str) -> str:
     """`request/processor.process` for a function of the worker, `(aiohttp) client._request` for one of a library."""
+    if path.startswith("<"):
+        return f"(dataclasses) {function}"  # the library wrote its text
     path = path.removesuffix(".py")
     if found := _LIBRARY.match(path):
         package, _, module = path[found.end() :].partition("/")

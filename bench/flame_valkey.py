@@ -17,7 +17,7 @@ LUA: Final = "Lua itself"
 SEVERAL: Final = "several calls"
 REST: Final = "sockets and the rest"
 LONGEST: Final = 10
-"""With 10, the sums are those that perf sees; with 3, a tenth of the scripts' time would be missing."""
+"""With 10, about as much is left as perf sees on a quiet machine."""
 CLIENTS: Final = "the clients' commands"
 SCRIPTS: Final = {"admission": ("admit", "settle", "report"), "queue": ("pop", "claim", "begin", "complete")}
 """Commands of ours that show which script a digest is."""
