@@ -57,13 +57,15 @@ class Spent:
 def stacks_of(entries: Iterable[Entry], spent: Spent) -> Stacks:
     """Every command below the call of a script that made it, then what no command accounts for."""
     log = list(entries)
-    logged, part = stacks_logged(log), on_cpu(log)
+    logged = stacks_logged(log)
     sums: Counter[str] = Counter()
     for stack, us in logged.items():
         sums[stack[-1]] += us
     ms = dict(spent.commands_ms)
     ms[LUA] = ms.get("EVALSHA", 0.0) - sum(ms.get(name, 0.0) for name in _inside(logged))
-    stacks = {stack: us * ms.get(stack[-1], 0.0) * part / sums[stack[-1]] for stack, us in logged.items() if us}
+    told = {stack: us * ms.get(stack[-1], 0.0) / sums[stack[-1]] for stack, us in logged.items() if us}
+    part = min(on_cpu(log), spent.cpu_ms / sum(told.values()))
+    stacks = {stack: each_ms * part for stack, each_ms in told.items()}
     return {**stacks, (REST,): max(0.0, spent.cpu_ms - sum(stacks.values()))}
 
 
