@@ -18,7 +18,7 @@ COMPILE := $(BIN)/uv pip compile --universal --generate-hashes --no-emit-index-u
 
 .PHONY: demo help test test-generated check lint types layers docs site docs-serve format lock fuzz sbom release audit clean coverage \
 	test-faults test-gateway test-sentry test-interop test-flower test-page test-services test-helm test-image chaos demo-oncall \
-	bench-throughput bench-latency bench-ceiling bench-scoreboard bench-clients bench-deltas bench-links bench-batch \
+	bench-throughput bench-latency bench-ceiling bench-flame bench-scoreboard bench-clients bench-deltas bench-links bench-batch \
 	bench-telemetry bench-autoscale
 
 demo: $(STAMP)  ## the main job end to end: embedded Valkey, simulated gateway, a real worker
@@ -133,6 +133,9 @@ bench-latency: $(STAMP)  ## added time, idle cost and throughput of one worker, 
 bench-ceiling: $(STAMP)  ## what a request costs Valkey, how many fill it, and how cost grows with work; ARGS="--quick" for less
 	$(BIN)/python -m bench.ceiling $(ARGS)
 	$(BIN)/python -m bench.growth $(ARGS)
+
+bench-flame: $(STAMP)  ## where the time of a request goes, as flame graphs; ARGS="--tree PATH" draws an older checkout beside
+	$(BIN)/python -m bench.flame --out build/flame $(ARGS)
 
 bench-scoreboard: $(PLOTS)  ## 429s, lost requests and time against ideal, per scenario; hours; ARGS="--quick" for less
 	$(BIN)/python -m bench.scoreboard $(ARGS)

@@ -54,6 +54,8 @@ class Load:
     client: Any
     template: Template
     stream: str
+    stalled_s: float = _STALLED_S
+    """Without a result for so long, the load gives up."""
     _enqueued_ms: dict[bytes, float] = field(default_factory=dict[bytes, float])
     _read_to: bytes | str = "0"
 
@@ -88,15 +90,15 @@ class Load:
     def keep(self, results: int) -> Times:
         """Replaces every finished request by a new one until so many have finished."""
         times: Times = {}
-        give_up = time.monotonic() + _STALLED_S
+        give_up = time.monotonic() + self.stalled_s
         while len(times) < results:
             finished = self.collect()
             self.enqueue(len(finished))
             times |= finished
             if finished:
-                give_up = time.monotonic() + _STALLED_S
+                give_up = time.monotonic() + self.stalled_s
             elif time.monotonic() > give_up:
-                raise RuntimeError(f"no result for {_STALLED_S:.0f} s, {len(self._enqueued_ms)} outstanding")
+                raise RuntimeError(f"no result for {self.stalled_s:.0f} s, {len(self._enqueued_ms)} outstanding")
         return times
 
     def finish(self, within_s: float) -> None:
@@ -107,7 +109,7 @@ class Load:
 
     def drain(self) -> None:
         """For tasks without results: waits until Celery has taken and acknowledged everything."""
-        give_up = time.monotonic() + _STALLED_S
+        give_up = time.monotonic() + self.stalled_s
         while self.client.llen(self.template.queue) or self.client.hlen("unacked"):
             if time.monotonic() > give_up:
                 raise RuntimeError("the queue was not drained in time")
