@@ -49,6 +49,14 @@ def test_ids_models_and_known_codes_stay(text: str) -> None:
     assert foreign_id(text, REQUEST) == text
 
 
+@given(st.text("abC", min_size=4, max_size=30), st.text("abC", max_size=60))
+def test_an_id_is_shown_if_and_only_if_it_shares_less_than_eight_characters(text: str, said: str) -> None:
+    grams = {text[start : start + 8].lower() for start in range(max(1, len(text) - 7))}
+    shared = any(gram in said.lower() for gram in grams)
+
+    assert (foreign_id(text, said.encode()) == text) is not shared
+
+
 @pytest.mark.parametrize("text", ["two words", "x" * 65, "grüße", "a\nb", HOSTILE, "passphrase", "horse"])
 def test_what_looks_like_no_id_or_is_a_word_of_the_prompt_is_hashed(text: str) -> None:
     told = foreign_id(text, REQUEST)

@@ -60,6 +60,10 @@ class Execution:
     """Of an answer in hand that broke its schema."""
     rejected_body: bytes | None = field(default=None, repr=False)  # the question that asks again, where that is of use
     interruption: Interruption | None = None
+    grown: Callable[[int], None] = lambda _: None
+    """Hears by how many bytes its share of the process' memory has changed."""
+    weight: int = 0
+    """That share, as it was told."""
     ahead: "asyncio.Task[Reservation | NotAdmitted] | None" = None  # the question to admission that left with the claim
     flush: Callable[[], Awaitable[None]] | None = None
     """Waits for the last of this delivery's deltas, if it streams."""
@@ -159,6 +163,17 @@ class Execution:
         self.message_bytes = size_of(self.delivery.message)
         self.delivery = replace(self.delivery, message=b"")
 
+    def open(self, message: Message) -> None:
+        """Takes the decoded message."""
+        self.message = message
+        self.weigh()
+
+    def weigh(self) -> None:
+        """Tells how its share of the process' memory has changed."""
+        grown = self.held_bytes - self.weight
+        self.weight += grown
+        self.grown(grown)
+
     def adopt(self, lease: Lease) -> None:
         """Takes over the request's history; an attempt without an end was interrupted and maybe billed."""
         self._lease, self._clock = lease, ServerClock(lease.now_ms)
@@ -212,6 +227,7 @@ class Execution:
             return cut
         call = quoting_nothing(call, self.message)
         self.attempts[-1], self.last_call = ended(attempt, call), call
+        self.weigh()
         if isinstance(call.outcome, Failure):
             self.last_failure = call.outcome
         return call

@@ -10,6 +10,8 @@ from worker.request.execution import Execution
 class HeldRequests:
     """Executions by delivery token. One thread adds and removes; any thread may read."""
 
+    bytes: int = 0
+    """Their share of the process' memory together."""
     _executions: dict[str, Execution] = field(default_factory=dict[str, Execution])
 
     def __len__(self) -> int:
@@ -21,14 +23,15 @@ class HeldRequests:
 
     def add(self, execution: Execution) -> None:
         self._executions[execution.delivery.token] = execution
+        execution.grown = self._grow
+        execution.weigh()
 
     def remove(self, execution: Execution) -> None:
-        self._executions.pop(execution.delivery.token, None)
+        if self._executions.pop(execution.delivery.token, None) is not None:
+            self._grow(-execution.weight)
 
-    @property
-    def bytes(self) -> int:
-        """Their share of the process' memory together."""
-        return sum(execution.held_bytes for execution in self)
+    def _grow(self, by: int) -> None:
+        self.bytes += by
 
     def leases(self) -> list[tuple[str, str]]:
         """Lane and token of each."""

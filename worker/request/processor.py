@@ -79,7 +79,7 @@ class Processor:
             message = self._decoded(execution)
             if isinstance(message, Unreadable):
                 return await self._bury(execution, message)
-            execution.message = message
+            execution.open(message)
             if not message.identity.owned:
                 return await self._refuse(execution, invalid(message, message.violations))
             return await self._claim(execution, self.policy.claim(execution.delivery, message))
@@ -213,7 +213,7 @@ class Processor:
         message = execution.message or salvage(execution.delivery.message)
         if isinstance(message, Unreadable):
             return await self._bury(execution, message)
-        execution.message = message
+        execution.open(message)
         execution.finish(error)
         refusal = build_result(execution, Finish("failed", error))
         address = Claim.bare(message.tenant, message.request_id, message.task_id, result_stream(message.reply_to))

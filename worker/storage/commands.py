@@ -116,7 +116,7 @@ class Command(Generic[R]):
         `keys` may hold more than the command wants. Raises TypeError for an argument that is missing, unknown or of
         another type, and KeyError for a missing key.
         """
-        if args.keys() != self.args.keys():
+        if len(args) != len(self.args) or not all(name in args for name in self.args):
             raise TypeError(f"{self.name} takes the arguments {', '.join(self.args)}; given: {', '.join(args)}")
         found = [keys[name].encode() for name in self.keys]
         found += [keys[name].encode() for name in self.optional if name in keys]
