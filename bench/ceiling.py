@@ -24,6 +24,9 @@ LATENCY_S: Final = 1.0
 PROCESSES: Final = (1, 2, 4)
 IN_FLIGHT: Final = (50, 100, 400)
 ROUTES: Final = 3
+MANY: Final = 2400
+LONG_S: Final = 8.0
+"""A process of the fleet for 100,000 requests a minute, as the page on capacity plans it."""
 BODIES: Final = (1_000, 100_000, 1_000_000)
 _LEGEND: Final = """\
 Valkey: CPU of its main thread for one request. commands: all that it ran for one request, those inside scripts
@@ -38,6 +41,8 @@ class Case:
     requests: int = 2_000
     routes: int = 1
     """Each with an account of its own."""
+    latency_s: float = LATENCY_S
+    """Of the gateway's calls."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +59,7 @@ def cases(*, quick: bool) -> list[Case]:
     every += [Case(in_flight=IN_FLIGHT[0], routes=ROUTES)]
     every += [Case(processes=count) for count in PROCESSES[1:]]
     every += [Case(body=size, in_flight=20, requests=200) for size in BODIES[1:]]
+    every += [] if quick else [Case(in_flight=MANY, latency_s=LONG_S, requests=MANY)]
     return [replace(case, requests=case.requests // 4) for case in every] if quick else every
 
 
@@ -61,31 +67,34 @@ def measure(case: Case, redis_url: str, gateway: Simulator) -> Cost:
     """Starts the workers of one case, and measures once all their places are taken."""
     client: Any = redis.Redis.from_url(redis_url, protocol=2, single_connection_client=True)  # pyright: ignore[reportUnknownMemberType]  # untyped kwargs
     client.flushall()
-    gateway.configure(latency_median_s=LATENCY_S, latency_sigma=0.1)
+    gateway.configure(latency_median_s=case.latency_s, latency_sigma=0.1)
     with ExitStack() as stack:
         row = _row(case, gateway.url, Path(stack.enter_context(tempfile.TemporaryDirectory())))
         template = Template.captured(redis_url, task=row.task, queue=row.queue, prompt="x" * case.body)
         load, outstanding = Load(client, template, row.stream), case.processes * case.in_flight
         pids = [stack.enter_context(running(row, redis_url, gateway.url)) for _ in range(case.processes)]
         workers = [stack.enter_context(Processes(pid)) for pid in pids]
-        load.ramp(outstanding, over_s=LATENCY_S)
+        load.ramp(outstanding, over_s=case.latency_s)
         load.keep(outstanding)
         began = _spent(client, workers)
         load.keep(case.requests)
         ended = _spent(client, workers)
-        load.finish(within_s=10 * LATENCY_S)
+        load.finish(within_s=10 * case.latency_s)
     client.close()
     return Cost(*((after - before) / case.requests for before, after in zip(began, ended, strict=True)))
 
 
 def table(costs: Sequence[tuple[Case, Cost]]) -> str:
     """One line a case."""
-    names = f"{'processes':>9} {'in flight':>9} {'body':>9} {'routes':>6} {'Valkey ms':>9} {'commands':>8}"
+    names = (
+        f"{'processes':>9} {'in flight':>9} {'body':>9} {'routes':>6} {'call s':>6} {'Valkey ms':>9} {'commands':>8}"
+    )
     lines = [f"{names} {'worker ms':>9} {'ceiling /s':>10}"]
     for case, cost in costs:
         ceiling = 1000 / cost.valkey_ms
         lines.append(
-            f"{case.processes:>9} {case.in_flight:>9} {case.body:>9,} {case.routes:>6} {cost.valkey_ms:>9.3f} "
+            f"{case.processes:>9} {case.in_flight:>9} {case.body:>9,} {case.routes:>6} {case.latency_s:>6g} "
+            f"{cost.valkey_ms:>9.3f} "
             f"{cost.commands:>8.1f} {cost.worker_ms:>9.3f} {ceiling:>10,.0f}"
         )
     return "\n".join([*lines, "", _LEGEND])
