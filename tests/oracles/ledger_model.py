@@ -226,7 +226,9 @@ class Model:
         self.requests[key.request] = kept | answer | {"replied": f" {replied} ", "calling": "0"}
         self.kept[key.request] = self.now + arg.kept_ms
         deadline = int(kept.get("deadline", self.now))
-        if deadline <= self.now or self.kept[key.request] > deadline + MARKER_MS:
+        if arg.window_ms is not None:
+            self.expires[key.request] = self.now + max(arg.window_ms, arg.kept_ms)
+        elif deadline <= self.now or self.kept[key.request] > deadline + MARKER_MS:
             self.expires[key.request] = max(deadline + MARKER_MS, self.now + MARKER_MS, self.kept[key.request])
         self._account(arg)
         self._drop(token)

@@ -10,7 +10,9 @@ import pytest
 import redis
 from support.command_line import called
 from support.ledger_parts import COMPLETED, FAILED, FAILED_RETRYABLE, HOUR_MS, RESULTS, Desk, claim_of
+from support.producer import Producer
 from support.redis_users import denials, url_of, users_of
+from support.worker_process import Fleet
 
 from api_contracts.client import ConflictError, ForgottenError, NotAnsweredError, ResponsesClient
 from api_contracts.queues import request_key
@@ -103,6 +105,45 @@ async def test_a_marker_ends_when_its_request_would_have(desk: Desk, answer: Pub
     await desk.ledger.forget()
 
     assert ends == desk.redis.pexpiretime("responses:request:acme:r") == desk.now_ms - KEPT_MS + 2 * HOUR_MS
+
+
+@pytest.mark.parametrize(
+    ("window_ms", "kept_ms", "deadline_ms", "expected_ms"),
+    [
+        (10_000, 1_000, 24 * HOUR_MS, 10_000),
+        (10_000, 60_000, 24 * HOUR_MS, 60_000),
+        (48 * HOUR_MS, 1_000, HOUR_MS, 48 * HOUR_MS),
+        (10_000, 1_000, -HOUR_MS, 10_000),
+    ],
+)
+async def test_a_window_counts_from_the_answer(
+    desk: Desk, window_ms: int, kept_ms: int, deadline_ms: int, expected_ms: int
+) -> None:
+    """Whatever the deadline was, and never less than the result is kept. Until the answer the deadline counts."""
+    desk.ledger = replace(desk.ledger, window_ms=window_ms)
+    lease = await desk.leased(deadline_ms=desk.now_ms + deadline_ms)
+    running = desk.redis.pexpiretime("responses:request:acme:r") - desk.now_ms
+    desk.advance(500)
+    await desk.ledger.complete(lease, COMPLETED, kept_ms=kept_ms)
+
+    assert running == max(deadline_ms, 0) + HOUR_MS
+    assert desk.redis.pexpiretime("responses:request:acme:r") == desk.now_ms + expected_ms
+
+
+async def test_a_window_ends_no_request_before_its_kept_message(desk: Desk) -> None:
+    desk.ledger = replace(desk.ledger, window_ms=10_000, failed_kept_ms=5 * HOUR_MS)
+    failed = replace(FAILED_RETRYABLE, failed_code="upstream_timeout")
+    await desk.ledger.complete(await desk.leased(), failed, kept_ms=KEPT_MS)
+
+    assert desk.redis.pexpiretime("responses:request:acme:r") == desk.now_ms + 6 * HOUR_MS
+
+
+def test_a_worker_remembers_for_as_long_as_its_setting_says(fleet: Fleet, producer: Producer) -> None:
+    fleet.start(duplicate_window="2h", result_ttl="1m")
+    request_id = producer.ask(lane="batch")
+    producer.result(request_id)
+
+    assert HOUR_MS < producer.redis.pttl(request_key("default", request_id)) <= 2 * HOUR_MS
 
 
 async def test_duplicates_are_known_by_a_marker(desk: Desk) -> None:
