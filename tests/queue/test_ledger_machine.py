@@ -48,7 +48,7 @@ DAY_MS: Final = 24 * 3_600_000
 LETS_GO: Final = ("complete", "answer", "bury", "claim")
 """Only these may make a message disappear, and only their own."""
 
-WINDOWS: Final = (None, 2_000, 5 * 3_600_000)
+WINDOWS: Final = (None, 500, 5 * 3_600_000)
 SLOW: Final = (HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.filter_too_much)
 SCRIPTS: Final = {
     **dict.fromkeys((POP, CLAIM, BEGIN, COMPLETE, ANSWER, BURY), on_movable_clock(DELIVERIES)),
@@ -178,7 +178,7 @@ class LedgerMachine(RuleBasedStateMachine):
             retryable=failed and retryable,
             result=f"result {len(self.asked)}",
             kept_ms=kept_ms,
-            window_ms=WINDOWS[which % 3],
+            window_ms=WINDOWS[len(self.asked) % 3],
             dead_reason=dead if failed else "",
             failed_code="",
             failed_kept_ms=0,

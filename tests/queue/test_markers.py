@@ -119,7 +119,7 @@ async def test_a_marker_ends_when_its_request_would_have(desk: Desk, answer: Pub
 async def test_a_window_counts_from_the_answer(
     desk: Desk, window_ms: int, kept_ms: int, deadline_ms: int, expected_ms: int
 ) -> None:
-    """Whatever the deadline was, and never less than the result is kept. Until the answer the deadline counts."""
+    """The deadline counts until the answer. A request is remembered for at least as long as its result is kept."""
     desk.ledger = replace(desk.ledger, window_ms=window_ms)
     lease = await desk.leased(deadline_ms=desk.now_ms + deadline_ms)
     running = desk.redis.pexpiretime("responses:request:acme:r") - desk.now_ms
