@@ -1,4 +1,4 @@
-"""What stays of an answered request: small, and enough to know its duplicates."""
+"""The marker that stays of an answered request is small, and enough to know its duplicates."""
 
 import json
 import uuid
@@ -53,7 +53,7 @@ async def forgotten(desk: Desk, answer: Published = LONG, request_id: str = "r",
 
 
 def bytes_of(desk: Desk, key: str) -> int:
-    """What the value takes beside a number under the same key."""
+    """The size of a value, beside that of a number under the same key."""
     with_marker: int = desk.redis.memory_usage(key, samples=0)
     desk.redis.set(key, 1, px=HOUR_MS)
     return with_marker - desk.redis.memory_usage(key)
