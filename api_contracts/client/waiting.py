@@ -15,6 +15,7 @@ FINAL: Final = frozenset({b"completed", b"incomplete", b"failed"})
 OnState = Callable[[str | None], None]
 Answer = bytes | NoAnswerError | NotAnsweredError
 
+_FIELDS: Final = ("state", "token", "fingerprint", "result", "mark")
 _LOOKED_AT: Final = 500
 _FIRST_PAUSE_S: Final = 0.05
 _LAST_PAUSE_S: Final = 1.0
@@ -95,10 +96,11 @@ def taken(ticket: Ticket, *, cells: int, timeout_s: float) -> Steps[None]:
 
 def read(reply: Sequence[Any], ticket: Ticket) -> Answer:
     """The answer, or the reason for none, that the fields of a request mean to this ticket."""
-    state, token, fingerprint, result = reply
+    state, token, fingerprint, result, mark = reply
     if state is None:
         return NotAnsweredError(None)
-    if fingerprint is not None and fingerprint.decode() != ticket.fingerprint:
+    body: bytes | None = fingerprint if mark is None else mark  # a mark is the beginning of a fingerprint
+    if body is not None and not ticket.fingerprint.startswith(body.decode()):
         return ConflictError("duplicate_conflict: this request_id belongs to a request with another body")
     if token == ticket.outdated:
         return NotAnsweredError(None)
@@ -123,7 +125,7 @@ def _looked(
 ) -> Steps[list[tuple[_Expected, Sequence[Any]]]]:
     found: list[tuple[_Expected, Sequence[Any]]] = []
     for cell, chunk in _chunks(due):
-        commands = tuple(("HMGET", one.key, "state", "token", "fingerprint", "result") for one in chunk)
+        commands = tuple(("HMGET", one.key, *_FIELDS) for one in chunk)
         replies = yield from look(notice, commands, cell, give_up_at=give_up_at)
         found += zip(chunk, replies, strict=True)
     return found

@@ -6,7 +6,8 @@ tells it to whoever asks (redis.io/docs/latest/develop/reference/client-side-cac
 
 1. On a connection that speaks RESP3, once: `CLIENT TRACKING ON`.
 2. On the same connection: `HMGET responses:request:<tenant>:<id> state token fingerprint result`. Redis remembers that
-   this connection has read the key, for one change. A key that does not exist yet is remembered as well.
+   this connection has read the key, for one change. A key that does not exist yet is remembered as well. Once the
+   result is dropped, the field `mark` has the first digits of the fingerprint instead.
 3. On any change of the key the connection gets the push `["invalidate", [key, ...]]`; `["invalidate", None]` means
    every key, after a flush. Then read again, as in 2: about four times in a request's life.
 

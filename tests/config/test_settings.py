@@ -92,6 +92,8 @@ WRONG: Final = [
     ("WORKER_REQUEST_TIMEOUT", "9" * 400, "such as 30s"),
     ("WORKER_REQUEST_TIMEOUT", "0", "from 1ms to 7d"),
     ("WORKER_RESULTS_RETENTION", "3651d", "at most 3650d"),
+    ("WORKER_DUPLICATE_WINDOW", "deadline", "such as 30s"),
+    ("WORKER_DUPLICATE_WINDOW", "0s", "from 1ms to 3650d"),
     ("WORKER_HTTP_PORT", "65536", "a whole number from 0 to 65535"),
     ("WORKER_HTTP_PORT", "http", "a whole number from 0 to 65535"),
     ("WORKER_CONCURRENCY", "0", "from 1 to 10000"),

@@ -170,9 +170,9 @@ class Model:
         final = known["state"] in FINAL
         if known["token"] == arg.token:
             return "DUPLICATE" if final else ""
-        if known.get("fingerprint", arg.fingerprint) != arg.fingerprint:
+        if not arg.fingerprint.startswith(known.get("mark", known.get("fingerprint", arg.fingerprint))):
             return "CONFLICT"
-        if final and known["retryable"] == "1":
+        if final and known.get("retryable") == "1":
             return ""
         if final and f" {stream} " in known["replied"]:
             return "DUPLICATE"
@@ -226,7 +226,9 @@ class Model:
         self.requests[key.request] = kept | answer | {"replied": f" {replied} ", "calling": "0"}
         self.kept[key.request] = self.now + arg.kept_ms
         deadline = int(kept.get("deadline", self.now))
-        if deadline <= self.now or self.kept[key.request] > deadline + MARKER_MS:
+        if arg.window_ms is not None:
+            self.expires[key.request] = self.now + max(arg.window_ms, arg.kept_ms)
+        elif deadline <= self.now or self.kept[key.request] > deadline + MARKER_MS:
             self.expires[key.request] = max(deadline + MARKER_MS, self.now + MARKER_MS, self.kept[key.request])
         self._account(arg)
         self._drop(token)
@@ -369,9 +371,17 @@ class Model:
     def forget(self, _key: Any, arg: Any, _: Any) -> int:
         due = sorted((at, key) for key, at in self.kept.items() if at <= self.now)[: arg.limit]
         for _, key in due:
-            self.requests.get(key, {}).pop("result", None)
+            if (known := self.requests.get(key, {})).get("state") in FINAL:
+                self.requests[key] = self._marker(known)
             del self.kept[key]
         return len(due)
+
+    def _marker(self, known: Fields) -> Fields:
+        """The fields that stay when the result goes; the fingerprint in short where nothing will run anew."""
+        if known["retryable"] == "1":
+            return {name: known[name] for name in ("state", "token", "fingerprint", "retryable") if name in known}
+        short = {"mark": known["fingerprint"][:16]} if "fingerprint" in known else {}
+        return {"state": known["state"], "token": "", "replied": known["replied"]} | short
 
     def _publish(self, stream: str, id_: str, outcome: str, result: str) -> None:
         self.streams.setdefault(stream, []).append((id_, outcome, result))

@@ -48,6 +48,7 @@ DAY_MS: Final = 24 * 3_600_000
 LETS_GO: Final = ("complete", "answer", "bury", "claim")
 """Only these may make a message disappear, and only their own."""
 
+WINDOWS: Final = (None, 500, 5 * 3_600_000)
 SLOW: Final = (HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.filter_too_much)
 SCRIPTS: Final = {
     **dict.fromkeys((POP, CLAIM, BEGIN, COMPLETE, ANSWER, BURY), on_movable_clock(DELIVERIES)),
@@ -81,7 +82,7 @@ class LedgerMachine(RuleBasedStateMachine):
         self.model = Model(round(time.time() * 1000) + 365 * DAY_MS)
         self.shas = {one.name: self.server.script_load(script.text_for(one)) for one, script in SCRIPTS.items()}
         self.server.set(CLOCK, self.model.now)
-        self.messages: dict[str, tuple[str, str, str]] = {"never": ("a", "f", RESULTS)}
+        self.messages: dict[str, tuple[str, str, str]] = {"never": ("a", "f" * 64, RESULTS)}
         """Request id, fingerprint and stream of every message ever enqueued."""
         self.deliveries: list[tuple[str, str, str]] = []
         """Lane, token and message of all that was ever taken, lost ones too."""
@@ -99,7 +100,7 @@ class LedgerMachine(RuleBasedStateMachine):
           request_id=st.sampled_from(IDS), fingerprint=st.sampled_from("ffff!"))  # fmt: skip
     def enqueue(self, lane: str, priority: str, stream: str, request_id: str, fingerprint: str) -> None:
         message = f"m{len(self.messages)}"
-        self.messages[message] = (request_id, fingerprint, stream)
+        self.messages[message] = (request_id, fingerprint * 64, stream)
         self.server.lpush(f"responses.{lane}{priority}", message)
         self.model.enqueue(f"responses.{lane}{priority}", message)
         self.here[message] += 1
@@ -177,6 +178,7 @@ class LedgerMachine(RuleBasedStateMachine):
             retryable=failed and retryable,
             result=f"result {len(self.asked)}",
             kept_ms=kept_ms,
+            window_ms=WINDOWS[len(self.asked) % 3],
             dead_reason=dead if failed else "",
             failed_code="",
             failed_kept_ms=0,
@@ -246,6 +248,15 @@ class LedgerMachine(RuleBasedStateMachine):
     @rule()
     def forget(self) -> None:
         self.ask(FORGET, keys.FLEET, limit=2)
+
+    @rule(stream=st.sampled_from(STREAMS), request_id=st.sampled_from(IDS), outcome=st.sampled_from(FINAL),
+          retryable=st.booleans())  # fmt: skip
+    def an_answer_is_forgotten(self, stream: str, request_id: str, outcome: str, retryable: bool) -> None:  # noqa: FBT001  # drawn, not passed
+        """Most requests end as a marker."""
+        self.arrive(stream, request_id, calling=False)
+        self.complete(0, outcome, retryable, dead="", kept_ms=1_000)
+        self.time_passes(1_000)
+        self.forget()
 
     @rule(ms=st.sampled_from([1, 1_000, 7_000, 8_000, 16_000, 3_600_000, DAY_MS, -1, -20_000, -DAY_MS]))
     def time_passes(self, ms: int) -> None:

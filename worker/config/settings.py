@@ -132,6 +132,10 @@ class Settings(EnvironmentSettings):
     result_ttl: Annotated[timedelta, between("1ms", "3650d")] = timedelta(hours=1)
     """The time that a result is also kept under its request id."""
 
+    duplicate_window: Annotated[timedelta | None, between("1ms", "3650d")] = None
+    """The time after its answer for which a request is remembered, to know duplicates; never less than
+    `WORKER_RESULT_TTL`. Without it, until one hour after its deadline."""
+
     failed_body_ttl: Annotated[timedelta, between("0s", "30d")] = timedelta(hours=24)
     """The time that a request which ended in a retryable failure is kept whole, for `redrive`; 0 = never."""
 

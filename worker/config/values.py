@@ -44,8 +44,8 @@ def duration_within(text: object, shortest: str, longest: str) -> timedelta:
 
 
 def between(shortest: str, longest: str) -> BeforeValidator:
-    """The validator of a field that holds a duration."""
-    return BeforeValidator(lambda text: duration_within(text, shortest, longest))
+    """The validator of a field that holds a duration; None is for the field's own type to allow."""
+    return BeforeValidator(lambda text: text if text is None else duration_within(text, shortest, longest))
 
 
 def lane_weights(text: object) -> object:

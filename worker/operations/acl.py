@@ -20,7 +20,8 @@ CONNECTION: Final = "hello auth ping select client|setname client|setinfo multi 
 
 
 _FORMS: Final = {
-    "{key}": "memory|usage type exists del get llen rpop smembers hgetall hkeys hlen zcard xlen xinfo|groups",
+    "{key}": "memory|usage type exists pexpiretime del get llen rpop smembers hgetall hkeys hlen zcard xlen "
+    "xinfo|groups",
     "{key} 1": "set pexpire pexpireat lindex lpush rpush brpop blpop hget hmget hexists hdel sadd srem sscan zscore "
     "zmscore zrem hstrlen",
     "{key} 1 1": "lrange lrem ltrim hset hincrby zadd zincrby zcount zrange zrangebyscore zrevrangebyscore "
@@ -183,7 +184,7 @@ WORKER: Final = Role(
         CommandRule("take from lanes and give back", "type exists llen lindex lrange lrem rpop rpush", "~responses.*"),
         CommandRule(
             "keep leases, requests, results and budgets",
-            "type exists del pexpire pexpireat set hget hmget hgetall hkeys hexists hset hdel hincrby "
+            "type exists del pexpire pexpireat pexpiretime set hget hmget hgetall hkeys hexists hset hdel hincrby "
             "zadd zincrby zrem zcard zscore zrangebyscore zremrangebyscore sadd srem sscan "
             "xadd xtrim xlen xpending xinfo|groups",
             "~responses:*",

@@ -16,7 +16,7 @@ from worker.storage.parts import Part
 from worker.storage.replies import flags, number, record, records, text
 
 MARKER_MS: Final = 3_600_000
-"""The time after its deadline for which a request is remembered, to know duplicates."""
+"""The time after its deadline for which a request is remembered, to know duplicates, where no setting says another."""
 
 HELD: Final = ("inflight", "leases", "claims")
 
@@ -137,6 +137,7 @@ COMPLETE: Final = Command(
         "retryable": bool,
         "result": bytes,
         "kept_ms": int,
+        "window_ms": int | None,
         "dead_reason": str,
         "failed_code": str,
         "failed_kept_ms": int,

@@ -57,6 +57,8 @@ class Ledger:
     """Bytes; of a larger message a pop delivers the cut form (`oversize.py`)."""
     failed_kept_ms: int = 0
     """The time for which the message of a retryable failure is kept; 0 = not at all."""
+    window_ms: int | None = None
+    """The time after its answer for which a request is remembered; None = until a while after its deadline."""
     process: str = field(default_factory=lambda: secrets.token_hex(6))
     """Names this process in every token, so that what falls together is seen to."""
 
@@ -78,10 +80,7 @@ class Ledger:
         """
         total = sum(quotas.values())
         limits = limits or dict.fromkeys(quotas, total)
-        lanes = [
-            Row(keys.lane(lane), {"lane": lane, "quota": quota, "limit": limits[lane]})
-            for lane, quota in quotas.items()
-        ]
+        lanes = [Row(keys.lane(one), {"lane": one, "quota": quotas[one], "limit": limits[one]}) for one in quotas]
         return await self.runner.call(
             DELIVERIES,
             POP,
@@ -160,6 +159,7 @@ class Ledger:
             outcome=answer.outcome,
             retryable=answer.retryable,
             kept_ms=kept_ms,
+            window_ms=self.window_ms,
             dead_reason=dead_letter_reason,
             failed_code=answer.failed_code,
             failed_kept_ms=self.failed_kept_ms,

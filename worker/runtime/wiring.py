@@ -177,11 +177,13 @@ def policy(settings: Settings) -> Policy:
 
 
 def _ledger(settings: Settings, runner: ScriptRunner) -> Ledger:
+    window = settings.duplicate_window
     return Ledger(
         runner,
         settings.fleet,
         largest=largest_message(settings.max_body),
         failed_kept_ms=round(settings.failed_body_ttl.total_seconds() * 1000),
+        window_ms=round(window.total_seconds() * 1000) if window else None,
     )
 
 

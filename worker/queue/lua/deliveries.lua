@@ -40,11 +40,17 @@ local function join(key, arg, known)
   return 'BUSY'
 end
 
+-- Whether another body was sent under this id. A record without either field does not say.
+local function other_body(known, fingerprint)
+  if known.mark then return known.mark ~= mark_of(fingerprint) end
+  return known.fingerprint and known.fingerprint ~= fingerprint
+end
+
 -- The reason that this delivery may not run its request, or nil.
 local function refusal(key, arg, known)
   if not known.state then return nil end
   if known.token == arg.token then return FINAL[known.state] and 'DUPLICATE' or nil end
-  if known.fingerprint and known.fingerprint ~= arg.fingerprint then return 'CONFLICT' end
+  if other_body(known, arg.fingerprint) then return 'CONFLICT' end
   if FINAL[known.state] and known.retryable == '1' then return nil end
   if FINAL[known.state] then return answered_before(key, arg, known) end
   local held = known.lane and (known.token or '') ~= '' and held_elsewhere(known.lane, known.token)

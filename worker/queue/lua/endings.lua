@@ -34,8 +34,10 @@ local function keep(key, arg, deadline, replied, calling)
     'retryable', arg.retryable and 1 or 0, 'replied', replied, 'calling', 0)
   redis.call('HDEL', key.request, unpack(obsolete(key, calling)))
   -- The claim has set the end of a marker, and a pause a later one. A result that is kept for longer, or came late, sets
-  -- another.
-  if deadline <= now or now + arg.kept_ms > deadline + MARKER_MS then
+  -- another, and so does a window that counts from the answer.
+  if arg.window_ms then
+    redis.call('PEXPIREAT', key.request, now + math.max(arg.window_ms, arg.kept_ms))
+  elseif deadline <= now or now + arg.kept_ms > deadline + MARKER_MS then
     redis.call('PEXPIREAT', key.request, now + math.max(deadline - now + MARKER_MS, MARKER_MS, arg.kept_ms))
   end
   redis.call('ZADD', key.kept, now + arg.kept_ms, key.request)
@@ -56,7 +58,8 @@ end
 -- If the request's hash expired or was evicted meanwhile, the delivery may still be answered.
 -- Readers of the deltas are told; a request that is not streamed names no deltas.
 -- KEYS inflight leases claims request cancel results streams kept dead permits usage list0 list3 list6 list9 [deltas]
--- ARGV lane token tenant request_id outcome retryable result kept_ms dead_reason failed_code failed_kept_ms model counts
+-- ARGV lane token tenant request_id outcome retryable result kept_ms window_ms dead_reason failed_code failed_kept_ms
+-- ARGV model counts
 function commands.complete(key, arg)
   local known = redis.call('HMGET', key.request, 'state', 'token', 'deadline', 'waiting', 'calling', 'revived')
   local held = redis.call('HEXISTS', key.inflight, arg.token) == 1

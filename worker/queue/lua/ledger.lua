@@ -47,6 +47,9 @@
 --   result, retryable   once answered: JSON, and 1 | 0
 --   replied             once answered: the streams that have the result, each between spaces
 --   failed_entry        once failed, where its message is kept: the id of its entry (failed_bodies.lua)
+--   mark                once its result is dropped, instead of its fingerprint: the first digits of it
+-- Once the result of a request is dropped, its hash is a marker: it knows duplicates, and has only the fields that this
+-- needs (returns.lua). A missing `retryable` is 0.
 -- A hash that another release wrote may have fewer fields or more. Missing fields count as on a first claim, and
 -- unknown fields stay.
 --
@@ -56,6 +59,9 @@
 
 local FINAL = { completed = true, incomplete = true, failed = true }
 local DEAD_KEPT_COUNT = 100000 -- retention.lua removes dead letters by age
+
+-- They tell the bodies of one request id apart, and no others. A full fingerprint would be half of a marker.
+local function mark_of(fingerprint) return string.sub(fingerprint, 1, 16) end
 
 local function pack(header, message) return cjson.encode(header) .. '\n' .. message end
 

@@ -113,6 +113,38 @@ function commands.cancelled(_, _, marks)
   return found
 end
 
+-- The fields of a marker, each with its value; nil where the request has no final state. Where no claim will run it
+-- anew, no caller asks which delivery answered: the token '' says that none holds it. Where one may, the fields are
+-- those that a claim, a redrive and a waiting caller compare.
+local function marker_of(request)
+  local known = redis.call('HMGET', request, 'state', 'token', 'fingerprint', 'retryable', 'replied', 'failed_entry')
+  local state, token, fingerprint, retryable, replied, failed_entry = unpack(known)
+  if not FINAL[state] then return nil end
+  local anew = retryable == '1'
+  local fields = { 'state', state, 'token', anew and token or '' }
+  local function add(name, value)
+    if value then fields[#fields + 1], fields[#fields + 2] = name, value end
+  end
+  add(anew and 'fingerprint' or 'mark', fingerprint and (anew and fingerprint or mark_of(fingerprint)))
+  add('retryable', anew and '1')
+  add('replied', not anew and replied)
+  add('failed_entry', failed_entry)
+  return fields
+end
+
+-- Drops the result of a request, and leaves a marker in a new hash: Redis keeps the large form of a hash that once had
+-- a long value. Without the right to ask when it ends, as a user of the release before may be, only the result goes.
+local function shrink(request)
+  local marker, ends = marker_of(request), redis.pcall('PEXPIRETIME', request)
+  if not marker or type(ends) ~= 'number' then
+    redis.call('HDEL', request, 'result')
+    return
+  end
+  redis.call('DEL', request)
+  redis.call('HSET', request, unpack(marker))
+  if ends > 0 then redis.call('PEXPIREAT', request, ends) end
+end
+
 -- Drops kept results whose time is over; the duplicate marker stays until its key expires. The keys of the requests
 -- are the members of `kept`.
 -- KEYS kept
@@ -120,7 +152,7 @@ end
 function commands.forget(key, arg)
   local due = redis.call('ZRANGEBYSCORE', key.kept, '-inf', now, 'LIMIT', 0, arg.limit)
   for _, request in ipairs(due) do
-    redis.call('HDEL', request, 'result')
+    shrink(request)
     redis.call('ZREM', key.kept, request)
   end
   return #due
