@@ -14,6 +14,8 @@ _BLOCK: Final = re.compile(r"```(?:console|sh)\n(.*?)```", re.DOTALL)
 _NOT_HERE: Final = (
     "pip ",
     "make ",
+    "git ",
+    "python -m bench",
     "export ",
     "kubectl ",
     "helm ",
@@ -22,7 +24,7 @@ _NOT_HERE: Final = (
     "responses-worker dashboard",
     "responses-worker dev",
 )
-"""Commands that install, build, need a cluster, or run until a signal: other tests run the worker."""
+"""Commands that install, build, measure, need a cluster, or run until a signal: other tests run the worker."""
 _PIPES: Final = "|"
 _ENDLESS: Final = "--watch"
 _GATEWAY: Final = {"WORKER_UPSTREAM_URL": "http://127.0.0.1:1"}

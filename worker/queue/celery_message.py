@@ -7,7 +7,9 @@ worker on what it cannot read. (Protocol: docs.celeryq.dev/en/stable/internals/p
 import base64
 import binascii
 import re
+import secrets
 from collections.abc import Mapping
+from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any, Final, cast
 
@@ -23,9 +25,15 @@ known_tasks: Final = {TASK_NAME}
 """Names of Celery tasks that the lanes may carry; the worker's app adds what `worker.tasks` registers."""
 
 _TASK: Final = re.compile(rb'"task"\s*:\s*"([A-Za-z0-9_.\-]{1,128})"')
+_BASE64: Final = msgspec.json.Decoder(bytes)
+"""Three times as fast as `binascii`, and stricter: where it refuses, `binascii` has the last word."""
+_STAND_IN: Final = secrets.token_hex(16)
+"""Stands for a body that is read by itself. Nobody can guess it, so no message holds it in another place."""
 _ZEROS: Final = bytes.maketrans(b"123456789", b"000000000")
-_MANY_DIGITS: Final = b"0" * 309
-"""Of an integer beyond a double."""
+_MANY: Final = 309
+"""Digits of an integer beyond a double."""
+_STRIDE: Final = 16
+"""One byte in so many is looked at first. Digits of such a number are seen by 19 looks in a row."""
 STRICT_JSON: Final = "must be strict JSON (RFC 8259) in UTF-8: no NaN, no lone surrogates, nothing cut off"
 
 
@@ -39,7 +47,22 @@ class BrokenMessageError(Exception):
 
 
 def read_outer(raw: bytes) -> Mapping[str, Any]:
-    """The message around the body, as an object. Raises BrokenMessageError."""
+    """The message around the body, as an object. Its body may be decoded already, to bytes. Raises BrokenMessageError.
+
+    The base64 of a large body is most of a message, so it is read by itself, and no copy is made of it as text.
+    """
+    start, end = _middle(raw)
+    if end - start > len(raw) // 2 and not _has_many_digits(raw):
+        with suppress(BrokenMessageError, ValueError):
+            body = _BASE64.decode(memoryview(raw)[start:end])
+            outer = as_object(_loads(b'%s"%s"%s' % (raw[:start], _STAND_IN.encode(), raw[end:]), "message"))
+            if outer.get("body") == _STAND_IN and _is_base64(outer):
+                return {**outer, "body": body}
+    return read_whole(raw)
+
+
+def read_whole(raw: bytes) -> Mapping[str, Any]:
+    """The message as an object, its body as it was written. Raises BrokenMessageError."""
     outer = _loads(raw, "message")
     if not isinstance(outer, dict):
         raise BrokenMessageError("message", "must be a JSON object")
@@ -75,7 +98,11 @@ def read_time(headers: Mapping[str, Any], name: str) -> datetime | None:
 
 def task_name(raw: bytes) -> str | None:
     """The name of the Celery task that a message is for, found without parsing its body."""
-    found = _TASK.match(raw, raw.find(b'"task"')) if b'"task"' in raw else None
+    start, end = _middle(raw)
+    place = raw.find(b'"task"', 0, start + len(b'"task"'))
+    if place < 0:
+        place = raw.find(b'"task"', end - 1)
+    found = _TASK.match(raw, place) if place >= 0 else None
     return found[1].decode() if found else None
 
 
@@ -87,16 +114,27 @@ def headers_of(raw: bytes) -> Mapping[str, Any]:
         return {}
 
 
+def _middle(raw: bytes) -> tuple[int, int]:
+    """The place of the text in the middle of a message, from quote to quote: of a large one, its body."""
+    middle = len(raw) // 2
+    return raw.rfind(b'"', 0, middle), raw.find(b'"', middle) + 1
+
+
 def _loads(document: bytes, part: str) -> object:
     if violation := too_complex(document, part):
         raise BrokenMessageError(part, violation.message)
     try:
         value = msgspec.json.decode(document)  # orjson takes twelve times the size of a large document
-        if _MANY_DIGITS in document.translate(_ZEROS):
+        if _has_many_digits(document):
             orjson.dumps(value)  # refuses integers that no reader takes
     except (TypeError, ValueError):
         raise BrokenMessageError(part, STRICT_JSON) from None
     return value
+
+
+def _has_many_digits(document: bytes) -> bool:
+    looks = document[::_STRIDE].translate(_ZEROS)
+    return b"0" * (_MANY // _STRIDE) in looks and b"0" * _MANY in document.translate(_ZEROS)
 
 
 def _check_headers(outer: Mapping[str, Any], headers: Mapping[str, Any]) -> None:
@@ -112,15 +150,21 @@ def _check_headers(outer: Mapping[str, Any], headers: Mapping[str, Any]) -> None
 
 
 def _body(outer: Mapping[str, Any]) -> bytes:
-    body, encoding = outer.get("body"), as_object(outer.get("properties")).get("body_encoding")
+    body = outer.get("body")
+    if isinstance(body, bytes):
+        return body
     if not isinstance(body, str):
         raise BrokenMessageError("body", "must be a string, as Celery's JSON serializer writes it")
-    if encoding != "base64":
+    if not _is_base64(outer):
         return body.encode()
     try:
         return base64.b64decode(body, validate=True)
     except (binascii.Error, ValueError):
         raise BrokenMessageError("body", "must be valid base64, as properties.body_encoding says") from None
+
+
+def _is_base64(outer: Mapping[str, Any]) -> bool:
+    return as_object(outer.get("properties")).get("body_encoding") == "base64"
 
 
 def _argument(body: object) -> object:

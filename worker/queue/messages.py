@@ -16,14 +16,15 @@ import msgspec
 
 from api_contracts import ContractViolation, GenerationRequest, Violation
 from api_contracts.envelope import Envelope
-from api_contracts.fingerprints import fingerprint
 from worker.queue.celery_message import (
     BrokenMessageError,
     guess_envelope,
     read_envelope,
     read_outer,
     read_time,
+    read_whole,
 )
+from worker.queue.fingerprints import fingerprint
 from worker.queue.identity import DERIVED_RULE, Identity, as_object, identify, recover
 from worker.queue.media import NO_MEDIA, Media, media_of
 from worker.queue.oversize import EDGE, KEPT_WHOLE, largest_message, uncut
@@ -161,18 +162,18 @@ def _decoded(raw: bytes, outer: Mapping[str, Any], max_body: int, contract: type
         wire = _wire(request, max_body)
         eta, expires = read_time(headers, "eta"), read_time(headers, "expires")
     except ContractViolation as invalid:
-        return _message(outer, headers, envelope, violations=tuple(invalid.violations))
+        return _message(raw, outer, headers, envelope, violations=tuple(invalid.violations))
     except BrokenMessageError as broken:
         envelope = guess_envelope(outer) if envelope is None else envelope
         if envelope is None and broken.violation.field == "body" and (found := recover(raw)):
             return _answerable(found, raw, broken)
-        return _message(outer, headers, envelope, violations=(broken.violation,), too_large=broken.too_large)
+        return _message(raw, outer, headers, envelope, violations=(broken.violation,), too_large=broken.too_large)
     terms, media = Terms.of(request), media_of(request.body.media)
-    return _message(outer, headers, envelope, terms=terms, body=wire, media=media, eta=eta, expires=expires)
+    return _message(raw, outer, headers, envelope, terms=terms, body=wire, media=media, eta=eta, expires=expires)
 
 
 def _message(
-    outer: Mapping[str, Any], headers: Mapping[str, Any], envelope: object, **found: Any
+    raw: bytes, outer: Mapping[str, Any], headers: Mapping[str, Any], envelope: object, **found: Any
 ) -> Message | Unreadable:
     identity, given = identify(outer, headers, envelope), as_object(envelope)
     if identity is None:
@@ -183,7 +184,7 @@ def _message(
     traceparent = _traceparent(given, headers)
     return Message(
         identity=identity,
-        fingerprint=fingerprint(given["body"] if "body" in given else outer.get("body")),
+        fingerprint=fingerprint(given["body"] if "body" in given else read_whole(raw).get("body")),
         headers=_kept_headers(headers),
         traceparent=traceparent,
         trace_id=_trace_id(traceparent),
