@@ -206,8 +206,9 @@ class Model:
         if word == "wait":
             return 0
         self.permits[one.token] = self.now + lease_ms
-        assert self.gate.probe_at == self.now + max(PROBE_PATIENCE_MS, shut.probe_ms), "one at a time"
-        return shut.probe_ms
+        probe_ms = shut.probe_ms / 2 if self.now < shut.probe_at else shut.probe_ms  # it would double it if it failed
+        assert self.gate.probe_at == self.now + max(PROBE_PATIENCE_MS, probe_ms), "one at a time"
+        return probe_ms
 
     def _offer(self, learned: Learned, arg: Any, one: Any, word: str) -> float:
         lane = arg.lane
