@@ -221,21 +221,15 @@ class TestSilence:
 
         assert budget.admission.gate == ""
 
-    async def test_calls_that_their_callers_end_early_are_no_silence(self, budget: Budget) -> None:
+    @pytest.mark.parametrize("verdict", ["cut_short", "unsent"])
+    async def test_calls_that_their_callers_end_early_or_that_were_never_made_are_no_silence(
+        self, budget: Budget, verdict: Verdict
+    ) -> None:
         await self.known(budget)
         for _ in range(200):
             call = await budget.one()
             budget.advance(500)
-            await budget.ended(call, verdict="cut_short")
-
-        assert budget.admission.gate == ""
-
-    async def test_calls_that_were_never_made_are_no_silence(self, budget: Budget) -> None:
-        await self.known(budget)
-        for _ in range(200):
-            call = await budget.one()
-            budget.advance(500)
-            await budget.ended(call, verdict="unsent")
+            await budget.ended(call, verdict=verdict)
 
         assert budget.admission.gate == ""
 

@@ -14,7 +14,7 @@ LEASE_MS: Final = 15_000
 """The time for which a silent worker keeps its deliveries; three renewals fit in."""
 
 RENEWED_AT_ONCE: Final = 200
-"""Redis serves no other client during a call; it renews a hundred leases in a millisecond."""
+"""Redis serves no other client during a call."""
 
 
 def tokens_of(pop_id: str, lanes: Iterable[str], count: int) -> list[tuple[str, str]]:

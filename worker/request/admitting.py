@@ -16,6 +16,7 @@ from worker.admission.grants import Ask, NotAdmitted, Reservation
 from worker.admission.tokens import TokenEstimator
 from worker.queue.claims import Claim, Lease, Refusal
 from worker.queue.messages import Message
+from worker.request.checking import is_checked
 from worker.request.execution import Execution, Interruption
 from worker.request.policy import Policy
 from worker.request.ports import AdmissionPort, AdmissionQueuePort
@@ -88,9 +89,7 @@ class Admitting:
 
 def _is_plain(message: Message) -> bool:
     """Whether nothing stands between the claim of a new request and its call."""
-    terms = message.terms
-    checked = terms is not None and (terms.holds_schema or terms.check_output)
-    return not (terms is None or checked or message.violations or message.eta)
+    return message.terms is not None and not (is_checked(message) or message.violations or message.eta)
 
 
 async def _answer_to(ahead: "asyncio.Task[Reservation | NotAdmitted]", ask: Ask) -> Reservation | NotAdmitted:

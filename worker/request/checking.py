@@ -20,10 +20,16 @@ _COMPLAINT: Final = (
 )
 
 
+def is_checked(message: Message) -> bool:
+    """Whether its schemas are checked before its call."""
+    terms = message.terms
+    return terms is not None and (terms.holds_schema or terms.check_output)
+
+
 async def schema_fault(checker: CheckerPort, message: Message) -> MappedError | None:
     """The error of a request whose schemas are none; None for most requests, without a question."""
     terms = message.terms
-    if terms is None or not (terms.holds_schema or terms.check_output):
+    if terms is None or not is_checked(message):
         return None
     finding = await checker.request(message.body, tools=terms.check_output)
     return finding and _invalid(finding)

@@ -227,7 +227,7 @@ class Sender:
 
 
 def _runs(batch: Iterable[Call]) -> Iterable[Sequence[Call]]:
-    """The calls by script, RUN at most together. Any order is right: nobody has seen a reply to any of them."""
+    """The calls by script, RUN at most together. Any order is right behind what goes `first`: nobody has a reply."""
     by_script: dict[str, list[Call]] = {}
     for call in batch:
         by_script.setdefault(call.text, []).append(call)
