@@ -47,6 +47,7 @@ from worker.request.quarantine import QUIET_S, Quarantine
 from worker.request.results import build_result
 from worker.request.stream_watch import StreamWatch
 from worker.request.waits import interrupted, not_admitted
+from worker.storage.gathering import Pace
 from worker.storage.scripts import ScriptError
 
 
@@ -59,6 +60,7 @@ class Processor:
     relay: RelayPort
     policy: Policy
     events: RequestEvents
+    pace: Pace = field(default_factory=Pace)
     checker: CheckerPort = field(default_factory=Checker)
     rng: random.Random = field(default_factory=random.Random)
     tokens: TokenEstimator = field(default_factory=TokenEstimator)
@@ -182,13 +184,19 @@ class Processor:
             await watch.ended()
         if isinstance(call, Interruption):
             return execution.end_attempt(None)
-        if isinstance(call.outcome, Answer) and message.terms:
-            execution.cost_usd = cost_usd(self.policy.prices, message.terms.model, call.outcome.usage)
+        if isinstance(call.outcome, Answer):
+            self._learn(execution, call.outcome, call.duration_ms / 1000)
         self.events.call_ended(execution, call)
-        if isinstance(call.outcome, Answer) and call.outcome.usage:
-            usage, media = call.outcome.usage, message.media.tokens
-            self.tokens.learn(execution.text_size, message.max_output_tokens, usage, media)
         return execution.end_attempt(call)
+
+    def _learn(self, execution: Execution, answer: Answer, took_s: float) -> None:
+        """Notes the price of an answer, and its time and size for the estimates of later ones."""
+        message, usage = execution.request, answer.usage
+        self.pace.answered(took_s)
+        if message.terms:
+            execution.cost_usd = cost_usd(self.policy.prices, message.terms.model, usage)
+        if usage:
+            self.tokens.learn(execution.text_size, message.max_output_tokens, usage, message.media.tokens)
 
     async def _begin(self, execution: Execution, reservation: Reservation) -> bool:
         """Records the attempt, unless its claim did; returns whether its call may follow."""

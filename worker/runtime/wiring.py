@@ -47,7 +47,7 @@ def build(settings: Settings, sentry: Sentry, traces: Traces, task_runner: TaskR
     places, admission = Places(settings.concurrency), admission_of(settings, runner, events)
     queues = AdmissionQueues.of(admission, settings.lanes, places, left=news.set)
     gateways, relay = gateways_of(settings), DeltaRelay(runner.client)
-    processor = Processor(ledger, queues, queues, gateways, relay, policy(settings), events)
+    processor = Processor(ledger, queues, queues, gateways, relay, policy(settings), events, runner.pace)
     executor = Executor(
         task_runner=task_runner(processor),
         observer=events,

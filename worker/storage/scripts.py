@@ -22,6 +22,7 @@ from worker.storage.commands import Argument, Command, Row, Script, together
 from worker.storage.connection import SOCKET_TIMEOUT_S
 from worker.storage.errors import ScriptError
 from worker.storage.events import RedisEvents, Unheard
+from worker.storage.gathering import Pace
 from worker.storage.parts import sha_of
 from worker.storage.sender import Call, Redis, Sender
 
@@ -74,6 +75,11 @@ class ScriptRunner:
             return command.reply(await call.reply)
         finally:
             self._redis.open.discard(call)
+
+    @property
+    def pace(self) -> Pace:
+        """Hears how long answers of the gateway take: script calls wait for each other for a small share of it."""
+        return self._redis.pace
 
     async def aclose(self) -> None:
         """Cancels whoever still waits for a reply."""

@@ -25,7 +25,7 @@ from worker.storage.commands import Words, together
 from worker.storage.connection import SOCKET_TIMEOUT_S
 from worker.storage.errors import ScriptError, kind_of, may_pass
 from worker.storage.events import RedisEvents, Unheard
-from worker.storage.gathering import RUN, Gathering
+from worker.storage.gathering import RUN, Gathering, Pace
 from worker.storage.parts import sha_of
 from worker.storage.silence import unless_silent
 
@@ -73,6 +73,7 @@ class Redis:
     """Scripts that the server does not have, as it said; it is believed to have all others."""
     cut_off: "set[Sender]" = field(default_factory=set["Sender"])
     """Senders whose last round trip failed."""
+    pace: Pace = field(default_factory=Pace)
     _troubled: bool = False
     _told_at: float = -math.inf
     silent_at: float = -math.inf
@@ -102,7 +103,10 @@ class Sender:
     _connection: Any = None
     """An AbstractConnection of redis-py, whose replies have half a type."""
     _used_at: float = 0.0
-    _gathering: Gathering = field(default_factory=Gathering)
+    _gathering: Gathering = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._gathering = Gathering(self.redis.pace)
 
     def send(self, call: Call) -> None:
         """Sets the call's reply, or its error, some time later."""
