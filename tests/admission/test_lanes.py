@@ -1,6 +1,9 @@
 """Budget is shared among the lanes that want it, by weight, in whichever process they are."""
 
+import heapq
 import random
+from collections import Counter
+from dataclasses import dataclass, field
 
 import pytest
 from support.admission_parts import BURST, Budget
@@ -80,3 +83,56 @@ async def test_lanes_that_are_no_longer_used_are_forgotten(budget: Budget) -> No
     await budget.ask(lane="a")
 
     assert len(budget.state()) <= small + 4
+
+
+@dataclass
+class Fleet:
+    """Processes that always have requests, and ask again when they are told to."""
+
+    budget: Budget
+    lanes: dict[str, int]
+    """Weights."""
+    due: list[tuple[int, int, str]]
+    """When, by which process, and for which lane."""
+    granted: "Counter[str]" = field(default_factory=Counter[str])
+    asked: int = 0
+
+    @classmethod
+    def of(cls, budget: Budget, lanes: dict[str, int], processes: int) -> "Fleet":
+        return cls(budget, lanes, [(budget.now_ms, number, lane) for number in range(processes) for lane in lanes])
+
+    async def run(self, seconds: int) -> None:
+        end = self.budget.now_ms + seconds * 1000
+        while self.due[0][0] <= end:
+            at, number, lane = heapq.heappop(self.due)
+            self.budget.advance(max(0, at - self.budget.now_ms))
+            calls = await self.budget.ask(8, lane=lane, weight=self.lanes[lane])
+            await self.budget.ended(*calls)
+            self.asked += 1
+            self.granted[lane] += len(calls)
+            back_in_ms = min(1_000, max(50, self.budget.last.wait_ms))
+            heapq.heappush(self.due, (self.budget.now_ms + back_in_ms, number, lane))
+
+
+@pytest.mark.parametrize("lanes", [{"a": 1}, {"a": 1, "b": 1}, {"a": 4, "b": 1}])
+@pytest.mark.parametrize("processes", [1, 2, 7, 19])
+async def test_more_processes_do_not_ask_more_often(budget: Budget, lanes: dict[str, int], processes: int) -> None:
+    """Twenty questions a second a lane, and those of the first moment, use up all that there is, in its shares."""
+    fleet = Fleet.of(budget, lanes, processes)
+
+    await fleet.run(20)
+
+    assert fleet.asked <= len(lanes) * (20 * 20 + processes)
+    assert fleet.granted.total() == pytest.approx(200, abs=BURST)
+    for lane, weight in lanes.items():
+        assert fleet.granted[lane] / fleet.granted.total() == pytest.approx(weight / sum(lanes.values()), abs=0.04)
+
+
+async def test_a_lane_of_one_process_keeps_its_share_beside_one_of_many(budget: Budget) -> None:
+    fleet = Fleet.of(budget, {"many": 1}, 15)
+    fleet.lanes["one"] = 1
+    heapq.heappush(fleet.due, (budget.now_ms, 15, "one"))
+
+    await fleet.run(20)
+
+    assert fleet.granted["one"] == pytest.approx(fleet.granted["many"], abs=8)

@@ -16,6 +16,7 @@ from oracles.making_room import MakingRoom
 START_BURST_MS: Final = 500
 PROBE_PATIENCE_MS: Final = 15_000
 LANE_LEAD_MS, LANE_GRACE_MS = 100, 250
+TURN_MS, LONGEST_TURN_MS = 50, 1_000
 MOST_FORGIVEN: Final = 4
 FIRST_SCALE: Final = 32
 """Of a slow start, whose first 16 calls may be on their way for half a second."""
@@ -82,6 +83,8 @@ class Model:
     virtual: float = 0
     room: float | None = None
     """During a slow start: calls that may still start in this command."""
+    turn_ms: float = 0
+    """Until one more process of the lane may come back, as this command found it."""
     back: float = 0
     """The time by which the clock went back before this command."""
     learned: Learned = field(init=False)
@@ -161,6 +164,7 @@ class Model:
         starts = sum(word == "go" and one.token not in self.permits for one, word in zip(asked, words, strict=True))
         self.room = None if learned.room is None else learned.room + starts
         room.prepare(list(asked))
+        self.turn_ms = min(self.claims.get(arg.lane, 0) - LANE_GRACE_MS + TURN_MS - self.now, LONGEST_TURN_MS)
         wait_ms: float | None = 1_000 if self.paused else 0
         for one, word in zip(asked, words, strict=True):
             if one.token in self.permits:
@@ -216,9 +220,10 @@ class Model:
         others = [self.spent.get(name, 0) for name, until in self.claims.items() if until > self.now and name != lane]
         if self.claims.get(lane, 0) <= self.now:
             self.spent[lane] = max(self.spent.get(lane, 0), self.virtual)
-        wait_ms = self._obstacle(lane, min(others, default=math.inf), one.tokens)
+        wait_ms, alone = self._obstacle(lane, min(others, default=math.inf), one.tokens)
         assert word == ("wait" if wait_ms > 0 else "go")
         if wait_ms > 0:
+            wait_ms = wait_ms if alone else max(wait_ms, self.turn_ms)
             self.claims[lane] = self.now + min(wait_ms, 1_000) + LANE_GRACE_MS
             return wait_ms
         self.permits[one.token] = self.now + arg.lease_ms
@@ -233,18 +238,19 @@ class Model:
             self.probing, self.pause_until = False, self.now + 1.25 * self.learned.refusal_ms
         return 0
 
-    def _obstacle(self, lane: str, behind: float, tokens: int) -> float:
+    def _obstacle(self, lane: str, behind: float, tokens: int) -> tuple[float, bool]:
+        """The wait, and whether it is that of this question alone: else those who wait come back one by one."""
         if self.now < self.pause_until:
-            return self.pause_until - self.now
+            return self.pause_until - self.now, True
         if len(self.permits) >= min(self.in_force("in_flight") or math.inf, self.learned.in_flight):
-            return 50
+            return 50, True
         if self.spent[lane] > behind + LANE_LEAD_MS * self.learned.scale:
-            return 25
+            return 25, False
         if self.room is not None:
-            return 0 if self.room > 0 else 50
+            return 0 if self.room > 0 else 50, True
         requests = min(self.request_ms, self.full_ms) - self.requests_ms
         missing = min(tokens * self.token_ms, self.full_ms) - self.tokens_ms
-        return max(0, requests, missing) / self.learned.scale
+        return max(0, requests, missing) / self.learned.scale, False
 
     def report(self, learned: Learned, gate: Gate, arg: Any, *, shared: bool) -> None:
         """Holds what changed to what the call showed. A second report changes nothing."""

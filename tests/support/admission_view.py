@@ -49,8 +49,9 @@ class Seen:
 
     @property
     def settled(self) -> "Seen":
-        """Without the next time at which somebody on probation comes back: a question asked twice may move it."""
-        return Seen({name: value for name, value in self.state.items() if name != b"pr_back"}, self.permits)
+        """Without the times at which a lane, or who is on probation, comes back: a question asked twice moves them."""
+        moved = (b"pr_back", b"wanting:")
+        return Seen({name: value for name, value in self.state.items() if not name.startswith(moved)}, self.permits)
 
     def number(self, name: str) -> float:
         return float(self.state.get(name.encode(), 0))

@@ -31,7 +31,7 @@ RINGING_S: Final = 0.005
 SHORTEST_SLEEP_S: Final = 0.05
 """A process with a full room asks at most this often, and once more for each call of its own that ends.
 
-8 processes make 160 script calls a second a lane while no call ends.
+Where budget is short, the script lets the processes of a lane ask in turn, this long apart.
 """
 
 LONGEST_SLEEP_S: Final = 1.0

@@ -25,6 +25,7 @@ class Admission(Memory):
     ) -> tuple[list[tuple[Answer, Reservation | None]], float]:
         """One answer for each of `asked`, in order, and in how many ms those that wait should ask again."""
         self._prepare(now_ms, asked)
+        self.turn_ms = self.pace.turn_ms(now_ms, lane)
         answers: list[tuple[Answer, Reservation | None]] = []
         wait_ms, aside = 0.0, False
         for one in asked:
@@ -98,7 +99,7 @@ class Admission(Memory):
         in_flight = len(self.permits)
         crowded = in_flight >= min(self.flight.limit, self.most_in_flight or float("inf"))
         self.flight.crowded |= crowded or in_flight >= overload.CROWDED * self.flight.limit
-        granted, wait_ms = self.pace.admit(now_ms, lane, weight, [one.tokens], crowded=crowded)
+        granted, wait_ms = self.pace.admit(now_ms, lane, weight, [one.tokens], crowded=crowded, turn_ms=self.turn_ms)
         return 0.0 if granted else wait_ms
 
     def _grant(self, now_ms: float, one: Asked) -> Reservation:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 LEAD_MS = 100  # how far a lane may run ahead of one that waits: a few polls, or high rates would starve
 GRACE_MS = 250  # a lane that was told to wait keeps its claim this much longer
+TURN_MS, LONGEST_TURN_MS = 50, 1_000  # between two processes that come back; until the last of them does
 
 
 @dataclass(slots=True)
@@ -27,6 +28,11 @@ def claim(all_lanes: dict[str, Lane], mine: Lane, now_ms: float, virtual_ms: flo
     return min(waiting, default=float("inf"))
 
 
+def turn(mine: Lane, now_ms: float) -> float:
+    """The ms until one more process may come back, after those that were told to."""
+    return min(mine.wanting_until_ms - GRACE_MS + TURN_MS - now_ms, LONGEST_TURN_MS)
+
+
 def wait(mine: Lane, now_ms: float, wait_ms: float) -> None:
     """Keeps the claim of a lane that is told to come back."""
-    mine.wanting_until_ms = now_ms + min(wait_ms, 1_000) + GRACE_MS
+    mine.wanting_until_ms = now_ms + min(wait_ms, LONGEST_TURN_MS) + GRACE_MS

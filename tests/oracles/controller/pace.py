@@ -7,11 +7,9 @@ earn `scale` nominal ms per ms. A configured limit is scale 1 and also its cap; 
 nominal ms, so scale reads as calls per second, and has no cap; slow_start.py says how a first rate is found.
 """
 
-from dataclasses import dataclass, field
-
 from oracles.controller import lanes, slow_start
 from oracles.controller.lanes import Lane
-from oracles.controller.slow_start import SlowStart
+from oracles.controller.pace_state import BACKOFF_MS, State
 
 # Learning
 HEADROOM = 0.97  # of a ceiling just met: window edges and network jitter misplace a call or two
@@ -28,8 +26,8 @@ FLOOR = 0.01
 FORGIVEN = 0.03  # of the calls: so few refusals, at a rate that was not tried for more, are none of our doing
 MOST_FORGIVEN = 4.0  # in a row, earned by the calls before
 # Pausing
-BACKOFF_MS, BACKOFF_MAX_MS = 100, 8_000
-REFUSAL_MS, REFUSAL_MAX_MS = 200, 2_000  # first guess, and most, of the time the upstream takes to refuse
+BACKOFF_MAX_MS = 8_000
+REFUSAL_MAX_MS = 2_000  # of the time the upstream takes to refuse
 PROBE_PATIENCE = slow_start.PATIENCE  # x that time: a lone call not refused by then shows an open upstream
 MAX_PAUSE_MS = 900_000
 # Bursts and lanes
@@ -37,32 +35,6 @@ START_BURST_MS, MIN_BURST_MS = 500, 250
 CROWDED_POLL_MS = 50.0
 LANE_POLL_MS = 25.0  # when another lane's turn ends, only that lane knows
 MINUTE_MS = 60_000
-
-
-@dataclass(slots=True)
-class State:
-    """All that the fleet remembers about one upstream."""
-
-    at_ms: float  # last refill
-    scale: float
-    ceiling: float  # the scale at which the last refusal put the upstream's limit; 0 before any
-    hold_ms: float  # busy time to stay at or below it
-    burst_ms: float
-    requests_ms: float  # level of each bucket
-    tokens_ms: float
-    refund: float = 0.0  # believed share of unused reservations that the upstream gives back
-    hint: float = 0.0  # the scale that headers name
-    busy_ms: float = 0.0  # since the last cut: time in which budget was what held calls back
-    passed_ms: float = 0.0  # since the last cut: nominal ms granted
-    cut_at_ms: float = 0.0  # 0: never refused
-    pause_until_ms: float = 0.0
-    probing: bool = False  # the next call goes alone
-    backoff_ms: float = BACKOFF_MS
-    refusal_ms: float = REFUSAL_MS  # time the upstream takes to refuse
-    lenience: float = 0.0  # refusals that would be forgiven now
-    virtual_ms: float = 0.0  # at which the last grant was made
-    lanes: dict[str, Lane] = field(default_factory=dict)
-    slow: SlowStart = field(default_factory=SlowStart)
 
 
 class Pace:
@@ -88,16 +60,30 @@ class Pace:
         if not known:
             slow_start.begin(self.state, now_ms)
 
+    def turn_ms(self, now_ms: float, lane: str) -> float:
+        """The ms until one more process of this lane may come back."""
+        return lanes.turn(self.state.lanes.get(lane, Lane()), now_ms)
+
     def admit(
-        self, now_ms: float, lane: str, weight: float, costs: list[int], *, crowded: bool = False
+        self,
+        now_ms: float,
+        lane: str,
+        weight: float,
+        costs: list[int],
+        *,
+        crowded: bool = False,
+        turn_ms: float | None = None,
     ) -> tuple[int, float]:
         """The number of `costs` (tokens each), in order, that may start now, and the ms until the rest may ask."""
         self._refill(now_ms)
         mine = self.state.lanes.setdefault(lane, Lane())
         behind_ms = lanes.claim(self.state.lanes, mine, now_ms, self.state.virtual_ms)
+        turn_ms = lanes.turn(mine, now_ms) if turn_ms is None else turn_ms
         for granted, tokens in enumerate(costs):
             wait_ms = self._wait(now_ms, mine, behind_ms, tokens, crowded=crowded)
             if wait_ms > 0:
+                if not crowded and not self.state.slow.window and now_ms >= self.state.pause_until_ms:
+                    wait_ms = max(wait_ms, turn_ms)
                 lanes.wait(mine, now_ms, wait_ms)
                 return granted, wait_ms
             self._spend(now_ms, mine, weight, tokens)

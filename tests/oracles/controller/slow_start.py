@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from oracles.controller.pace import State
+    from oracles.controller.pace_state import State
 
 FIRST = 16.0
 FATE_MS = 500

@@ -49,6 +49,15 @@ local function look(way, one)
   end
 end
 
+-- The wait of a process for budget: others of its lane wait as well, and they ask one after the other.
+local function in_turn(ways, wait_ms, reason)
+  if reason ~= 'share' and reason ~= 'requests' and reason ~= 'tokens' then return wait_ms end
+  for _, way in ipairs(ways) do
+    if not way.closed and way.wait_ms == wait_ms then return way.account:next_turn(wait_ms) end
+  end
+  return wait_ms -- until the request may go to another route
+end
+
 -- The ways that this request may take at all. One that moves on after a failure takes no way that it knows already.
 function Round:candidates(one)
   local found = {}
@@ -178,7 +187,7 @@ function Round:decide(one)
     local wait_ms, reason
     way, wait_ms, reason = choose(self:measured(ways, one), now - one.enqueued_at, self:draw(one))
     if not way then
-      self.blocked[one.model] = { wait_ms = wait_ms, reason = reason }
+      self.blocked[one.model] = { wait_ms = in_turn(ways, wait_ms, reason), reason = reason }
       return 'wait'
     end
   end

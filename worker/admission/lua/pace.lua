@@ -24,6 +24,7 @@ local PROBE_PATIENCE = 1.25 -- x that time: a lone call not refused by then show
 local START_BURST_MS, MIN_BURST_MS = 500, 250
 local CROWDED_POLL_MS = 50
 local LANE_LEAD_MS, LANE_GRACE_MS = 100, 250 -- how far a lane may run ahead; how long a waiting lane keeps its claim
+local TURN_MS, LONGEST_TURN_MS = 50, 1000 -- between two questions of a lane that has to wait; until the last of them
 local MOST_FORGOTTEN = 256 -- fields of lanes in one call
 
 function State:start()
@@ -190,6 +191,15 @@ function State:other_lanes(lane)
   return found
 end
 
+-- A lane that is told to wait keeps its claim until it asks again.
+function State:claim(lane, wait_ms) self[lane.wanting] = now + math.min(wait_ms, LONGEST_TURN_MS) + LANE_GRACE_MS end
+
+-- The time at which the lane may ask again: TURN_MS after the last of those processes that were told to come back. If
+-- each came as soon as budget for one is there, all but one would ask for nothing, twenty times a second.
+function State:turn_at(lane)
+  return math.min((self[lane.wanting] or 0) - LANE_GRACE_MS + TURN_MS, now + LONGEST_TURN_MS)
+end
+
 -- Runs after the grants, which move the virtual time: so the same command, sent again, finds nothing more to forget.
 function State:forget_lanes(lane)
   local forgotten = {}
@@ -206,7 +216,7 @@ function State:obstacle(lane, behind, tokens, crowded)
   if now < self.pause_until then return self.pause_until - now, 'throttled' end
   if crowded then return CROWDED_POLL_MS, 'concurrency' end
   if (self[lane.spent] or 0) > behind + LANE_LEAD_MS * self.scale then return 25, 'share' end
-  if self:starting() then return self:room() > 0 and 0 or CROWDED_POLL_MS, 'requests' end
+  if self:starting() then return self:room() > 0 and 0 or CROWDED_POLL_MS, 'concurrency' end
   local full = self.burst_ms * self.scale
   local requests = math.min(self.request_ms, full) - self.requests_ms
   local missing = math.min(tokens * self.token_ms, full) - self.tokens_ms

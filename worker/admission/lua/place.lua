@@ -47,12 +47,19 @@ function Place:budget(one)
   if not self.paced then return self:crowded() and CROWDED_MS or 0, 'concurrency' end
   if not self.behind then
     s:refill()
-    self.behind = s:behind(self.lane)
+    self.behind, self.turn_at = s:behind(self.lane), s:turn_at(self.lane)
   end
   local wait_ms, reason = s:obstacle(self.lane, self.behind, one.tokens, self:crowded())
-  if wait_ms > 0 then s[self.lane.wanting] = now + math.min(wait_ms, 1000) + LANE_GRACE_MS end
+  if wait_ms > 0 then s:claim(self.lane, wait_ms) end
   self.reason = wait_ms > 0 and reason or ''
   return wait_ms, reason
+end
+
+-- The time until the process of this round asks again, which has to wait so long for budget.
+function Place:next_turn(wait_ms)
+  wait_ms = math.max(wait_ms, self.turn_at - now)
+  self.s:claim(self.lane, wait_ms)
+  return wait_ms
 end
 
 -- The calls of this size for which there is room now.
