@@ -21,7 +21,7 @@ ROWS: Final = [Row(keys.waiting_list(LIST), {})]
 
 def page(client: Any, count: int = 500) -> list[bytes]:
     found = call_blocking(client, QUEUED_CANCELLATION, PAGES, {}, ROWS, interval_ms=0, count=count)
-    return found[0][1] if found else []
+    return [message for _, message in found[0][1]] if found else []
 
 
 def searched(client: Any, *messages: bytes) -> list[bytes]:

@@ -3,12 +3,15 @@
 import asyncio
 import itertools
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 import redis
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from support.command_line import called
+from support.examples import examples
 from support.heard import Heard
 from support.ledger_parts import eventually
 from support.producer import Producer, body
@@ -19,10 +22,13 @@ from api_contracts.client import ResponsesClient
 from api_contracts.outgoing import strict_json
 from worker.devtools.devstack import Simulator
 from worker.queue.claims import Delivery
+from worker.queue.leases import LEASE_MS
 from worker.queue.ledger import Ledger
-from worker.queue.queued_cancellation import PAGE, QueuedCancellation
+from worker.queue.queued_cancellation import PAGE, QUEUED_CANCELLATION, TAKE, QueuedCancellation
+from worker.storage import keys
+from worker.storage.commands import Row
 from worker.storage.connection import RedisTarget
-from worker.storage.scripts import ScriptRunner
+from worker.storage.scripts import ScriptRunner, call_blocking
 
 LANE = "responses.interactive"
 
@@ -135,3 +141,44 @@ async def test_what_a_lane_that_moves_holds_is_left_to_its_consumers(swept: Swep
     assert len(swept.taken) == 1
     assert swept.redis.llen(LANE) == 10
     assert swept.redis.llen(still) == 0
+
+
+@pytest.fixture
+def without_lset(valkey: redis.Redis, redis_url: str) -> Iterator[str]:
+    """A user with the rights that the release before asked for."""
+    client: Any = valkey
+    client.execute_command("ACL", "SETUSER", "older", "on", "nopass", "~*", "&*", "+@all", "-lset")
+    yield redis_url.replace("//", "//older:any@", 1)
+    client.execute_command("ACL", "DELUSER", "older")
+
+
+@given(data=st.data())
+@settings(max_examples=examples(30), suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@pytest.mark.parametrize("rights", ["all", "older"])
+def test_what_was_found_is_taken_wherever_it_is_by_now(
+    valkey: Any, redis_url: str, without_lset: str, rights: str, data: st.DataObject
+) -> None:
+    """Lanes move between the look and the taking; equal messages stand in one lane; each is taken once, or is gone."""
+    valkey.flushall()
+    waiting = [b"%d" % number for number in data.draw(st.lists(st.integers(0, 30), min_size=1, max_size=40))]
+    places = data.draw(st.lists(st.integers(1, len(waiting)), unique=True, max_size=20))
+    found = [(place, waiting[place - 1]) for place in places]
+    moved = data.draw(st.integers(0, 3))
+    valkey.lpush(LANE, *waiting)
+    for _ in range(min(moved, len(waiting))):
+        valkey.rpop(LANE)
+    left = waiting[moved:]
+    rows = [Row({}, {"token": f"x.interactive.{n}", "place": at, "message": raw}) for n, (at, raw) in enumerate(found)]
+    names = keys.lane("interactive") | keys.waiting_list(LANE)
+
+    user: Any = redis.Redis
+    with user.from_url(redis_url if rights == "all" else without_lset) as client:
+        taken = call_blocking(client, QUEUED_CANCELLATION, TAKE, names, rows, lease_ms=LEASE_MS)
+        again = call_blocking(client, QUEUED_CANCELLATION, TAKE, names, rows, lease_ms=LEASE_MS)
+
+    expected = Counter(left) & Counter(raw for _, raw in found)
+    messages = {f"x.interactive.{n}": raw for n, (_, raw) in enumerate(found)}
+    assert Counter(messages[token] for token in taken) == expected
+    assert taken <= again
+    assert Counter(valkey.lrange(LANE, 0, -1)) == Counter(left) - Counter(messages[token] for token in again)
+    assert valkey.hlen("responses:inflight:interactive") == valkey.zcard("responses:leases:interactive") == len(again)

@@ -16,6 +16,8 @@ from worker.request.held import HeldRequests
 from worker.runtime.executor import Executor
 from worker.storage.scripts import ScriptError
 
+RAW = encode(json.dumps({"body": body("hello")}).encode(), task_id="task-1", lane="interactive")
+
 
 class Ending:
     """A request that takes a place, and ends so."""
@@ -41,14 +43,8 @@ class Silent:
     def _ignored(self, *_: object) -> None: ...
 
 
-@pytest.mark.parametrize(
-    "end",
-    [Disposition.COMPLETED, Disposition.SUPERSEDED, ScriptError("begin", "refused"), ValueError("a bug")],
-    ids=str,
-)
-async def test_any_end_frees_the_place(end: BaseException | Disposition) -> None:
-    places = Places(1)
-    executor = Executor(
+def holding(places: Places, end: BaseException | Disposition) -> Executor:
+    return Executor(
         task_runner=cast("Any", Ending(places, end)),
         observer=cast("Any", Silent()),
         maintenance=cast("Any", type("NoBacklog", (), {"backlog": None})()),
@@ -57,9 +53,32 @@ async def test_any_end_frees_the_place(end: BaseException | Disposition) -> None
         memory=1_000_000,
         held=HeldRequests(),
     )
-    raw = encode(json.dumps({"body": body("hello")}).encode(), task_id="task-1", lane="interactive")
 
-    executor.start(execution_of(raw).delivery)
+
+@pytest.mark.parametrize(
+    "end",
+    [Disposition.COMPLETED, Disposition.SUPERSEDED, ScriptError("begin", "refused"), ValueError("a bug")],
+    ids=str,
+)
+async def test_any_end_frees_the_place(end: BaseException | Disposition) -> None:
+    places = Places(1)
+    executor = holding(places, end)
+
+    executor.start(execution_of(RAW).delivery)
     await asyncio.wait(executor.tasks)
 
     assert (places.free, executor.vacancies(), len(executor.held)) == (1, 1, 0)
+
+
+def test_few_for_later_calls_are_taken_together_later() -> None:
+    """Forty calls end a second, so four are held ready. Three of them are worth a round trip, and a free place is."""
+    executor = holding(places := Places(10), Disposition.COMPLETED)
+    for number in range(40):
+        places.take(str(number))
+        places.leave(str(number))
+    worth: list[int] = []
+    for number in range(14):
+        worth.append(executor.vacancies())
+        executor.held.add(execution_of(RAW, name=str(number)))
+
+    assert worth == [14, 13, 12, 11, 10, 9, 8, 7, 6, 5, 4, 3, 0, 0]

@@ -24,7 +24,7 @@ _FORMS: Final = {
     "xinfo|groups",
     "{key} 1": "set pexpire pexpireat lindex lpush rpush brpop blpop hget hmget hexists hdel sadd srem sscan zscore "
     "zmscore zrem hstrlen",
-    "{key} 1 1": "lrange lrem ltrim hset hincrby zadd zincrby zcount zrange zrangebyscore zrevrangebyscore "
+    "{key} 1 1": "lrange lrem lset ltrim hset hincrby zadd zincrby zcount zrange zrangebyscore zrevrangebyscore "
     "zremrangebyscore",
     "{key} - +": "xrange xrevrange",
     "{key} 1-1": "xdel",
@@ -181,7 +181,9 @@ WORKER: Final = Role(
         *_SCRIPTS,
         _STATE,
         *_STRAYS,
-        CommandRule("take from lanes and give back", "type exists llen lindex lrange lrem rpop rpush", "~responses.*"),
+        CommandRule(
+            "take from lanes and give back", "type exists llen lindex lrange lrem lset rpop rpush", "~responses.*"
+        ),
         CommandRule(
             "keep leases, requests, results and budgets",
             "type exists del pexpire pexpireat pexpiretime set hget hmget hgetall hkeys hexists hset hdel hincrby "

@@ -23,19 +23,23 @@ from worker.storage import keys
 from worker.storage.commands import Command, Row, Rows, Script
 from worker.storage.scripts import ScriptError, ScriptRunner
 
+Found = tuple[int, bytes]
+"""A message and its place in line, from 1."""
+
 PAGES: Final = Command(
     name="page",
     args={"interval_ms": int, "count": int},
     rows=Rows("lists", ("list", "sweeper")),
-    reply=lambda pages: [(name.decode(), messages) for name, messages in pages],
+    reply=lambda pages: [(name.decode(), list(zip(page[::2], page[1::2], strict=True))) for name, page in pages],
     even_when_full=True,
     large_reply=True,
 )
 TAKE: Final = Command(
     name="take",
     keys=("inflight", "leases", "claims", "list", "sweeper"),
-    args={"lease_ms": int, "token": str, "message": bytes},
-    reply=bool,
+    args={"lease_ms": int},
+    rows=Rows("found", args={"token": str, "place": int, "message": bytes}),
+    reply=lambda tokens: {token.decode() for token in tokens},
     even_when_full=True,
 )
 
@@ -95,26 +99,25 @@ class QueuedCancellation:
                 continue
             try:
                 for name, page in await self._pages(lists):
-                    cancelled = await self._cancelled(page)
-                    await asyncio.gather(*(self._take(lists[name], name, message) for message in cancelled))
+                    await self._take(lists[name], name, await self._cancelled(page))
             except ScriptError as error:
                 self.events.script_refused(error)
 
-    async def _pages(self, lists: Collection[str]) -> list[tuple[str, list[bytes]]]:
+    async def _pages(self, lists: Collection[str]) -> list[tuple[str, list[Found]]]:
         rows = [Row(keys.waiting_list(name), {}) for name in lists]
         return await self.runner.call(
             QUEUED_CANCELLATION, PAGES, {}, rows, interval_ms=round(INTERVAL_S * 1000), count=PAGE
         )
 
-    async def _cancelled(self, page: Sequence[bytes]) -> list[bytes]:
+    async def _cancelled(self, page: Sequence[Found]) -> list[Found]:
         """Those that were cancelled by request id or by Celery task id."""
-        marked: dict[str, bytes] = {}
-        for number, raw in enumerate(page, 1):
-            marked |= dict.fromkeys(self._cancel_keys(raw), raw)
+        marked: dict[str, Found] = {}
+        for number, found in enumerate(page, 1):
+            marked |= dict.fromkeys(self._cancel_keys(found[1]), found)
             if number % DECODED_AT_ONCE == 0:
                 await asyncio.sleep(0)
-        found = await self.ledger.cancelled(list(marked))
-        return list(dict.fromkeys(raw for raw, hit in zip(marked.values(), found, strict=True) if hit))
+        hits = await self.ledger.cancelled(list(marked))
+        return list(dict.fromkeys(found for found, hit in zip(marked.values(), hits, strict=True) if hit))
 
     def _cancel_keys(self, raw: bytes) -> list[str]:
         message = decode(raw, max_body=self.max_body)
@@ -122,8 +125,14 @@ class QueuedCancellation:
             return []
         return [cancel_key(message.tenant, message.request_id), cancel_key("", message.task_id)]
 
-    async def _take(self, lane: str, name: str, message: bytes) -> None:
-        token = f"{self.ledger.fresh_id()}.{lane}.1"
-        names = keys.lane(lane) | keys.waiting_list(name)
-        if await self.runner.call(QUEUED_CANCELLATION, TAKE, names, lease_ms=LEASE_MS, token=token, message=message):
-            self.start(Delivery(token, lane, message))
+    async def _take(self, lane: str, name: str, cancelled: Sequence[Found]) -> None:
+        """Starts those that nobody else took since they were found."""
+        if not cancelled:
+            return
+        sweep_id, names = self.ledger.fresh_id(), keys.lane(lane) | keys.waiting_list(name)
+        asked = {f"{sweep_id}.{lane}.{number}": found for number, found in enumerate(cancelled, 1)}
+        rows = [Row({}, {"token": token, "place": place, "message": raw}) for token, (place, raw) in asked.items()]
+        taken = await self.runner.call(QUEUED_CANCELLATION, TAKE, names, rows, lease_ms=LEASE_MS)
+        for token, (_, raw) in asked.items():
+            if token in taken:
+                self.start(Delivery(token, lane, raw))

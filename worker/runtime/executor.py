@@ -43,10 +43,12 @@ class Executor:
     tasks: "set[asyncio.Task[None]]" = field(default_factory=set["asyncio.Task[None]"])
 
     def vacancies(self) -> int:
-        """The number of further deliveries that this process can hold."""
+        """The number of further deliveries that are worth taking now; few for later calls are taken together later."""
         if not self.takes() or (self.held and self.room() <= 0):
             return 0
-        return self.places.limit + self.places.ahead - len(self.held)
+        ahead = self.places.ahead
+        vacancies = self.places.limit + ahead - len(self.held)
+        return vacancies if vacancies > ahead // 2 else 0
 
     def idle(self) -> bool:
         """Whether a call could start at once."""
