@@ -93,4 +93,4 @@ def test_the_readmes_smallest_file_installs() -> None:
     assert shown == (CHART / "ci" / "minimal-values.yaml").read_text(encoding="utf-8")
     command = [helm("4"), "install", "responses-worker", str(CHART), "--values", "-", "--dry-run=client"]
     done = subprocess.run(command, input=shown, capture_output=True, text=True, check=True)
-    assert "1 to 3 pods; the budget can keep 250 calls in flight" in done.stdout
+    assert "1 to 2 pods; the budget can keep 250 calls in flight" in done.stdout
