@@ -6,7 +6,8 @@ from collections import Counter
 from dataclasses import dataclass, field
 
 import pytest
-from support.admission_parts import BURST, Budget
+import redis
+from support.admission_parts import BURST, Budget, open_budget
 
 
 async def shares(budget: Budget, weights: dict[str, int], seconds: int = 20) -> dict[str, int]:
@@ -96,6 +97,8 @@ class Fleet:
     """When, by which process, and for which lane."""
     granted: "Counter[str]" = field(default_factory=Counter[str])
     asked: int = 0
+    few: dict[int, int] = field(default_factory=dict[int, int])
+    """Processes of the lane `few`, and since when each has one request; it has the next two seconds later."""
 
     @classmethod
     def of(cls, budget: Budget, lanes: dict[str, int], processes: int) -> "Fleet":
@@ -106,12 +109,14 @@ class Fleet:
         while self.due[0][0] <= end:
             at, number, lane = heapq.heappop(self.due)
             self.budget.advance(max(0, at - self.budget.now_ms))
-            calls = await self.budget.ask(8, lane=lane, weight=self.lanes[lane])
+            calls = await self.budget.ask(1 if lane == "few" else 32, lane=lane, weight=self.lanes[lane])
             await self.budget.ended(*calls)
             self.asked += 1
             self.granted[lane] += len(calls)
-            back_in_ms = min(1_000, max(50, self.budget.last.wait_ms))
-            heapq.heappush(self.due, (self.budget.now_ms + back_in_ms, number, lane))
+            back_at = self.budget.now_ms + min(1_000, max(50, self.budget.last.wait_ms))
+            if lane == "few" and calls:
+                back_at = self.few[number] = max(self.few[number] + 2_000, self.budget.now_ms)
+            heapq.heappush(self.due, (back_at, number, lane))
 
 
 @pytest.mark.parametrize("lanes", [{"a": 1}, {"a": 1, "b": 1}, {"a": 4, "b": 1}])
@@ -136,3 +141,21 @@ async def test_a_lane_of_one_process_keeps_its_share_beside_one_of_many(budget: 
     await fleet.run(20)
 
     assert fleet.granted["one"] == pytest.approx(fleet.granted["many"], abs=8)
+
+
+@pytest.mark.parametrize("burst_s", [0.25, 2.0])
+async def test_processes_with_few_requests_leave_no_budget_unused(
+    valkey: redis.Redis, redis_url: str, burst_s: float
+) -> None:
+    """Forty processes with a request each, all at once and every two seconds, beside one that always has some."""
+    async with open_budget(valkey, redis_url, requests_per_minute=6_000, burst_s=burst_s) as budget:
+        fleet = Fleet.of(budget, {"always": 1}, 1)
+        fleet.lanes["few"] = 4
+        for number in range(40):
+            fleet.few[number] = budget.now_ms
+            heapq.heappush(fleet.due, (budget.now_ms, number, "few"))
+
+        await fleet.run(10)
+
+    assert fleet.granted.total() == pytest.approx(1_000, abs=100 * burst_s + 20)
+    assert fleet.granted["few"] >= 40 * 4

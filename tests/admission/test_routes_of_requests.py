@@ -1,13 +1,16 @@
 """Requests with several routes: patience, models, moves, affinity, permits, and lost replies."""
 
+import heapq
 from collections import Counter
+from dataclasses import replace
 
 import pytest
 from support.admission_parts import LEASE_MS
 from support.route_parts import MODEL, ORDERED, PAIRED, SHARING, THREE, Routes, having, table
 
 from worker.admission import permits
-from worker.admission.route_table import RouteSpec
+from worker.admission.grants import Limits
+from worker.admission.route_table import AccountSpec, RouteSpec
 
 
 @having(ORDERED)
@@ -133,3 +136,51 @@ def test_the_account_default_keeps_the_keys_of_a_fleet_without_a_file() -> None:
 
     assert single.is_single
     assert [state.scope for state in single.states] == ["default"]
+
+
+ALONE = table(
+    RouteSpec(name="first", account="main"),
+    main=AccountSpec(name="main", limits=Limits(600), models={MODEL: Limits(60)}),
+)
+
+
+@having(ALONE)
+async def test_a_lane_that_waits_for_its_model_holds_up_no_other_lane(routes: Routes) -> None:
+    """The account has ten times what the model of that lane has."""
+    granted: Counter[str] = Counter()
+    for _ in range(400):
+        routes.advance(50)
+        for lane, model in (("waiting", MODEL), ("other", "another")):
+            calls = await routes.ask(8, lane=lane, model=model)
+            granted[lane] += len(calls)
+            for call in calls:
+                await routes.tell(call)
+
+    assert granted.total() == pytest.approx(200, abs=10)
+    assert granted["waiting"] == pytest.approx(20, abs=5)
+
+
+SPILLING = table(
+    RouteSpec(name="first", account="main"),
+    RouteSpec(name="backup", account="spare", order=2, spill_ms=300),
+    spare=AccountSpec(name="spare", limits=Limits(6_000)),
+)
+
+
+@having(SPILLING)
+async def test_who_waits_in_turn_goes_elsewhere_as_soon_as_that_is_allowed(routes: Routes) -> None:
+    """Sixty processes with a request each, as often as the first route can bear them and more."""
+    await routes.drain()
+    began_ms = routes.now_ms
+    asked = [replace(routes.asked(), enqueued_at_ms=began_ms + 17 * number) for number in range(60)]
+    due = [(one.enqueued_at_ms, number, one) for number, one in enumerate(asked)]
+    waited: list[int] = []
+    while due:
+        at, number, one = heapq.heappop(due)
+        routes.advance(max(0, at - routes.now_ms))
+        if await routes.again([one]):
+            waited.append(routes.now_ms - one.enqueued_at_ms)
+        else:
+            heapq.heappush(due, (routes.now_ms + min(1_000, max(50, routes.last.wait_ms)), number, one))
+
+    assert max(waited) <= 300 + 50

@@ -3,9 +3,11 @@
 import subprocess
 import sys
 
+import pytest
 from support.command_line import ROOT, environment
 
 
+@pytest.mark.timeout(420)
 def test_the_night_is_mended_with_what_is_printed() -> None:
     command = [sys.executable, str(ROOT / "examples" / "oncall.py")]
     ran = subprocess.run(

@@ -83,8 +83,8 @@ class Model:
     virtual: float = 0
     room: float | None = None
     """During a slow start: calls that may still start in this command."""
-    turn_ms: float = 0
-    """Until one more process of the lane may come back, as this command found it."""
+    last_turn: float = 0
+    """The time at which the last process of the lane comes back, as this command found it."""
     back: float = 0
     """The time by which the clock went back before this command."""
     learned: Learned = field(init=False)
@@ -164,9 +164,9 @@ class Model:
         starts = sum(word == "go" and one.token not in self.permits for one, word in zip(asked, words, strict=True))
         self.room = None if learned.room is None else learned.room + starts
         room.prepare(list(asked))
-        self.turn_ms = min(self.claims.get(arg.lane, 0) - LANE_GRACE_MS + TURN_MS - self.now, LONGEST_TURN_MS)
+        self.last_turn = self.claims.get(arg.lane, 0) - LANE_GRACE_MS
         wait_ms: float | None = 1_000 if self.paused else 0
-        for one, word in zip(asked, words, strict=True):
+        for number, (one, word) in enumerate(zip(asked, words, strict=True)):
             if one.token in self.permits:
                 assert word == "go"
                 wait_ms = wait_ms or (shut.probe_ms if shut.name else 0)  # a call under way is taken for the probe
@@ -181,7 +181,7 @@ class Model:
                     if shut.name:
                         own_ms = self._try(shut, one, said, arg.lease_ms, room)
                     else:
-                        own_ms = self._offer(learned, arg, one, said)
+                        own_ms = self._offer(learned, arg, one, said, left=len(asked) - number)
                     wait_ms = 0 if word == "later" else own_ms
                 room.answered(one, word, probe=bool(shut.name))
         self._begin()
@@ -214,7 +214,7 @@ class Model:
         assert self.gate.probe_at == self.now + max(PROBE_PATIENCE_MS, probe_ms), "one at a time"
         return probe_ms
 
-    def _offer(self, learned: Learned, arg: Any, one: Any, word: str) -> float:
+    def _offer(self, learned: Learned, arg: Any, one: Any, word: str, *, left: int) -> float:
         lane = arg.lane
         self.earn(learned)
         others = [self.spent.get(name, 0) for name, until in self.claims.items() if until > self.now and name != lane]
@@ -223,7 +223,9 @@ class Model:
         wait_ms, alone = self._obstacle(lane, min(others, default=math.inf), one.tokens)
         assert word == ("wait" if wait_ms > 0 else "go")
         if wait_ms > 0:
-            wait_ms = wait_ms if alone else max(wait_ms, self.turn_ms)
+            turn_ms = min(TURN_MS, left * self.cost(one.tokens) / self.learned.scale)
+            in_turn_ms = min(self.last_turn + turn_ms - self.now, LONGEST_TURN_MS)
+            wait_ms = wait_ms if alone else max(wait_ms, in_turn_ms)
             self.claims[lane] = self.now + min(wait_ms, 1_000) + LANE_GRACE_MS
             return wait_ms
         self.permits[one.token] = self.now + arg.lease_ms

@@ -182,3 +182,16 @@ def test_what_was_found_is_taken_wherever_it_is_by_now(
     assert taken <= again
     assert Counter(valkey.lrange(LANE, 0, -1)) == Counter(left) - Counter(messages[token] for token in again)
     assert valkey.hlen("responses:inflight:interactive") == valkey.zcard("responses:leases:interactive") == len(again)
+
+
+async def test_what_still_stands_where_it_was_found_is_taken_in_one_walk(swept: Swept) -> None:
+    """Redis walks through a list to take something out of it; to find a place it skips most of the list."""
+    messages = swept.push(2 * PAGE)
+    swept.cancel(*(f"t-{number}" for number in range(PAGE, PAGE + 20)))
+    swept.redis.config_resetstat()
+
+    await swept.until(lambda: len(swept.taken) >= 20)
+
+    assert swept.taken == messages[PAGE : PAGE + 20]
+    stats = swept.redis.info("commandstats")
+    assert (stats["cmdstat_lset"]["calls"], stats["cmdstat_lrem"]["calls"]) == (20, 1)

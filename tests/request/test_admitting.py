@@ -145,11 +145,24 @@ async def test_a_full_process_asks_in_order() -> None:
 
 
 async def test_who_is_not_admitted_is_answered_as_ever() -> None:
-    world = World(ahead=True, grants=deque([NotAdmitted(Reason.TIME, 9)]))
+    refused = NotAdmitted(Reason.TIME, 9)
+    world = World(ahead=True, grants=deque([refused, refused]))
     assert await process(world) is Disposition.FAILED
 
     assert world.result["error"]["code"] == "rate_limited"
     assert reported(world) == []
+
+
+@pytest.mark.parametrize("reason", list(Reason))
+async def test_only_a_permit_counts_of_what_was_asked_by_the_clock_of_this_machine(reason: Reason) -> None:
+    """The server's may be an hour ahead: then it takes a new request for late."""
+    ends_ms = 4_000_000_000_000
+    world = World(ahead=True, lease={"deadline_ms": ends_ms}, grants=deque([NotAdmitted(reason, 9)]))
+    worker = processor(world)
+    assert [await worker.process(execution_of()) for _ in range(2)] == [Disposition.COMPLETED] * 2
+
+    assert [name for name in world.names if name in {"claim", "admit"}] == ["admit", "claim", "admit", "claim", "admit"]
+    assert world.heard("admit")[1]["ask"].ends_ms == ends_ms
 
 
 @pytest.mark.parametrize(

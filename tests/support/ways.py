@@ -13,6 +13,7 @@ from typing import Any, Final
 
 from celery import signals
 
+from api_contracts.queues import cancel_key
 from support.admission_parts import ask, reservations
 from support.awaits import Fault
 from support.processor_parts import message
@@ -86,6 +87,13 @@ async def _conflicting(road: Road, messages: Sequence[bytes]) -> None:
     await queued(road, messages)
 
 
+async def _cancelled(road: Road, messages: Sequence[bytes]) -> None:
+    """Before they were taken."""
+    numbers = [int(found[1]) for each in messages if (found := NUMBER.search(each))]
+    road.desk.redis.mset({cancel_key("acme", f"r{number}"): 1 for number in numbers})
+    await queued(road, messages)
+
+
 async def _suspected(road: Road, messages: Sequence[bytes]) -> None:
     """Two processes died with each, and a request that runs in this one must end first."""
     await queued(road, messages)
@@ -148,6 +156,7 @@ WAYS: Final = (
     Way(name="invalid", message=_request(timeout=-1)),
     Way(name="of nobody", message=_request(tenant="not a name!")),
     Way(name="unreadable", message=_rubbish, unanswerable=True),
+    Way(name="cancelled", message=_request(), ready=_cancelled, together=False),
     Way(name="conflicting", message=_request(), ready=_conflicting),
     Way(name="lost", message=_request(), ready=_lost, together=False),
     Way(name="drained", message=_request(), steps={f"{_P}._run: self.admitting.admit": _drain}),

@@ -9,8 +9,9 @@ after a claim of another kind this process asks in order for a while.
 import asyncio
 import math
 import time
+from collections.abc import Coroutine
 from dataclasses import dataclass, replace
-from typing import Final
+from typing import Any, Final
 
 from worker.admission.grants import Ask, NotAdmitted, Reservation
 from worker.admission.tokens import TokenEstimator
@@ -56,15 +57,21 @@ class Admitting:
             self._in_order_until = time.monotonic() + IN_ORDER_S
 
     async def admit(self, execution: Execution) -> Reservation | NotAdmitted | Interruption:
-        """Waits for the permit of one call, or for what `ask_ahead` asked for."""
+        """Waits for the permit of one call: that which `ask_ahead` asked for, or else another."""
         lane, lease = execution.delivery.lane, execution.lease
         ask = self._ask(execution, (lease.enqueued_at_ms, lease.deadline_ms))
-        waiting = (
-            self.queues.admit(lane, ask, within_s=max(0.0, execution.time_left_s))
-            if execution.ahead is None
-            else _answer_to(execution.ahead, ask)
-        )
-        admitted = await execution.unless_interrupted(waiting)
+        if execution.ahead is not None:
+            admitted = await self._wait(execution, _answer_to(execution.ahead, ask))
+            if not isinstance(admitted, NotAdmitted):
+                return admitted
+            # It was asked by this machine's clock, which may be wrong about the time that is left.
+            self._in_order_until = time.monotonic() + IN_ORDER_S
+        return await self._wait(execution, self.queues.admit(lane, ask, within_s=max(0.0, execution.time_left_s)))
+
+    async def _wait(
+        self, execution: Execution, answer: Coroutine[Any, Any, Reservation | NotAdmitted]
+    ) -> Reservation | NotAdmitted | Interruption:
+        admitted = await execution.unless_interrupted(answer)
         if not isinstance(admitted, Interruption):
             execution.ahead = None
             execution.waited(admitted.waited_ms)

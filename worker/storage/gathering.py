@@ -25,7 +25,10 @@ RISE: Final = 1 / 128
 
 @dataclass(slots=True)
 class Pace:
-    """The time of the gateway's shorter answers, those that would feel a pause most."""
+    """The time of the gateway's shorter answers, those that would feel a pause most.
+
+    Where one answer in ten is short, it is theirs. One in a hundred may wait for up to `LONGEST_S`, three times.
+    """
 
     short_s: float = 0.0
 

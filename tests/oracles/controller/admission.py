@@ -25,10 +25,10 @@ class Admission(Memory):
     ) -> tuple[list[tuple[Answer, Reservation | None]], float]:
         """One answer for each of `asked`, in order, and in how many ms those that wait should ask again."""
         self._prepare(now_ms, asked)
-        self.turn_ms = self.pace.turn_ms(now_ms, lane)
+        last_turn_ms = self.pace.last_turn(lane)
         answers: list[tuple[Answer, Reservation | None]] = []
         wait_ms, aside = 0.0, False
-        for one in asked:
+        for left, one in zip(range(len(asked), 0, -1), asked, strict=True):
             if overload.late(self.times, now_ms, one.kind, one.time_left_ms, one.whole_ms):
                 answers.append(("late", None))
             elif wait_ms:
@@ -38,7 +38,7 @@ class Admission(Memory):
             elif self._steps_aside(now_ms, one):
                 aside = True
                 answers.append(self._wait(now_ms, one))
-            elif (wait := self._wait_ms(now_ms, lane, weight, one)) > 0:
+            elif (wait := self._wait_ms(now_ms, lane, weight, one, turn=(last_turn_ms, left))) > 0:
                 answers.append(self._wait(now_ms, one))
                 wait_ms = wait if answers[-1][0] == "wait" else 0.0  # who makes room holds up nobody
             else:
@@ -92,14 +92,14 @@ class Admission(Memory):
         better = others and (on_trial or one.tenant == self.shut.tenant)
         return bool(due) and not gate.suits(self.shut, now_ms, one.body, one.failures, better=better)
 
-    def _wait_ms(self, now_ms: float, lane: str, weight: float, one: Asked) -> float:
+    def _wait_ms(self, now_ms: float, lane: str, weight: float, one: Asked, *, turn: tuple[float, int]) -> float:
         if self.shut.kind:
             at_once = not self.shut.probing and now_ms > self.shut.since_ms and self._stands_apart(one)
             return 0.0 if at_once else max(0.0, self.shut.probe_at_ms - now_ms)
         in_flight = len(self.permits)
         crowded = in_flight >= min(self.flight.limit, self.most_in_flight or float("inf"))
         self.flight.crowded |= crowded or in_flight >= overload.CROWDED * self.flight.limit
-        granted, wait_ms = self.pace.admit(now_ms, lane, weight, [one.tokens], crowded=crowded, turn_ms=self.turn_ms)
+        granted, wait_ms = self.pace.admit(now_ms, lane, weight, [one.tokens], crowded=crowded, turn=turn)
         return 0.0 if granted else wait_ms
 
     def _grant(self, now_ms: float, one: Asked) -> Reservation:

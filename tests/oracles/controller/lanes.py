@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 LEAD_MS = 100  # how far a lane may run ahead of one that waits: a few polls, or high rates would starve
 GRACE_MS = 250  # a lane that was told to wait keeps its claim this much longer
-TURN_MS, LONGEST_TURN_MS = 50, 1_000  # between two processes that come back; until the last of them does
+TURN_MS, LONGEST_TURN_MS = 50, 1_000  # at most between two processes that come back; until the last of them does
 
 
 @dataclass(slots=True)
@@ -28,9 +28,14 @@ def claim(all_lanes: dict[str, Lane], mine: Lane, now_ms: float, virtual_ms: flo
     return min(waiting, default=float("inf"))
 
 
-def turn(mine: Lane, now_ms: float) -> float:
-    """The ms until one more process may come back, after those that were told to."""
-    return min(mine.wanting_until_ms - GRACE_MS + TURN_MS - now_ms, LONGEST_TURN_MS)
+def last_turn(mine: Lane) -> float:
+    """The last time at which a process of the lane was told to come back."""
+    return mine.wanting_until_ms - GRACE_MS
+
+
+def turn(last_ms: float, now_ms: float, wait_ms: float, earned_ms: float) -> float:
+    """The wait of one more process, for which what it asks for is earned in so many ms."""
+    return max(wait_ms, min(last_ms + min(TURN_MS, earned_ms) - now_ms, LONGEST_TURN_MS))
 
 
 def wait(mine: Lane, now_ms: float, wait_ms: float) -> None:

@@ -36,7 +36,6 @@ class Memory:
     trial: Probation = field(default_factory=Probation)
     # By token, of those told in the last round to come later.
     back_in_ms: dict[str, float] = field(default_factory=dict)
-    turn_ms: float = 0.0
     permits: set[str] = field(default_factory=set)
     seq: int = 0
 

@@ -60,9 +60,9 @@ class Pace:
         if not known:
             slow_start.begin(self.state, now_ms)
 
-    def turn_ms(self, now_ms: float, lane: str) -> float:
-        """The ms until one more process of this lane may come back."""
-        return lanes.turn(self.state.lanes.get(lane, Lane()), now_ms)
+    def last_turn(self, lane: str) -> float:
+        """The last time at which a process of this lane was told to come back."""
+        return lanes.last_turn(self.state.lanes.get(lane, Lane()))
 
     def admit(
         self,
@@ -72,18 +72,21 @@ class Pace:
         costs: list[int],
         *,
         crowded: bool = False,
-        turn_ms: float | None = None,
+        turn: tuple[float, int] | None = None,
     ) -> tuple[int, float]:
-        """The number of `costs` (tokens each), in order, that may start now, and the ms until the rest may ask."""
+        """The number of `costs` (tokens each), in order, that may start now, and the ms until the rest may ask.
+
+        `turn`: the last one before this round, and how many are left to ask for.
+        """
         self._refill(now_ms)
-        mine = self.state.lanes.setdefault(lane, Lane())
-        behind_ms = lanes.claim(self.state.lanes, mine, now_ms, self.state.virtual_ms)
-        turn_ms = lanes.turn(mine, now_ms) if turn_ms is None else turn_ms
+        s, mine = self.state, self.state.lanes.setdefault(lane, Lane())
+        behind_ms = lanes.claim(s.lanes, mine, now_ms, s.virtual_ms)
         for granted, tokens in enumerate(costs):
             wait_ms = self._wait(now_ms, mine, behind_ms, tokens, crowded=crowded)
             if wait_ms > 0:
-                if not crowded and not self.state.slow.window and now_ms >= self.state.pause_until_ms:
-                    wait_ms = max(wait_ms, turn_ms)
+                last_ms, left = turn or (lanes.last_turn(mine), len(costs) - granted)
+                if not crowded and not s.slow.window and now_ms >= s.pause_until_ms:
+                    wait_ms = lanes.turn(last_ms, now_ms, wait_ms, left * self.charge(tokens) / s.scale)
                 lanes.wait(mine, now_ms, wait_ms)
                 return granted, wait_ms
             self._spend(now_ms, mine, weight, tokens)

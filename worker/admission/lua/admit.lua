@@ -45,17 +45,30 @@ local function look(way, one)
   way.wait_ms, way.reason = 0, ''
   for _, place in ipairs(way.places) do
     local wait_ms, reason = place:budget(one)
-    if wait_ms > way.wait_ms then way.wait_ms, way.reason = wait_ms, reason end
+    if wait_ms > way.wait_ms then way.wait_ms, way.reason, way.short = wait_ms, reason, place end
   end
 end
 
--- The wait of a process for budget: others of its lane wait as well, and they ask one after the other.
-local function in_turn(ways, wait_ms, reason)
-  if reason ~= 'share' and reason ~= 'requests' and reason ~= 'tokens' then return wait_ms end
+-- The way for which this wait is the soonest, or nil: then the request waits until it may go elsewhere.
+local function awaited(ways, wait_ms)
   for _, way in ipairs(ways) do
-    if not way.closed and way.wait_ms == wait_ms then return way.account:next_turn(wait_ms) end
+    if not way.closed and way.wait_ms == wait_ms then return way end
   end
-  return wait_ms -- until the request may go to another route
+end
+
+-- The wait until the process of this round asks again: in its turn, or earlier where this request may go elsewhere then.
+function Round:in_turn(ways, one, wait_ms, reason)
+  if reason ~= 'share' and reason ~= 'requests' and reason ~= 'tokens' then return wait_ms end
+  local way = awaited(ways, wait_ms)
+  if not way then return wait_ms end
+  local turn_ms = way.short:next_turn(wait_ms, one.tokens, self.left)
+  for _, other in ipairs(ways) do
+    if other.order > way.order and not other.closed then
+      local spills_ms = other.spill_ms - (now - one.enqueued_at)
+      turn_ms = math.min(turn_ms, math.max(wait_ms, other.wait_ms, spills_ms))
+    end
+  end
+  return turn_ms
 end
 
 -- The ways that this request may take at all. One that moves on after a failure takes no way that it knows already.
@@ -187,7 +200,7 @@ function Round:decide(one)
     local wait_ms, reason
     way, wait_ms, reason = choose(self:measured(ways, one), now - one.enqueued_at, self:draw(one))
     if not way then
-      self.blocked[one.model] = { wait_ms = in_turn(ways, wait_ms, reason), reason = reason }
+      self.blocked[one.model] = { wait_ms = self:in_turn(ways, one, wait_ms, reason), reason = reason }
       return 'wait'
     end
   end
@@ -234,6 +247,7 @@ function commands.admit(key, arg, asked)
   local answers = {}
   for i, one in ipairs(asked) do
     one.model, one.keeps = '', ''
+    round.left = #asked - i + 1
     local word, said = round:answer(one)
     answers[2 * i - 1], answers[2 * i] = word, word == 'go' and s.seq or said or 0
   end

@@ -24,7 +24,7 @@ local PROBE_PATIENCE = 1.25 -- x that time: a lone call not refused by then show
 local START_BURST_MS, MIN_BURST_MS = 500, 250
 local CROWDED_POLL_MS = 50
 local LANE_LEAD_MS, LANE_GRACE_MS = 100, 250 -- how far a lane may run ahead; how long a waiting lane keeps its claim
-local TURN_MS, LONGEST_TURN_MS = 50, 1000 -- between two questions of a lane that has to wait; the longest wait for one
+local TURN_MS, LONGEST_TURN_MS = 50, 1000 -- at most between two questions of a lane that waits; until its turn
 local MOST_FORGOTTEN = 256 -- fields of lanes in one call
 
 function State:start()
@@ -194,11 +194,8 @@ end
 -- A lane that is told to wait keeps its claim until it asks again.
 function State:claim(lane, wait_ms) self[lane.wanting] = now + math.min(wait_ms, LONGEST_TURN_MS) + LANE_GRACE_MS end
 
--- The time at which the lane may ask again: TURN_MS after the last of those processes that were told to come back. If
--- each came as soon as budget for one is there, all but one would ask for nothing, twenty times a second.
-function State:turn_at(lane)
-  return math.min((self[lane.wanting] or 0) - LANE_GRACE_MS + TURN_MS, now + LONGEST_TURN_MS)
-end
+-- The last time at which a process of this lane was told to come back.
+function State:last_turn(lane) return (self[lane.wanting] or 0) - LANE_GRACE_MS end
 
 -- Runs after the grants, which move the virtual time: so the same command, sent again, finds nothing more to forget.
 function State:forget_lanes(lane)

@@ -47,7 +47,7 @@ function Place:budget(one)
   if not self.paced then return self:crowded() and CROWDED_MS or 0, 'concurrency' end
   if not self.behind then
     s:refill()
-    self.behind, self.turn_at = s:behind(self.lane), s:turn_at(self.lane)
+    self.behind, self.last_turn = s:behind(self.lane), s:last_turn(self.lane)
   end
   local wait_ms, reason = s:obstacle(self.lane, self.behind, one.tokens, self:crowded())
   if wait_ms > 0 then s:claim(self.lane, wait_ms) end
@@ -55,10 +55,14 @@ function Place:budget(one)
   return wait_ms, reason
 end
 
--- The time until the process of this round asks again, which has to wait so long for budget.
-function Place:next_turn(wait_ms)
-  wait_ms = math.max(wait_ms, self.turn_at - now)
-  self.s:claim(self.lane, wait_ms)
+-- The time until a process asks again that has to wait so long for budget. The processes of a lane take turns: if each
+-- came as soon as budget for one is there, most would find nothing, twenty times a second. A turn lasts as long as it
+-- takes to earn what is left to ask for.
+function Place:next_turn(wait_ms, tokens, left)
+  local s = self.s
+  local turn_ms = math.min(TURN_MS, left * s:charge(tokens) / s.scale)
+  wait_ms = math.max(wait_ms, math.min(self.last_turn + turn_ms - now, LONGEST_TURN_MS))
+  s:claim(self.lane, wait_ms)
   return wait_ms
 end
 

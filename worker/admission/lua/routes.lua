@@ -81,6 +81,7 @@ function commands.admit_by_route(_, arg, asked, groups)
   local round = Round.of(arg, ways)
   for i, one in ipairs(asked) do
     one.tried = one.tried ~= '' and cjson.decode(one.tried) or {}
+    round.left = #asked - i + 1
     local word, said = round:answer(one)
     if word == 'go' then
       answers[i] = { word, said.number, said.closed and 1 or 0,
