@@ -31,7 +31,7 @@ RINGING_S: Final = 0.005
 SHORTEST_SLEEP_S: Final = 0.05
 """A process with a full room asks at most this often, and once more for each call of its own that ends.
 
-Where budget is short, the script lets the processes of a lane ask in turn, this long apart.
+Where budget is short, the script lets the processes of a lane ask in turn, as far apart where each has enough requests.
 """
 
 LONGEST_SLEEP_S: Final = 1.0

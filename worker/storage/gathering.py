@@ -21,6 +21,7 @@ WINDOW_S: Final = 0.5
 """Longer than the calls of one request follow each other, so that a lone request is not a busy sender."""
 
 RISE: Final = 1 / 128
+"""Of the difference to a longer answer: some hundreds of equal answers are believed."""
 
 
 @dataclass(slots=True)

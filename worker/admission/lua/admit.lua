@@ -17,8 +17,8 @@
 local Round = {}
 Round.__index = Round
 
-function Round.of(arg, ways)
-  local round = { arg = arg, ways = ways, blocked = {} }
+function Round.of(arg, ways, asked)
+  local round = { arg = arg, ways = ways, blocked = {}, asked = asked }
   for model, found in pairs(ways) do
     local paused = true
     for _, way in ipairs(found) do paused = paused and (way.route.s.paused or way.account.s.paused) end
@@ -161,7 +161,8 @@ end
 
 -- The answer to one request: go, wait, late or later; with go its way, with late the time it needs, with later the time
 -- that it stays away at least.
-function Round:answer(one)
+function Round:answer(one, number)
+  self.left = #self.asked - number + 1 -- to ask for, this one included
   local blocked = self.blocked[one.model]
   local word, said = self:decide(one)
   if word ~= 'wait' and word ~= 'later' then return word, said end
@@ -243,12 +244,11 @@ function commands.admit(key, arg, asked)
   local place = Place.of(s, arg.max_in_flight, arg.lane, true)
   place:prepare(asked)
   local way = { name = '', order = 1, spill_ms = 0, route = place, account = place, places = { place } }
-  local round = Round.of(arg, { [''] = { way } })
+  local round = Round.of(arg, { [''] = { way } }, asked)
   local answers = {}
   for i, one in ipairs(asked) do
     one.model, one.keeps = '', ''
-    round.left = #asked - i + 1
-    local word, said = round:answer(one)
+    local word, said = round:answer(one, i)
     answers[2 * i - 1], answers[2 * i] = word, word == 'go' and s.seq or said or 0
   end
   place:save()

@@ -24,7 +24,7 @@ local PROBE_PATIENCE = 1.25 -- x that time: a lone call not refused by then show
 local START_BURST_MS, MIN_BURST_MS = 500, 250
 local CROWDED_POLL_MS = 50
 local LANE_LEAD_MS, LANE_GRACE_MS = 100, 250 -- how far a lane may run ahead; how long a waiting lane keeps its claim
-local TURN_MS, LONGEST_TURN_MS = 50, 1000 -- at most between two questions of a lane that waits; until its turn
+local TURN_MS, LONGEST_TURN_MS = 50, 1000 -- the longest turn of a process; the longest wait for one
 local MOST_FORGOTTEN = 256 -- fields of lanes in one call
 
 function State:start()

@@ -78,11 +78,10 @@ function commands.admit_by_route(_, arg, asked, groups)
     places[i]:prepare(asked)
   end
   local ways, answers, outages = ways_of(cjson.decode(arg.ways), places), {}, {}
-  local round = Round.of(arg, ways)
+  local round = Round.of(arg, ways, asked)
   for i, one in ipairs(asked) do
     one.tried = one.tried ~= '' and cjson.decode(one.tried) or {}
-    round.left = #asked - i + 1
-    local word, said = round:answer(one)
+    local word, said = round:answer(one, i)
     if word == 'go' then
       answers[i] = { word, said.number, said.closed and 1 or 0,
         said.route.s.seq, said.account.s.seq, said.pair and said.pair.s.seq or 0 }
